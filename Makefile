@@ -1,0 +1,76 @@
+# Everything sets itself up: a venv in .venv, the build, what the tests need. See `make help`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+PY := $(BIN)/python
+PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 600
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+SOURCES := setup.py $(wildcard ext/pangate/*)
+
+.PHONY: help build demo test bench lint format fuzz sanitize docs clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The parts that come from the system; .ci/need installs them as root, or says how to get them.
+.venv/made:
+	@.ci/need build "$(PYTHON)"
+	@echo "creating .venv"
+	@rm -rf .venv && "$(PYTHON)" -m venv .venv && touch $@
+
+.venv/installed: .venv/made pyproject.toml
+	@echo "installing pangate and what it is built and tested with (a minute the first time)"
+	@$(BIN)/pip install --quiet --editable '.[dev]' 2>&1 | { grep -v '^WARNING' || true; }
+	@touch $@ .venv/built
+
+.venv/built: .venv/installed $(SOURCES)
+	@echo "building the extension modules"
+	@mkdir -p build && flock build/.lock $(PY) setup.py -q build_ext --inplace > build/log 2>&1 \
+		|| { cat build/log; exit 1; }
+	@touch $@
+
+build: .venv/built  ## the venv and the extension modules
+
+demo: .venv/built  ## an agent's psql through the gateway, end to end, on a database of its own
+	@$(PY) -m pangate.cli demo
+
+test: .venv/built  ## all tests (PYTEST_ARGS= for less)
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+bench: .venv/built  ## all benchmarks, peers beside us, to benchmarks/record/
+	@.ci/need bench
+	@mkdir -p build
+	@$(PY) -m pytest benchmarks -q --benchmark-json=build/benchmark.json $(PYTEST_ARGS)
+	@$(PY) benchmarks/record.py build/benchmark.json
+
+lint: .venv/built  ## ruff, mypy, cython-lint
+	@wrong=""; \
+	for check in "ruff check --quiet ." "ruff format --check --quiet ." "mypy -p pangate" \
+		"cython-lint --max-line-length 110 ext"; do \
+		echo "$$check"; $$check || wrong="$$wrong$${wrong:+, }$$check"; \
+	done; \
+	[ -z "$$wrong" ] || { echo "lint failed: $$wrong"; exit 1; }
+
+format: .venv/built  ## let ruff format the tree
+	@ruff format . && ruff check --fix .
+
+sanitize: .venv/built  ## the tests of C and Cython under ASan and UBSan
+	@.ci/sanitize
+
+fuzz: .venv/built  ## FUZZ_SECONDS of mutation against the kernels and the codec (600)
+	@.ci/sanitize --fuzz "$(FUZZ_SECONDS)"
+
+docs: .venv/built  ## the generated pages
+	@$(PY) -m pangate.cli check --reference > docs/configuration.md
+
+clean:  ## remove what was built
+	@rm -rf .venv build dist *.egg-info src/*.egg-info src/pangate/*.so

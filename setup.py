@@ -1,0 +1,66 @@
+"""Build the extension modules. Switches, by environment:
+
+PANGATE_DEBUG=1     no optimisation, debug symbols, assertions on
+PANGATE_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer
+PANGATE_COVERAGE=1  Cython line tracing, for coverage
+"""
+
+import os
+from glob import glob
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+
+def on(name: str) -> bool:
+    return os.environ.get(name, "") not in ("", "0")
+
+
+debug, sanitize, coverage = on("PANGATE_DEBUG"), on("PANGATE_SANITIZE"), on("PANGATE_COVERAGE")
+
+compile_args = ["-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden"]
+link_args: list[str] = []
+macros: list[tuple[str, str | None]] = []
+if debug or sanitize:
+    compile_args += ["-O1", "-g", "-UNDEBUG"]
+else:
+    compile_args += ["-O3", "-g0"]
+if sanitize:
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+    compile_args += flags
+    link_args += flags
+if coverage:
+    macros.append(("CYTHON_TRACE_NOGIL", "1"))
+
+headers = glob("ext/pangate/*.h") + glob("ext/pangate/*.pxd")
+kernels = sorted(glob("ext/pangate/*.c"))
+
+
+def extension(name: str) -> Extension:
+    return Extension(
+        f"pangate.{name}",
+        [f"ext/pangate/{name}.pyx", *kernels],
+        depends=headers,
+        include_dirs=["ext/pangate"],
+        define_macros=macros,
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension("_scan"), extension("_frame"), extension("_text")],
+        include_path=["ext"],
+        build_dir="build/cython",
+        annotate=debug,
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "initializedcheck": False,
+            "cdivision": True,
+            "linetrace": coverage,
+        },
+    )
+)
