@@ -1,0 +1,229 @@
+"""Rules by the name of a field: columns, keys of JSON and forms, `name=value` and `<name>value` in text.
+
+A name is read as words, so `cardCvv2`, `card_cvv2` and `CARD-CVV2` are one. A rule's words must be its
+last ones: `billing.cvv` is a cvv, `cvv_result` is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pangate.errors import MaskingError
+
+Data = bytes | bytearray
+Action = Literal["wipe", "mask", "leave"]
+ACTIONS: tuple[Action, ...] = ("wipe", "mask", "leave")
+"""wipe: nothing of the value stays, not even its length. mask: a PAN, whatever its digits are. leave:
+not a PAN, whatever its digits are (only for names that the user gives)."""
+
+_CODE = re.compile(rb"[0-9]{3,4}")
+_PIN = re.compile(rb"[0-9]{4,12}|[0-9a-fA-F]{16}")
+
+SENSITIVE: dict[str, re.Pattern[bytes] | None] = {
+    # card verification codes
+    **dict.fromkeys(("cvv", "cvv2", "cvc", "cvc2", "cvn", "cvn2", "cvd", "cvd2", "cav", "cav2")),
+    **dict.fromkeys(("csc", "icvv", "dcvv", "cvv_code", "cvc_code", "cvv_number", "cvc_number")),
+    **dict.fromkeys(("cvv_value", "cvc_value", "security_code", "card_code", "verification_value")),
+    **dict.fromkeys(("card_verification_value", "card_verification_number")),
+    # PIN blocks
+    **dict.fromkeys(("pin_block", "pinblock", "epb", "enc_pin", "pin_data")),
+    # tracks
+    **dict.fromkeys(("track1", "track2", "track3", "track_1", "track_2", "track_3", "track_data")),
+    **dict.fromkeys(("track1_data", "track2_data", "track3_data", "track_1_data", "track_2_data")),
+    **dict.fromkeys(("magstripe", "magnetic_stripe", "stripe_data")),
+    **dict.fromkeys(("track2_equivalent", "track2_equivalent_data")),
+    # These are other things as well, so the value has to look like it.
+    "cid": _CODE,
+    "verification_code": _CODE,
+    "pin": _PIN,
+    "pin_code": _PIN,
+    "pin_number": _PIN,
+}
+"""Names of sensitive authentication data, and what their value must look like to be it."""
+
+_GLUED = ("cvv", "cvv2", "cvc2", "securitycode", "pinblock", "magstripe", "trackdata", "cardcvc")
+_WORD = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
+
+
+@lru_cache(maxsize=4096)
+def words(name: str) -> tuple[str, ...]:
+    """The words of a name, in lower case: `cardCvv2` is card, cvv2."""
+    return tuple(word.lower() for word in _WORD.findall(name))
+
+
+class Columns:
+    """What to do with a value by the name of its field.
+
+    `given` maps names to actions and stands before the built-in names of sensitive authentication data,
+    which `sensitive=False` switches off. MaskingError names the entry that cannot be used."""
+
+    def __init__(self, given: Mapping[str, str] | None = None, *, sensitive: bool = True) -> None:
+        self._given: dict[tuple[str, ...], Action] = {}
+        for name, action in (given or {}).items():
+            if not words(name):
+                raise MaskingError(f"columns: the name {name!r} has neither letters nor digits")
+            for allowed in ACTIONS:
+                if action == allowed:
+                    self._given[words(name)] = allowed
+                    break
+            else:
+                raise MaskingError(
+                    f"columns.{name}: there is no action {action!r}; there are {', '.join(ACTIONS)}"
+                )
+        self._sensitive = (
+            {words(name): shape for name, shape in SENSITIVE.items()} if sensitive else {}
+        )
+        self._longest = max(map(len, (*self._given, *self._sensitive)), default=0)
+        self._glued = _GLUED if sensitive else ()
+        self.ends = _ends([*self._given, *self._sensitive, *((name,) for name in self._glued)])
+        self._known: dict[str, tuple[Action, re.Pattern[bytes] | None] | None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._longest)
+
+    @property
+    def leaves(self) -> bool:
+        """Whether some value is to be left as it is."""
+        return "leave" in self._given.values()
+
+    def action(self, name: str) -> tuple[Action, re.Pattern[bytes] | None] | None:
+        """What to do with the value of this name and what it has to look like, None for nothing."""
+        try:
+            return self._known[name]
+        except KeyError:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            found = self._known[name] = self._action(name)
+            return found
+
+    def _action(self, name: str) -> tuple[Action, re.Pattern[bytes] | None] | None:
+        tail = self._tail(name)
+        if tail in self._given:
+            return self._given[tail], None
+        return ("wipe", self._sensitive.get(tail)) if tail else None
+
+    def _tail(self, name: str) -> tuple[str, ...]:
+        """The last words of a name that some rule is about, () when none is."""
+        parts = words(name)
+        for rules in (self._given, self._sensitive):
+            for first in range(max(0, len(parts) - self._longest), len(parts)):
+                if parts[first:] in rules:
+                    return parts[first:]
+        return parts[-1:] if parts and parts[-1].endswith(self._glued) else ()
+
+    def rule(self, name: str) -> str:
+        """The rule that a name falls under, as it may be shown: the rest of the name comes from the
+        data and can hold a PAN."""
+        tail = self._tail(name)
+        if tail in self._given or tail in self._sensitive:
+            return "_".join(tail)
+        return next((glued for glued in self._glued if tail[-1:] and tail[-1].endswith(glued)), "")
+
+    def wipes(self, name: str, value: bytes) -> bool:
+        """Whether a value of this name is wiped."""
+        found = self.action(name)
+        return found is not None and found[0] == "wipe" and _fits(found[1], value)
+
+    def values(self, data: Data, marks: Iterable[int]) -> Iterator[Value]:
+        """The values in a text that some rule is about, in the order of the text. `marks` are the places
+        of `:`, `=` and `>` that may have such a name in front."""
+        done = 0
+        for mark in marks:
+            if mark < done:
+                continue
+            before, quoted = _before(data, mark)
+            found = self.action(before)
+            if found is None:
+                continue
+            for value in _values(data, mark, quoted=quoted):
+                if _fits(found[1], data[value.start : value.end]):
+                    yield value._replace(name=before, action=found[0])
+                done = max(done, value.end)
+
+
+class Value(NamedTuple):
+    """Where a value stands. `bare` when it is a JSON number or word, which must remain one."""
+
+    start: int
+    end: int
+    bare: bool
+    name: str = ""
+    action: Action = "wipe"
+
+
+_MOST_KNOWN = 4096
+_NAME_REACH = 72
+_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.["
+
+
+def _ends(names: Iterable[tuple[str, ...]]) -> npt.NDArray[np.uint8]:
+    """Which three letters a name with a rule may end in, as a table of shape (32768,). Of each letter
+    five bits count, so that its case does not."""
+    table = np.zeros((32, 32, 32), dtype=np.uint8)
+    for name in names:
+        for between in ("", "_", "-", ".", " ", "["):
+            last = [ord(letter) & 31 for letter in between.join(name)[-3:]]
+            at: list[int | slice] = [slice(None)] * (3 - len(last))
+            table[(*at, *last)] = 1
+    return table.reshape(-1)
+
+
+def _before(data: Data, mark: int) -> tuple[str, bool]:
+    """The name in front of a mark, and whether it stands in quotes."""
+    text = bytes(data[max(0, mark - _NAME_REACH) : mark]).rstrip(b" \t")
+    bare = text.rstrip(b"\"'\\")
+    quoted = len(bare) < len(text)
+    bare = bare.removesuffix(b"]")
+    start = len(bare.rstrip(_LETTERS))
+    quoted = quoted and start > 0 and bare[start - 1] in b"\"'"
+    return bare[start:].decode("latin-1").replace("[", "."), quoted
+
+
+# What a value begins with decides where it ends. A string may be left open by a cut text.
+_VALUE = re.compile(
+    rb"[:=>]>?[ \t]{0,8}(?:"
+    rb"(\\*)\"((?:[^\"\\\r\n]|\\(?!\\*\")|\\.)*?)\1(?:\"|\Z|(?=[\r\n]))"
+    rb"|'([^'\r\n]*)"
+    rb"|([{\[])"
+    rb"|([^\s\"'&;,<>{}\[\]()|]+)"
+    rb")"
+)
+_SCALAR = re.compile(
+    rb"\"((?:[^\"\\\r\n]|\\.)*)\"(\s*:)?|(?<![\w\"])(-?[0-9][0-9.eE+\-]*)|[{}\[\]]"
+)
+_NESTED = 4096  # bytes of an object behind a name that are looked through
+
+
+def _values(data: Data, mark: int, *, quoted: bool) -> Iterator[Value]:
+    match = _VALUE.match(data, mark)
+    if match is None:
+        return
+    for group in (2, 3):
+        if match.group(group) is not None:
+            yield Value(*match.span(group), bare=False)
+            return
+    if match.group(5) is not None:
+        start, end = match.span(5)
+        yield Value(start, end, bare=quoted)
+        return
+    depth = 0
+    for scalar in _SCALAR.finditer(data, match.start(4), match.start(4) + _NESTED):
+        sign = scalar.group()
+        if scalar.group(1) is not None:
+            if scalar.group(2) is None:  # else it is a key
+                yield Value(*scalar.span(1), bare=False)
+        elif scalar.group(3) is not None:
+            yield Value(*scalar.span(3), bare=True)
+        else:
+            depth += 1 if sign in b"{[" else -1
+            if depth <= 0:
+                return
+
+
+def _fits(shape: re.Pattern[bytes] | None, value: Data) -> bool:
+    return len(value) > 0 if shape is None else shape.fullmatch(value) is not None
