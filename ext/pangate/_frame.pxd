@@ -1,0 +1,1 @@
+"""Walkers over framed protocols. See _frame.pyx."""

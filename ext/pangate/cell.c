@@ -1,0 +1,570 @@
+#include "cell.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEPTH_MAX 16 /* composites and arrays nested deeper than this are refused */
+
+static long mask_cell(const scan_rules_t *r, int kind, int op, uint8_t *p, size_t n, scan_counts_t *c,
+                      int depth);
+
+static inline int is_digit(uint8_t b) { return (uint8_t)(b - '0') < 10; }
+
+static inline uint32_t be32(const uint8_t *p) {
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline uint16_t be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+
+static inline uint64_t be64(const uint8_t *p) { return (uint64_t)be32(p) << 32 | be32(p + 4); }
+
+static inline void put16(uint8_t *p, uint16_t v) {
+    p[0] = (uint8_t)(v >> 8);
+    p[1] = (uint8_t)v;
+}
+
+static inline void put64(uint8_t *p, uint64_t v) {
+    for (int i = 7; i >= 0; i--, v >>= 8) p[i] = (uint8_t)v;
+}
+
+static inline int nibble(uint8_t b) {
+    if (is_digit(b)) return b - '0';
+    b |= 0x20;
+    return b >= 'a' && b <= 'f' ? b - 'a' + 10 : -1;
+}
+
+/* --- hex ------------------------------------------------------------------------------------- */
+
+/* `n` hex digits at `p` (an even count): what they spell is scanned, and spelled again. */
+static long mask_hex(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    if (n < 24) return 0; /* twelve digits are the shortest PAN */
+    uint8_t small[512];
+    size_t half = n / 2;
+    uint8_t *raw = half <= sizeof small ? small : malloc(half);
+    if (!raw) return -1;
+    for (size_t i = 0; i < half; i++) raw[i] = (uint8_t)(nibble(p[2 * i]) << 4 | nibble(p[2 * i + 1]));
+    long hits = (long)scan_mask(r, kind, raw, half, c);
+    if (hits) {
+        /* only digits become other bytes, and what they become is in 0x2a or 0x30..0x39 */
+        for (size_t i = 0; i < half; i++) {
+            uint8_t was = (uint8_t)(nibble(p[2 * i]) << 4 | nibble(p[2 * i + 1]));
+            if (was != raw[i]) {
+                static const char hex[] = "0123456789abcdef";
+                p[2 * i] = (uint8_t)hex[raw[i] >> 4];
+                p[2 * i + 1] = (uint8_t)hex[raw[i] & 15];
+            }
+        }
+    }
+    if (raw != small) free(raw);
+    return hits;
+}
+
+static inline int is_octal(const uint8_t *p) {
+    return p[0] >= '0' && p[0] <= '3' && p[1] >= '0' && p[1] <= '7' && p[2] >= '0' && p[2] <= '7';
+}
+
+/* What a backslash can hide in text, arrays, composites and COPY: bytea in hex (\x3431...), and an octal
+ * escape whose digits glue themselves to the PAN behind it (\0014111...). */
+static long mask_escapes(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    long hits = 0;
+    size_t segment = 0, i = 0;
+    int split = 0;
+    while (i + 1 < n) {
+        uint8_t *found = memchr(p + i, '\\', n - 1 - i);
+        if (!found) break;
+        i = (size_t)(found - p) + 1;
+        if (p[i] == 'x') {
+            size_t start = i + 1, end = start;
+            while (end < n && nibble(p[end]) >= 0) end++;
+            long more = mask_hex(r, kind, p + start, (end - start) & ~(size_t)1, c);
+            if (more < 0) return -1;
+            hits += more;
+            i = end;
+        } else if (i + 3 <= n && is_octal(p + i)) {
+            hits += (long)scan_mask(r, kind, p + segment, i - segment, c);
+            i += 3;
+            segment = i;
+            split = 1;
+        }
+    }
+    if (split) hits += (long)scan_mask(r, kind, p + segment, n - segment, c);
+    return hits;
+}
+
+/* In some client encodings (GB18030, JOHAB) a digit behind a byte of 0x80 or more is the second half of a
+ * character; glued to a PAN it would hide it. So a chain there is tried without its first digit too.
+ * Chains hold no such bytes, so no byte is scanned more than twice. */
+static long mask_behind_high(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    uint8_t any = 0;
+    for (size_t i = 0; i < n; i++) any |= p[i];
+    if (!(any & 0x80)) return 0;
+    long hits = 0;
+    for (size_t i = 0; i + 13 < n; i++) {
+        if (p[i] < 0x80 || !is_digit(p[i + 1])) continue;
+        size_t start = i + 2, end = start;
+        while (end < n && (is_digit(p[end]) || p[end] == ' ' || p[end] == '-')) end++;
+        hits += (long)scan_mask(r, kind, p + start, end - start, c);
+        i = end - 1;
+    }
+    return hits;
+}
+
+static long mask_text(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    long hits = (long)scan_mask(r, kind, p, n, c);
+    hits += mask_behind_high(r, kind, p, n, c);
+    if (n > 12 && memchr(p, '\\', n)) {
+        long more = mask_escapes(r, kind, p, n, c);
+        if (more < 0) return -1;
+        hits += more;
+    }
+    return hits;
+}
+
+/* JSON text; bytea stands in it in hex, as to_json makes it. */
+static long mask_json(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    long hits = (long)scan_mask_json(r, kind, p, n, c);
+    hits += mask_behind_high(r, kind, p, n, c);
+    if (n > 12 && memchr(p, '\\', n)) {
+        long more = mask_escapes(r, kind, p, n, c);
+        if (more < 0) return -1;
+        hits += more;
+    }
+    return hits;
+}
+
+/* Text of bytea by bytea_output = escape: every octal escape is one byte of the value, so the PAN behind
+ * it begins at its own boundary. */
+static long mask_bytea_text(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    if (n >= 2 && p[0] == '\\' && p[1] == 'x') {
+        size_t end = 2;
+        while (end < n && nibble(p[end]) >= 0) end++;
+        if (end != n || (n & 1)) return -1;
+        return mask_hex(r, kind, p + 2, n - 2, c);
+    }
+    return mask_text(r, kind, p, n, c);
+}
+
+/* --- numbers --------------------------------------------------------------------------------- */
+
+/* Digits of `v` (12 to 19 of them can be a PAN) masked as a number; `*out` is what it becomes. */
+static long mask_u64(const scan_rules_t *r, int kind, uint64_t v, uint64_t *out, scan_counts_t *c) {
+    *out = v;
+    if (v < 100000000000ULL) return 0;
+    uint8_t text[20];
+    int at = 20;
+    for (uint64_t rest = v; rest; rest /= 10) text[--at] = (uint8_t)('0' + rest % 10);
+    long hits = (long)scan_mask(r, kind | SCAN_DIGITS, text + at, (size_t)(20 - at), c);
+    if (hits) {
+        uint64_t w = 0;
+        for (; at < 20; at++) w = w * 10 + (uint64_t)(text[at] - '0');
+        *out = w;
+    }
+    return hits;
+}
+
+static long mask_int8(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    if (n != 8) return -1;
+    uint64_t raw = be64(p), v, w;
+    int negative = raw >> 63;
+    v = negative ? 0 - raw : raw;
+    long hits = mask_u64(r, kind, v, &w, c);
+    if (hits) put64(p, negative ? 0 - w : w);
+    return hits;
+}
+
+static long mask_money(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    if (n != 8) return -1;
+    uint64_t raw = be64(p), v, w;
+    int negative = raw >> 63;
+    v = negative ? 0 - raw : raw;
+    long hits = mask_u64(r, kind, v / 100, &w, c);
+    uint64_t masked = w * 100 + v % 100;
+    if (hits) put64(p, negative ? 0 - masked : masked);
+    return hits;
+}
+
+static long mask_doubles(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    if (n % 8) return -1;
+    long hits = 0;
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t bits = be64(p + i), w;
+        double d;
+        memcpy(&d, &bits, 8);
+        double size = fabs(d);
+        if (!(size >= 1e11 && size < 1.8e19)) continue; /* NaN falls out here as well */
+        long one = mask_u64(r, kind, (uint64_t)size, &w, c);
+        if (!one) continue;
+        double masked = d < 0 ? -(double)w : (double)w;
+        memcpy(&bits, &masked, 8);
+        put64(p + i, bits);
+        hits += one;
+    }
+    return hits;
+}
+
+/* Text of doubles: beside plain digits, d.ddde+NN as the server prints it from 1e15 on. */
+static long mask_float_text(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    long hits = (long)scan_mask(r, kind | SCAN_DIGITS, p, n, c);
+    for (size_t i = 0; i + 4 <= n; i++) {
+        if (p[i] != 'e' || p[i + 1] != '+' || !is_digit(p[i + 2]) || !is_digit(p[i + 3])) continue;
+        unsigned power = (unsigned)(p[i + 2] - '0') * 10 + (unsigned)(p[i + 3] - '0');
+        if (power < 11 || power > 18 || (i + 4 < n && is_digit(p[i + 4]))) continue;
+        size_t start = i;
+        while (start && (is_digit(p[start - 1]) || p[start - 1] == '.')) start--;
+        uint8_t digits[19];
+        memset(digits, '0', sizeof digits);
+        size_t have = 0;
+        for (size_t j = start; j < i && have <= power; j++)
+            if (is_digit(p[j])) digits[have++] = p[j];
+        long one = (long)scan_mask(r, kind | SCAN_DIGITS, digits, power + 1, c);
+        if (!one) continue;
+        hits += one;
+        have = 0;
+        for (size_t j = start; j < i && have <= power; j++)
+            if (is_digit(p[j])) p[j] = digits[have++];
+    }
+    return hits;
+}
+
+/* Text of money: commas (or the locale's own mark, a dot, a space or an apostrophe) between digits. */
+static long mask_money_text(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    long hits = 0;
+    size_t i = 0;
+    while (i < n) {
+        if (!is_digit(p[i])) {
+            i++;
+            continue;
+        }
+        uint8_t digits[64];
+        size_t have = 0, j = i, end = i;
+        while (j < n && have < sizeof digits) {
+            if (is_digit(p[j])) {
+                digits[have++] = p[j++];
+                end = j;
+            } else if ((p[j] == ',' || p[j] == '\'' || p[j] == ' ') && j + 1 < n && is_digit(p[j + 1])) {
+                j++;
+            } else {
+                break;
+            }
+        }
+        long one = (long)scan_mask(r, kind | SCAN_DIGITS, digits, have, c);
+        if (one) {
+            hits += one;
+            have = 0;
+            for (size_t k = i; k < end; k++)
+                if (is_digit(p[k])) p[k] = digits[have++];
+        }
+        i = end;
+    }
+    return hits;
+}
+
+/* numeric_send: int16 ndigits, int16 weight, uint16 sign, uint16 dscale, then ndigits base-10000 digits. */
+static long mask_numeric(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    if (n < 8) return -1;
+    size_t ndigits = be16(p);
+    int weight = (int16_t)be16(p + 2);
+    uint16_t sign = be16(p + 4);
+    if (n != 8 + 2 * ndigits) return -1;
+    if ((sign != 0x0000 && sign != 0x4000) || !ndigits) return sign & 0x3fff && sign < 0xc000 ? -1 : 0;
+    /* The groups as text, the weight's missing zeros behind them, a point where the fraction begins: a PAN
+     * may stand before the point or behind it. */
+    size_t whole = weight >= 0 ? (size_t)weight + 1 : 0;
+    size_t groups = ndigits > whole ? ndigits : whole;
+    size_t size = groups * 4 + 1;
+    uint8_t small[256];
+    uint8_t *text = size <= sizeof small ? small : malloc(size);
+    if (!text) return -1;
+    memset(text, '0', size);
+    for (size_t g = 0; g < ndigits; g++) {
+        unsigned v = be16(p + 8 + 2 * g);
+        if (v > 9999) {
+            if (text != small) free(text);
+            return -1;
+        }
+        uint8_t *t = text + 4 * g + (g >= whole);
+        t[0] = (uint8_t)('0' + v / 1000);
+        t[1] = (uint8_t)('0' + v / 100 % 10);
+        t[2] = (uint8_t)('0' + v / 10 % 10);
+        t[3] = (uint8_t)('0' + v % 10);
+    }
+    if (whole * 4 < size) text[whole * 4] = '.';
+    size_t lead = 0; /* text has no leading zeros, and neither has what is scanned */
+    while (lead < whole * 4 && text[lead] == '0') lead++;
+    size_t shown = whole * 4 + 1 + be16(p + 6); /* text ends where the display scale says */
+    if (shown > size) shown = size;
+    long hits = (long)scan_mask(r, kind | SCAN_DIGITS, text + lead, shown - lead, c);
+    if (hits) {
+        /* A filler may fall where no group is stored (a PAN that ends in zeros): then nothing but the
+         * leading digit is kept. */
+        int lost = 0;
+        for (size_t g = ndigits; g < whole; g++)
+            for (int k = 0; k < 4; k++) lost |= text[4 * g + (size_t)k] != '0';
+        for (size_t g = 0; g < ndigits; g++) {
+            const uint8_t *t = text + 4 * g + (g >= whole);
+            unsigned v = (unsigned)(t[0] - '0') * 1000 + (unsigned)(t[1] - '0') * 100 +
+                         (unsigned)(t[2] - '0') * 10 + (unsigned)(t[3] - '0');
+            put16(p + 8 + 2 * g, (uint16_t)(lost ? g == 0 : v));
+        }
+    }
+    if (text != small) free(text);
+    return hits;
+}
+
+/* --- containers ------------------------------------------------------------------------------ */
+
+/* One length-prefixed value at `*at`; moves `*at` behind it. */
+static long mask_element(const scan_rules_t *r, int kind, int op, uint8_t *p, size_t n, size_t *at,
+                         scan_counts_t *c, int depth) {
+    if (n - *at < 4) return -1;
+    int32_t len = (int32_t)be32(p + *at);
+    *at += 4;
+    if (len == -1) return 0;
+    if (len < 0 || (size_t)len > n - *at) return -1;
+    long hits = mask_cell(r, kind, op, p + *at, (size_t)len, c, depth);
+    *at += (size_t)len;
+    return hits;
+}
+
+/* array_send: int32 ndim, int32 flags, oid of the element, (int32 dim, int32 lower bound) x ndim, elements */
+static long mask_array(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c, int depth) {
+    if (n < 12) return -1;
+    uint32_t ndim = be32(p);
+    if (ndim > 6) return -1;
+    int op = cell_op_of(be32(p + 8), 1);
+    if (op == CELL_REFUSED) return -1;
+    size_t at = 12 + 8 * (size_t)ndim;
+    if (at > n) return -1;
+    long hits = 0;
+    while (at < n) {
+        long one = mask_element(r, kind, op, p, n, &at, c, depth);
+        if (one < 0) return -1;
+        hits += one;
+    }
+    return hits;
+}
+
+/* record_send: int32 nfields, then (oid, value) each */
+static long mask_record(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c, int depth) {
+    if (n < 4) return -1;
+    uint32_t fields = be32(p);
+    size_t at = 4;
+    long hits = 0;
+    for (uint32_t i = 0; i < fields; i++) {
+        if (n - at < 4) return -1;
+        int op = cell_op_of(be32(p + at), 1);
+        at += 4;
+        if (op == CELL_REFUSED) return -1;
+        long one = mask_element(r, kind, op, p, n, &at, c, depth);
+        if (one < 0) return -1;
+        hits += one;
+    }
+    return at == n ? hits : -1;
+}
+
+/* range_send: flags, then the bounds that the flags say are there */
+static long mask_range(const scan_rules_t *r, int kind, int op, uint8_t *p, size_t n, scan_counts_t *c,
+                       int depth) {
+    if (n < 1) return -1;
+    size_t at = 1;
+    long hits = 0;
+    while (at < n) {
+        long one = mask_element(r, kind, op, p, n, &at, c, depth);
+        if (one < 0) return -1;
+        hits += one;
+    }
+    return hits;
+}
+
+/* --- the table of types ---------------------------------------------------------------------- */
+
+struct type_row {
+    uint16_t oid;
+    uint8_t text, binary; /* cell_op for each format */
+};
+
+/* Every built-in type that has a rule of its own, by OID (pg_type.dat of PostgreSQL 18). Text that is not
+ * listed is scanned as text; binary that is not listed is refused. */
+static const struct type_row types[] = {
+    {16, CELL_SAFE, CELL_SAFE},             /* bool */
+    {17, CELL_BYTEA, CELL_TEXT},            /* bytea */
+    {18, CELL_TEXT, CELL_TEXT},             /* "char" */
+    {19, CELL_TEXT, CELL_TEXT},             /* name */
+    {20, CELL_NUMBER, CELL_INT8},           /* int8 */
+    {21, CELL_SAFE, CELL_SAFE},             /* int2 */
+    {22, CELL_TEXT, CELL_ARRAY},            /* int2vector */
+    {23, CELL_SAFE, CELL_SAFE},             /* int4 */
+    {24, CELL_TEXT, CELL_SAFE},             /* regproc */
+    {25, CELL_TEXT, CELL_TEXT},             /* text */
+    {26, CELL_SAFE, CELL_SAFE},             /* oid */
+    {27, CELL_SAFE, CELL_SAFE},             /* tid */
+    {28, CELL_SAFE, CELL_SAFE},             /* xid */
+    {29, CELL_SAFE, CELL_SAFE},             /* cid */
+    {30, CELL_TEXT, CELL_ARRAY},            /* oidvector */
+    {114, CELL_JSON, CELL_JSON},            /* json */
+    {142, CELL_TEXT, CELL_TEXT},            /* xml */
+    {143, CELL_TEXT, CELL_ARRAY},           /* xml[] */
+    {199, CELL_TEXT, CELL_ARRAY},           /* json[] */
+    {600, CELL_FLOAT, CELL_FLOAT8},         /* point */
+    {601, CELL_FLOAT, CELL_FLOAT8},         /* lseg */
+    {602, CELL_FLOAT, CELL_PATH},           /* path */
+    {603, CELL_FLOAT, CELL_FLOAT8},         /* box */
+    {604, CELL_FLOAT, CELL_POLYGON},        /* polygon */
+    {628, CELL_FLOAT, CELL_FLOAT8},         /* line */
+    {629, CELL_FLOAT, CELL_ARRAY},          /* line[] */
+    {650, CELL_TEXT, CELL_SAFE},            /* cidr */
+    {651, CELL_TEXT, CELL_ARRAY},           /* cidr[] */
+    {700, CELL_SAFE, CELL_SAFE},            /* float4: seven digits at the most */
+    {701, CELL_FLOAT, CELL_FLOAT8},         /* float8 */
+    {705, CELL_TEXT, CELL_TEXT},            /* unknown */
+    {718, CELL_FLOAT, CELL_FLOAT8},         /* circle */
+    {719, CELL_FLOAT, CELL_ARRAY},          /* circle[] */
+    {774, CELL_TEXT, CELL_SAFE},            /* macaddr8 */
+    {790, CELL_MONEY_TEXT, CELL_MONEY},     /* money */
+    {791, CELL_MONEY_TEXT, CELL_ARRAY},     /* money[] */
+    {829, CELL_TEXT, CELL_SAFE},            /* macaddr */
+    {869, CELL_TEXT, CELL_SAFE},            /* inet */
+    {1000, CELL_TEXT, CELL_ARRAY},          /* bool[] */
+    {1001, CELL_TEXT, CELL_ARRAY},          /* bytea[] */
+    {1002, CELL_TEXT, CELL_ARRAY},          /* "char"[] */
+    {1003, CELL_TEXT, CELL_ARRAY},          /* name[] */
+    {1005, CELL_SAFE, CELL_ARRAY},          /* int2[] */
+    {1007, CELL_SAFE, CELL_ARRAY},          /* int4[] */
+    {1009, CELL_TEXT, CELL_ARRAY},          /* text[] */
+    {1014, CELL_TEXT, CELL_ARRAY},          /* bpchar[] */
+    {1015, CELL_TEXT, CELL_ARRAY},          /* varchar[] */
+    {1016, CELL_NUMBER, CELL_ARRAY},        /* int8[] */
+    {1017, CELL_FLOAT, CELL_ARRAY},         /* point[] */
+    {1018, CELL_FLOAT, CELL_ARRAY},         /* lseg[] */
+    {1019, CELL_FLOAT, CELL_ARRAY},         /* path[] */
+    {1020, CELL_FLOAT, CELL_ARRAY},         /* box[] */
+    {1021, CELL_SAFE, CELL_ARRAY},          /* float4[] */
+    {1022, CELL_FLOAT, CELL_ARRAY},         /* float8[] */
+    {1027, CELL_FLOAT, CELL_ARRAY},         /* polygon[] */
+    {1028, CELL_SAFE, CELL_ARRAY},          /* oid[] */
+    {1041, CELL_TEXT, CELL_ARRAY},          /* inet[] */
+    {1042, CELL_TEXT, CELL_TEXT},           /* bpchar */
+    {1043, CELL_TEXT, CELL_TEXT},           /* varchar */
+    {1082, CELL_SAFE, CELL_SAFE},           /* date */
+    {1083, CELL_SAFE, CELL_SAFE},           /* time */
+    {1114, CELL_SAFE, CELL_SAFE},           /* timestamp */
+    {1115, CELL_SAFE, CELL_ARRAY},          /* timestamp[] */
+    {1182, CELL_SAFE, CELL_ARRAY},          /* date[] */
+    {1183, CELL_SAFE, CELL_ARRAY},          /* time[] */
+    {1184, CELL_SAFE, CELL_SAFE},           /* timestamptz */
+    {1185, CELL_SAFE, CELL_ARRAY},          /* timestamptz[] */
+    {1186, CELL_TEXT, CELL_SAFE},           /* interval */
+    {1187, CELL_TEXT, CELL_ARRAY},          /* interval[] */
+    {1231, CELL_NUMBER, CELL_ARRAY},        /* numeric[] */
+    {1263, CELL_TEXT, CELL_ARRAY},          /* cstring[] */
+    {1266, CELL_SAFE, CELL_SAFE},           /* timetz */
+    {1270, CELL_SAFE, CELL_ARRAY},          /* timetz[] */
+    {1560, CELL_TEXT, CELL_BITS},           /* bit */
+    {1561, CELL_TEXT, CELL_ARRAY},          /* bit[] */
+    {1562, CELL_TEXT, CELL_BITS},           /* varbit */
+    {1563, CELL_TEXT, CELL_ARRAY},          /* varbit[] */
+    {1700, CELL_NUMBER, CELL_NUMERIC},      /* numeric */
+    {1790, CELL_TEXT, CELL_TEXT},           /* refcursor */
+    {2202, CELL_TEXT, CELL_SAFE},           /* regprocedure */
+    {2203, CELL_TEXT, CELL_SAFE},           /* regoper */
+    {2204, CELL_TEXT, CELL_SAFE},           /* regoperator */
+    {2205, CELL_TEXT, CELL_SAFE},           /* regclass */
+    {2206, CELL_TEXT, CELL_SAFE},           /* regtype */
+    {2210, CELL_TEXT, CELL_ARRAY},          /* regclass[] */
+    {2211, CELL_TEXT, CELL_ARRAY},          /* regtype[] */
+    {2249, CELL_TEXT, CELL_RECORD},         /* record */
+    {2275, CELL_TEXT, CELL_TEXT},           /* cstring */
+    {2278, CELL_SAFE, CELL_SAFE},           /* void: always empty */
+    {2287, CELL_TEXT, CELL_ARRAY},          /* record[] */
+    {2950, CELL_SAFE, CELL_SAFE},           /* uuid */
+    {2951, CELL_SAFE, CELL_ARRAY},          /* uuid[] */
+    {3220, CELL_TEXT, CELL_SAFE},           /* pg_lsn */
+    {3734, CELL_TEXT, CELL_SAFE},           /* regconfig */
+    {3769, CELL_TEXT, CELL_SAFE},           /* regdictionary */
+    {3802, CELL_JSON, CELL_JSONB},          /* jsonb */
+    {3807, CELL_TEXT, CELL_ARRAY},          /* jsonb[] */
+    {3904, CELL_SAFE, CELL_SAFE},           /* int4range */
+    {3906, CELL_NUMBER, CELL_RANGE_NUM},    /* numrange */
+    {3907, CELL_NUMBER, CELL_ARRAY},        /* numrange[] */
+    {3908, CELL_SAFE, CELL_SAFE},           /* tsrange */
+    {3910, CELL_SAFE, CELL_SAFE},           /* tstzrange */
+    {3912, CELL_SAFE, CELL_SAFE},           /* daterange */
+    {3926, CELL_NUMBER, CELL_RANGE_INT8},   /* int8range */
+    {3927, CELL_NUMBER, CELL_ARRAY},        /* int8range[] */
+    {4072, CELL_TEXT, CELL_VERSIONED},      /* jsonpath */
+    {4089, CELL_TEXT, CELL_SAFE},           /* regnamespace */
+    {4096, CELL_TEXT, CELL_SAFE},           /* regrole */
+    {4191, CELL_TEXT, CELL_SAFE},           /* regcollation */
+    {4532, CELL_NUMBER, CELL_REFUSED},      /* nummultirange */
+    {4536, CELL_NUMBER, CELL_REFUSED},      /* int8multirange */
+    {5069, CELL_NUMBER, CELL_INT8},         /* xid8 */
+};
+
+int cell_op_of(uint32_t oid, int format) {
+    size_t low = 0, high = sizeof types / sizeof *types;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (types[mid].oid == oid) return format ? types[mid].binary : types[mid].text;
+        if (types[mid].oid < oid)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return format ? CELL_REFUSED : CELL_TEXT;
+}
+
+static long mask_cell(const scan_rules_t *r, int kind, int op, uint8_t *p, size_t n, scan_counts_t *c,
+                      int depth) {
+    if (depth > DEPTH_MAX) return -1;
+    switch (op) {
+    case CELL_SAFE:
+        return 0;
+    case CELL_TEXT:
+        return mask_text(r, kind, p, n, c);
+    case CELL_NUMBER:
+        return (long)scan_mask(r, kind | SCAN_DIGITS, p, n, c);
+    case CELL_JSON:
+        return mask_json(r, kind, p, n, c);
+    case CELL_JSONB:
+        if (n < 1 || p[0] != 1) return -1;
+        return mask_json(r, kind, p + 1, n - 1, c);
+    case CELL_INT8:
+        return mask_int8(r, kind, p, n, c);
+    case CELL_NUMERIC:
+        return mask_numeric(r, kind, p, n, c);
+    case CELL_FLOAT8:
+        return mask_doubles(r, kind, p, n, c);
+    case CELL_PATH:
+        return n < 5 ? -1 : mask_doubles(r, kind, p + 5, n - 5, c);
+    case CELL_POLYGON:
+        return n < 4 ? -1 : mask_doubles(r, kind, p + 4, n - 4, c);
+    case CELL_FLOAT:
+        return mask_float_text(r, kind, p, n, c);
+    case CELL_BYTEA:
+        return mask_bytea_text(r, kind, p, n, c);
+    case CELL_MONEY_TEXT:
+        return mask_money_text(r, kind, p, n, c);
+    case CELL_MONEY:
+        return mask_money(r, kind, p, n, c);
+    case CELL_ARRAY:
+        return mask_array(r, kind, p, n, c, depth + 1);
+    case CELL_RECORD:
+        return mask_record(r, kind, p, n, c, depth + 1);
+    case CELL_RANGE_INT8:
+        return mask_range(r, kind, CELL_INT8, p, n, c, depth + 1);
+    case CELL_RANGE_NUM:
+        return mask_range(r, kind, CELL_NUMERIC, p, n, c, depth + 1);
+    case CELL_BITS:
+        return n < 4 ? -1 : (long)scan_mask(r, kind, p + 4, n - 4, c);
+    case CELL_VERSIONED:
+        return n < 1 ? -1 : mask_text(r, kind, p + 1, n - 1, c);
+    default:
+        return -1;
+    }
+}
+
+long cell_mask(const scan_rules_t *r, int kind, int op, uint8_t *cell, size_t len, scan_counts_t *c) {
+    return mask_cell(r, kind, op, cell, len, c, 0);
+}

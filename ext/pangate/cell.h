@@ -1,0 +1,47 @@
+/* One cell of a result: decode what its type hides, mask every PAN, encode it again at the same length.
+ *
+ * PostgreSQL's wire formats, after the server's send and output functions (src/backend/utils/adt).
+ * Nothing here calls Python; a cell never grows or shrinks. */
+#ifndef PANGATE_CELL_H
+#define PANGATE_CELL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "scan.h"
+
+/* What has to be done with a cell of a certain type and format. */
+enum cell_op {
+    CELL_SAFE = 0,    /* the type cannot hold a PAN */
+    CELL_TEXT,        /* text; bytea in hex and octal escapes inside it are looked through as well */
+    CELL_NUMBER,      /* text of numbers: stays a number */
+    CELL_JSON,        /* JSON text */
+    CELL_JSONB,       /* one version byte, then JSON text */
+    CELL_INT8,        /* binary bigint */
+    CELL_NUMERIC,     /* binary numeric */
+    CELL_FLOAT8,      /* binary double precision, one or more of them */
+    CELL_PATH,        /* binary path: 5 bytes, then doubles */
+    CELL_POLYGON,     /* binary polygon: 4 bytes, then doubles */
+    CELL_FLOAT,       /* text of doubles, 4.111111111111111e+15 among them */
+    CELL_BYTEA,       /* text of bytea, hex or escape */
+    CELL_MONEY_TEXT,  /* text of money, digits grouped by commas */
+    CELL_MONEY,       /* binary money: a bigint of hundredths */
+    CELL_ARRAY,       /* binary array */
+    CELL_RECORD,      /* binary composite */
+    CELL_RANGE_INT8,  /* binary int8range */
+    CELL_RANGE_NUM,   /* binary numrange */
+    CELL_BITS,        /* binary bit string: 4 bytes of length, then the bits */
+    CELL_VERSIONED,   /* one version byte, then text */
+    CELL_REFUSED,     /* not known: the result is refused */
+    CELL_OPS
+};
+
+/* The operation for a type by its OID (pg_type.dat) and format (0 text, 1 binary). */
+int cell_op_of(uint32_t oid, int format);
+
+/* Mask one cell in place. Returns the number of PANs masked, or -1 when the bytes are not what the type
+ * says, hold an inner type that is refused, or memory ran out: the caller must not forward them. */
+long cell_mask(const scan_rules_t *rules, int kind, int op, uint8_t *cell, size_t len,
+               scan_counts_t *counts);
+
+#endif

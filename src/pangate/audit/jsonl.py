@@ -1,0 +1,238 @@
+"""An append-only file of JSON lines, one record a line, written by one gateway at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pangate.errors import RecordFailed
+
+BEGINNING = b'{"code":"'
+"""How every record begins: its keys are sorted, and `code` is the first."""
+
+SYNC_SECONDS = 1.0
+"""With fsync = "interval", the longest time between a write and the disk's knowing it."""
+
+_BLOCK = 1 << 16
+
+
+class JsonLines:
+    """The file at `path`, locked, with an incomplete last line taken away.
+
+    Every `append` is one write(2) to a descriptor that only appends. When it is short, the file is
+    cut back to its last whole record before anything else is written. Somebody else's change of the
+    file, its removal, and a failed fsync (after which nobody knows what the disk holds) end all
+    writing until the gateway is started again.
+
+    Raises RecordFailed when the file cannot be opened or is not a record."""
+
+    def __init__(self, path: Path, fsync: Literal["interval", "always"] = "interval") -> None:
+        self.path = path
+        self.last_sequence = 0
+        self.repaired_bytes = 0
+        self._always = fsync == "always"
+        self._broken = ""
+        self._torn = False
+        self._dirty = threading.Event()
+        self._stopping = threading.Event()
+        self._syncer: threading.Thread | None = None
+        self._fd = self._open()
+        try:
+            self._length = self._recover()
+        except OSError as error:
+            self._release()
+            raise self._failed(f"cannot be read: {error.strerror}") from None
+        except BaseException:
+            self._release()
+            raise
+        if not self._always:
+            self._syncer = threading.Thread(
+                target=self._sync_at_intervals, name="audit-fsync", daemon=True
+            )
+            self._syncer.start()
+
+    def append(self, leaves: Sequence[bytes]) -> None:
+        """Write all of `leaves`, or none of them and raise RecordFailed."""
+        if self._fd < 0:
+            raise self._failed("is closed; the gateway is stopping")
+        if self._broken:
+            raise self._failed(self._broken)
+        data = b"\n".join(leaves) + b"\n"
+        try:
+            if self._torn:
+                self._cut_back()
+            self._check_unchanged()
+            written = os.write(self._fd, data)
+        except OSError as error:
+            self._torn = True
+            raise self._failed(f"cannot be written: {error.strerror}") from None
+        if written != len(data):
+            self._torn = True
+            with contextlib.suppress(OSError):
+                self._cut_back()
+            raise self._failed(
+                f"took {written} of {len(data)} bytes; make room on its disk and try again"
+            )
+        self._length += written
+        self.last_sequence += len(leaves)
+        if self._always:
+            self._sync()
+            if self._broken:
+                raise self._failed(self._broken)
+        else:
+            self._dirty.set()
+
+    def close(self) -> None:
+        """Bring what was written to the disk and let go of the file."""
+        if self._fd < 0:
+            return
+        self._stopping.set()
+        self._dirty.set()
+        if self._syncer is not None:
+            self._syncer.join()
+        self._sync()
+        self._release()
+        if self._broken:
+            raise self._failed(self._broken)
+
+    # Opening
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            reason = "is a symbolic link" if self.path.is_symlink() else error.strerror
+            raise self._failed(f"cannot be opened: {reason}; name a file to append to") from None
+        self._fd = fd
+        try:
+            self._check_file(os.fstat(fd))
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._sync_directory()
+        except BlockingIOError:
+            self._release()
+            raise self._failed(
+                "is in use by another gateway; give each gateway a file of its own"
+            ) from None
+        except OSError as error:
+            self._release()
+            raise self._failed(f"cannot be locked: {error.strerror}") from None
+        except RecordFailed:
+            self._release()
+            raise
+        return fd
+
+    def _check_file(self, found: os.stat_result) -> None:
+        if not stat.S_ISREG(found.st_mode):
+            raise self._failed("is not a regular file; name a file to append to")
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & 0o027:
+            raise self._failed(
+                f"has mode {mode:04o}: others could read it or its group change it; "
+                "chmod it to 0600, or to 0640 for a group that ships it"
+            )
+
+    def _sync_directory(self) -> None:
+        # A new file is lasting only when its directory is.
+        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _recover(self) -> int:
+        """Find the last record, take away what follows it, and return the length that is left."""
+        length = os.fstat(self._fd).st_size
+        end = self._newline_before(length) + 1
+        tail = os.pread(self._fd, len(BEGINNING), end)
+        if tail and not BEGINNING.startswith(tail) and tail != BEGINNING and tail.strip(b"\0"):
+            raise self._not_a_record(end)
+        if end:
+            start = self._newline_before(end - 1) + 1
+            self.last_sequence = self._sequence_of(
+                os.pread(self._fd, end - 1 - start, start), start
+            )
+        if length > end:
+            os.ftruncate(self._fd, end)
+            os.fsync(self._fd)
+            self.repaired_bytes = length - end
+        return end
+
+    def _newline_before(self, end: int) -> int:
+        """Offset of the last newline before `end`, or -1."""
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            found = os.pread(self._fd, end - start, start).rfind(b"\n")
+            if found >= 0:
+                return start + found
+            end = start
+        return -1
+
+    def _sequence_of(self, line: bytes, offset: int) -> int:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not line.startswith(BEGINNING) or not isinstance(record, dict):
+            raise self._not_a_record(offset)
+        sequence = record.get("sequence")
+        if record.get("v") != 1 or type(sequence) is not int or sequence < 1:
+            raise self._not_a_record(offset)
+        return sequence
+
+    # Writing
+
+    def _check_unchanged(self) -> None:
+        found = os.fstat(self._fd)
+        if found.st_nlink == 0:
+            self._broken = "was removed while it was written; start the gateway again"
+        elif found.st_size != self._length:
+            self._broken = (
+                f"has {found.st_size} bytes where {self._length} were written: somebody else "
+                "changed it; find out who, then start the gateway again"
+            )
+        if self._broken:
+            raise self._failed(self._broken)
+
+    def _cut_back(self) -> None:
+        if os.fstat(self._fd).st_size > self._length:
+            os.ftruncate(self._fd, self._length)
+        self._torn = False
+
+    def _sync_at_intervals(self) -> None:
+        while True:
+            self._dirty.wait()
+            if self._stopping.wait(SYNC_SECONDS):
+                return
+            self._dirty.clear()
+            self._sync()
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._broken = (
+                f"could not be brought to its disk ({error.strerror}); check the disk, then start "
+                "the gateway again"
+            )
+
+    def _release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _failed(self, what: str) -> RecordFailed:
+        return RecordFailed(f"the audit file {self.path} {what}")
+
+    def _not_a_record(self, offset: int) -> RecordFailed:
+        return self._failed(
+            f"holds something that is not a record at byte {offset}; keep it as evidence under "
+            "another name, and the gateway begins a new one"
+        )

@@ -1,0 +1,475 @@
+"""One TOML file read into frozen, typed settings: this file has the types. A description of a
+field is its reference and its remedy. The settings hold where secrets are, never the secrets."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import stat
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from msgspec import Meta, Struct
+
+from pangate.model import Limits, Resource
+
+Tls = Literal["verify-full", "verify-ca", "disable"]
+MaskName = Literal["full", "last4", "first6_last4", "first8_last4"]
+Text = Annotated[str, Meta(min_length=1)]
+Name = Annotated[str, Meta(min_length=1, max_length=63)]
+Count = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
+
+ALGORITHMS = frozenset(
+    ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+)
+"""The signature algorithms that may be pinned: asymmetric ones only."""
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the tables of the file."""
+
+
+class ListenSettings(Settings, frozen=True, kw_only=True):
+    """Where agents connect."""
+
+    host: Annotated[
+        str, Meta(min_length=1, description="Address to listen on: a name or an IP address.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Meta(ge=0, le=65535, description="Port to listen on, 1 to 65535; 0 takes any free port."),
+    ] = 6432
+    certificate: Annotated[
+        Path | None,
+        Meta(description="PEM file with the gateway's certificate, then its chain. Needs `key`."),
+    ] = None
+    key: Annotated[
+        Path | None,
+        Meta(description="PEM file with the unencrypted private key of `certificate`, mode 0600."),
+    ] = None
+    allow_plaintext_loopback: Annotated[
+        bool,
+        Meta(
+            description="true takes tokens without TLS too; only on a loopback `host`, for trials."
+        ),
+    ] = False
+
+
+class LimitSettings(Settings, frozen=True, kw_only=True):
+    """The bounds of the gateway. Reaching one gives an error that says which."""
+
+    max_message_bytes: Annotated[
+        int,
+        Meta(ge=1024, le=1 << 30, description="Longest protocol message of either side, in bytes."),
+    ] = 16 << 20
+    max_sessions: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Connections from agents open at the same time.")
+    ] = 1000
+    login_seconds: Annotated[
+        Seconds, Meta(description="From the accepted connection to the end of its login, seconds.")
+    ] = 10.0
+    connect_seconds: Annotated[
+        Seconds, Meta(description="To reach a resource and log in to it, in seconds.")
+    ] = 5.0
+    credential_seconds: Annotated[
+        Seconds, Meta(description="To obtain a resource's password from its source, in seconds.")
+    ] = 5.0
+    idle_seconds: Annotated[
+        Seconds | None,
+        Meta(description="Longest silence of a session, in seconds; leave it out for no bound."),
+    ] = None
+    drain_seconds: Annotated[
+        Seconds, Meta(description="How long open sessions may go on after SIGTERM, in seconds.")
+    ] = 30.0
+    token_bytes: Annotated[
+        int, Meta(ge=256, le=1 << 20, description="Longest token that is looked at, in bytes.")
+    ] = 16384
+    token_grace_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="How long a session may outlive its token, in seconds, 0 to 86400.",
+        ),
+    ] = 0.0
+    auth_failures_per_minute: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Failed logins from one address in a minute; more are refused unchecked.",
+        ),
+    ] = 30
+    token_cache_entries: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Verified tokens remembered (by digest) until they expire; 0 for none.",
+        ),
+    ] = 4096
+
+
+class IssuerSettings(Settings, frozen=True, kw_only=True):
+    """An identity provider whose signed tokens are believed."""
+
+    url: Annotated[
+        str,
+        Meta(description="The issuer: an https URL, exactly as the tokens' `iss` claim has it."),
+    ]
+    audience: Annotated[
+        str | tuple[str, ...],
+        Meta(description="What a token's `aud` must name for it to be meant for this gateway."),
+    ]
+    algorithms: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Signature algorithms that are accepted, of "
+            + ", ".join(sorted(ALGORITHMS))
+            + "."
+        ),
+    ] = ("RS256", "ES256")
+    jwks_url: Annotated[
+        str | None,
+        Meta(
+            description="https URL of the key set. Left out: the `jwks_uri` that the issuer's "
+            "`/.well-known/openid-configuration` names."
+        ),
+    ] = None
+    ca: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file with the CA of the issuer's server; left out: the system's CAs."
+        ),
+    ] = None
+    allow_http_loopback: Annotated[
+        bool, Meta(description="true allows http instead of https to a loopback address.")
+    ] = False
+    leeway_seconds: Annotated[
+        float,
+        Meta(ge=0, le=300, description="Tolerated difference of clocks, in seconds, 0 to 300."),
+    ] = 30.0
+    max_life_seconds: Annotated[
+        Seconds,
+        Meta(description="Longest life (`exp` minus `iat`) that a token may have, in seconds."),
+    ] = 86_400.0
+    refresh_seconds: Annotated[
+        Seconds, Meta(description="Age at which the keys are fetched again, in seconds.")
+    ] = 300.0
+    stale_seconds: Annotated[
+        Seconds,
+        Meta(
+            description="How long keys are still used when the issuer cannot be reached, counted "
+            "from their last fetch, in seconds; not less than `refresh_seconds`."
+        ),
+    ] = 3600.0
+    fetch_seconds: Annotated[
+        Seconds, Meta(description="To fetch the issuer's keys, in seconds, all in all.")
+    ] = 5.0
+    subject_claim: Annotated[
+        str, Meta(min_length=1, description="The claim that names the agent.")
+    ] = "sub"
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """`audience` as a tuple, however it was written."""
+        return (self.audience,) if isinstance(self.audience, str) else self.audience
+
+
+class SecretSettings(Settings, frozen=True, kw_only=True):
+    """Where a secret is read, each time that it is needed. Exactly one of the keys is given."""
+
+    file: Annotated[
+        Path | None,
+        Meta(
+            description="File that holds the secret alone (one newline at its end is dropped), "
+            "mode 0600, or owned by root with mode 0640 or less."
+        ),
+    ] = None
+    env: Annotated[
+        Text | None,
+        Meta(description="Environment variable that holds the secret."),
+    ] = None
+    command: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="Program and arguments, run without a shell, that print the secret."),
+    ] = None
+
+
+class ResourceSettings(Settings, frozen=True, kw_only=True):
+    """A system that agents reach through the gateway."""
+
+    name: Annotated[Name, Meta(description="What agents ask for: their database name.")]
+    protocol: Annotated[Literal["postgresql"], Meta(description="Protocol of the resource.")] = (
+        "postgresql"
+    )
+    host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Name or IP address, or the directory of a unix socket (begins with `/`).",
+        ),
+    ]
+    port: Annotated[Port, Meta(description="Port of the resource, 1 to 65535.")] = 5432
+    database: Annotated[Name, Meta(description="Name of the database at the resource.")]
+    user: Annotated[Name, Meta(description="User that the gateway logs in as.")]
+    password: Annotated[
+        SecretSettings,
+        Meta(
+            description='Where the password is: { file = "path" }, { env = "NAME" } or '
+            '{ command = ["program", "argument"] }. It is never written in this file.'
+        ),
+    ]
+    tls: Annotated[
+        Tls,
+        Meta(
+            description='"verify-full" (CA and host name), "verify-ca", or "disable", which is for '
+            "loopback addresses and unix sockets only."
+        ),
+    ] = "verify-full"
+    ca: Annotated[
+        Path | None,
+        Meta(description="PEM file with the CA of the resource; left out: the system's CAs."),
+    ] = None
+
+    @property
+    def unix(self) -> bool:
+        """Whether `host` is the directory of a unix socket."""
+        return self.host.startswith("/")
+
+    @property
+    def model(self) -> Resource:
+        """The resource in the gateway's own words."""
+        return Resource(self.name, self.protocol, self.host, self.port, self.database, self.user)
+
+
+class RoleLimitSettings(Settings, frozen=True, kw_only=True):
+    """Bounds that a role puts on its sessions; what is left out is not bounded by the role."""
+
+    max_sessions: Annotated[
+        Count | None, Meta(description="Sessions of one principal at the same time.")
+    ] = None
+    max_rows: Annotated[Count | None, Meta(description="Rows that one session may receive.")] = None
+    max_bytes: Annotated[Count | None, Meta(description="Bytes that one session may receive.")] = (
+        None
+    )
+    max_seconds: Annotated[Seconds | None, Meta(description="Life of one session, in seconds.")] = (
+        None
+    )
+
+    @property
+    def model(self) -> Limits:
+        """The bounds in the gateway's own words."""
+        return Limits(self.max_sessions, self.max_rows, self.max_bytes, self.max_seconds)
+
+
+class RoleSettings(Settings, frozen=True, kw_only=True):
+    """Who may reach what, and how much of a card number they see. What no role grants is denied."""
+
+    name: Annotated[Name, Meta(description="Name of the role, as records show it.")]
+    match: Annotated[
+        dict[str, Any],
+        Meta(
+            description="Verified claims that a token must have, all of them: a value, a list of "
+            "which one is enough, or a table for a claim that is itself a table. A claim that is a "
+            "list matches by any of its items. Values are compared exactly."
+        ),
+    ]
+    issuer: Annotated[
+        str | None,
+        Meta(description="`url` of the issuer of the token; may be left out if there is only one."),
+    ] = None
+    resources: Annotated[
+        tuple[str, ...], Meta(description="Names of the resources that the role grants.")
+    ]
+    mask: Annotated[
+        MaskName,
+        Meta(
+            description='What stays visible of a card number: "full" (nothing), "last4", '
+            '"first6_last4" or "first8_last4"; the latter two need a `justification`.'
+        ),
+    ] = "last4"
+    justification: Annotated[
+        str,
+        Meta(
+            max_length=2000,
+            description="Why the role has to see more than the last four digits "
+            "(PCI DSS 4.0.1, requirement 3.4.1).",
+        ),
+    ] = ""
+    limits: Annotated[RoleLimitSettings, Meta(description="Bounds of the role's sessions.")] = (
+        RoleLimitSettings()
+    )
+
+
+class AuditSettings(Settings, frozen=True, kw_only=True):
+    """The record: what cannot be written here is not forwarded."""
+
+    path: Annotated[
+        Path, Meta(description="File that events are appended to; its directory must exist.")
+    ]
+    fsync: Annotated[
+        Literal["interval", "always"],
+        Meta(
+            description='"always" waits for the disk before a command is forwarded; "interval" '
+            "lets the disk follow within a second, so a power failure may lose that second."
+        ),
+    ] = "interval"
+
+
+class Config(Settings, frozen=True, kw_only=True, dict=True):
+    """The whole file. Made by `load`, which guarantees that every reference in it resolves."""
+
+    path: Path
+    listen: ListenSettings
+    limits: LimitSettings
+    issuers: tuple[IssuerSettings, ...]
+    resources: tuple[ResourceSettings, ...]
+    roles: tuple[RoleSettings, ...]
+    audit: AuditSettings
+
+    @functools.cached_property
+    def resources_by_name(self) -> Mapping[str, ResourceSettings]:
+        return {resource.name: resource for resource in self.resources}
+
+    @functools.cached_property
+    def issuers_by_url(self) -> Mapping[str, IssuerSettings]:
+        return {issuer.url: issuer for issuer in self.issuers}
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of the canonical form of what `describe` prints. Secrets are not
+        in it: neither passwords nor the arguments of commands that fetch them."""
+        from pangate.config.text import public
+
+        text = json.dumps(public(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+TABLES: tuple[tuple[str, type[Settings], bool], ...] = (
+    ("listen", ListenSettings, False),
+    ("limits", LimitSettings, False),
+    ("issuers", IssuerSettings, True),
+    ("resources", ResourceSettings, True),
+    ("roles", RoleSettings, True),
+    ("audit", AuditSettings, False),
+)
+"""The tables of the file in the order of its reference: key, type, and whether it is an array."""
+
+
+def load(path: Path) -> Config:
+    """Read and check the file at `path`; relative paths in it start from its directory.
+
+    Raises ConfigError with every problem that was found."""
+    from pangate.config.reader import read
+
+    return read(path.absolute())
+
+
+def describe(config: Config) -> str:
+    """The resolved configuration as TOML, defaults filled in and secrets left out."""
+    from pangate.config.text import describe
+
+    return describe(config)
+
+
+def reference() -> str:
+    """The reference of the file in Markdown, made from the types above."""
+    from pangate.config.text import reference
+
+    return reference()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is `localhost` or a loopback address. Other names are not looked up."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def url_problem(url: str, allow_http_loopback: bool) -> str | None:
+    """What is wrong with `url` as one that keys are fetched from, or None."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host = urlsplit(""), ""
+    if parts.scheme not in ("https", "http") or not host or not re.fullmatch(r"[!-~]+", url):
+        return "is not an https URL with a host; write https://host/path"
+    if parts.username is not None or parts.password is not None:
+        return "holds a user name or password; take it out"
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        return "has a query or a fragment; take it out"
+    if parts.scheme == "http" and not is_loopback(host):
+        return f"http to {host} can be forged on the way; use https"
+    if parts.scheme == "http" and not allow_http_loopback:
+        return "http is for trials on loopback; use https or set allow_http_loopback = true"
+    return None
+
+
+def private_file_problem(path: Path) -> str | None:
+    """What is wrong with `path` as a file that holds a secret, or None.
+
+    It must be a regular file owned by the user that runs the gateway, with no permission for
+    anybody else, or owned by root and not readable by others (0440 and a group is how container
+    platforms hand a secret to an unprivileged user)."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return f"there is no file {path}; create it or correct the path"
+    except OSError as error:
+        return f"cannot look at {path}: {error.strerror}"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} is not a regular file"
+    mode = stat.S_IMODE(found.st_mode)
+    user = os.geteuid()
+    if found.st_uid not in (0, user):
+        return f"{path} belongs to another user (uid {found.st_uid}); chown it to uid {user}"
+    open_to_others = mode & (0o037 if found.st_uid == 0 else 0o077)
+    if open_to_others:
+        return (
+            f"{path} has mode {mode:04o}, open to others than its owner; chmod it to 0600 "
+            "(for a container's secret owned by root, 0440 is enough)"
+        )
+    if not os.access(path, os.R_OK):
+        return f"{path} cannot be read by uid {user}; change its owner or group"
+    return None
+
+
+def _bare(annotation: Any) -> Any:
+    while typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    return annotation
+
+
+def settings_of(annotation: Any) -> type[Settings] | None:
+    bare = _bare(annotation)
+    return bare if isinstance(bare, type) and issubclass(bare, Settings) else None
+
+
+def description_of(annotation: Any) -> str:
+    if typing.get_origin(annotation) is Annotated:
+        for meta in reversed(typing.get_args(annotation)[1:]):
+            if isinstance(meta, Meta) and meta.description:
+                return meta.description
+    return ""
+
+
+def doc_of(kind: type[Settings]) -> str:
+    return " ".join((kind.__doc__ or "").split())
+
+
+def toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_\-]+", key) else json.dumps(key, ensure_ascii=False)

@@ -1,0 +1,481 @@
+"""From the text of the file to settings, with every problem that is in it found in one run."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+import shutil
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pangate.config import (
+    ALGORITHMS,
+    TABLES,
+    AuditSettings,
+    Config,
+    IssuerSettings,
+    ListenSettings,
+    ResourceSettings,
+    RoleSettings,
+    SecretSettings,
+    Settings,
+    description_of,
+    doc_of,
+    is_loopback,
+    private_file_problem,
+    settings_of,
+    toml_key,
+    url_problem,
+)
+from pangate.errors import ConfigError
+
+MAX_FILE_BYTES = 1 << 20
+"""A configuration file that is larger than this is refused unread."""
+
+
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+"""What TOML's users call the types that msgspec names."""
+
+
+def read(path: Path) -> Config:
+    """The configuration in the file at `path`. Raises ConfigError."""
+    check = _Check(path.parent)
+    config = check.document(_document(path), path)
+    if config is None:
+        raise ConfigError(tuple(dict.fromkeys(check.problems)))
+    return config
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: there is no such file; name one with --config"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError([f"{path}: is larger than {MAX_FILE_BYTES} bytes; split what it holds"])
+    try:
+        return tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            [f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8"]
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: is not TOML: {error}"]) from None
+    except RecursionError:
+        raise ConfigError([f"{path}: is nested too deeply; flatten it"]) from None
+
+
+class _Check:
+    """One run over one document; gathers problems instead of stopping at the first."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.problems: list[str] = []
+
+    def problem(self, key: str, text: str) -> None:
+        self.problems.append(f"{key}: {text}")
+
+    # From TOML to the types
+
+    def document(self, document: dict[str, Any], path: Path) -> Config | None:
+        known = [key for key, _, _ in TABLES]
+        for key in document:
+            if key not in known:
+                self.problem(key, f"unknown table; {_suggest(key, known)}")
+        values: dict[str, Any] = {}
+        for key, kind, array in TABLES:
+            raw = document.get(key)
+            if not array:
+                values[key] = self.table(kind, {} if raw is None else raw, key)
+            elif raw is None:
+                values[key] = ()
+                self.problem(key, f"missing; write at least one [[{key}]]. {doc_of(kind)}")
+            elif not isinstance(raw, list) or not raw:
+                values[key] = ()
+                self.problem(key, f"must be an array of tables; write each as [[{key}]]")
+            else:
+                values[key] = tuple(
+                    self.table(kind, item, _item_key(key, index, item))
+                    for index, item in enumerate(raw)
+                )
+        self.relations(document, values)
+        if self.problems:
+            return None
+        return Config(path=path, **values)
+
+    def table(self, kind: type[Settings], raw: object, key: str) -> Any:
+        """`raw` as a `kind`, or None after having said what is wrong."""
+        if not isinstance(raw, dict):
+            self.problem(key, f"must be a table. {doc_of(kind)}")
+            return None
+        before = len(self.problems)
+        fields = {field.name: field for field in msgspec.structs.fields(kind)}
+        for name in raw:
+            if name not in fields:
+                self.problem(f"{key}.{name}", f"unknown key; {_suggest(name, list(fields))}")
+        values: dict[str, Any] = {}
+        whole = True
+        for name, field in fields.items():
+            if name in raw:
+                found = len(self.problems)
+                value = self.value(field.type, raw[name], f"{key}.{name}")
+                if len(self.problems) == found:
+                    values[name] = value
+                    continue
+            elif not field.required:
+                continue
+            else:
+                self.problem(f"{key}.{name}", f"missing. {description_of(field.type)}")
+            if settings_of(field.type) is not None:
+                # No rule looks into a table inside: that has its own. So the others can be told.
+                values[name] = None
+            elif field.required:
+                whole = False
+        if whole:
+            # An optional key with a problem stands at its default here, so that the rules can say
+            # what else is wrong; what they say of that very key is a consequence, and dropped.
+            found = len(self.problems)
+            known = {problem.partition(": ")[0] for problem in self.problems[before:]}
+            made = kind(**values)
+            self.rules(made, key)
+            self.problems[found:] = [
+                problem
+                for problem in self.problems[found:]
+                if not any(_within(key, problem.partition(": ")[0]) for key in known)
+            ]
+            if len(self.problems) == before:
+                return made
+        return None
+
+    def value(self, annotation: Any, raw: object, key: str) -> Any:
+        nested = settings_of(annotation)
+        if nested is not None and isinstance(raw, dict):
+            return self.table(nested, raw, key)
+        description = description_of(annotation)
+        if nested is not None:
+            # The value may be a password that somebody wrote in place: it is not repeated.
+            self.problem(key, f"must be a table. {description}")
+            return None
+        if isinstance(raw, float) and not math.isfinite(raw):
+            self.problem(key, f"must be a finite number. {description}")
+            return None
+        try:
+            return msgspec.convert(raw, annotation, dec_hook=self.path)
+        except msgspec.ValidationError as error:
+            reason, _, where = str(error).partition(" - at `$")
+            reason = re.sub(r"`([^`]*)`", _plain, reason)
+            self.problem(
+                key + where.rstrip("`"), f"{reason[:1].lower()}{reason[1:]}. {description}"
+            )
+            return None
+
+    def path(self, kind: type, raw: object) -> Path:
+        if kind is not Path or not isinstance(raw, str) or not raw or "\0" in raw:
+            raise ValueError("expected a path")
+        return Path(os.path.normpath(self.base / raw))
+
+    # What the types cannot say
+
+    def rules(self, made: Settings, key: str) -> None:
+        """The rules inside one table."""
+        rules: dict[type[Settings], Callable[[Any, str], None]] = {
+            ListenSettings: self.listen,
+            IssuerSettings: self.issuer,
+            SecretSettings: self.secret,
+            ResourceSettings: self.resource,
+            RoleSettings: self.role,
+            AuditSettings: self.audit,
+        }
+        rule = rules.get(type(made))
+        if rule is not None:
+            rule(made, key)
+
+    def listen(self, listen: ListenSettings, key: str) -> None:
+        self.host(listen.host, f"{key}.host")
+        loopback = is_loopback(listen.host)
+        if listen.allow_plaintext_loopback and not loopback:
+            self.problem(
+                f"{key}.allow_plaintext_loopback",
+                f"{listen.host} is not a loopback address, and tokens never cross a network "
+                'without TLS; set host = "127.0.0.1", or give certificate and key',
+            )
+        if listen.certificate is None and listen.key is None:
+            if not listen.allow_plaintext_loopback:
+                self.problem(
+                    f"{key}.certificate",
+                    "missing: agents send their tokens inside TLS; give certificate and key, or "
+                    "for a trial on loopback set allow_plaintext_loopback = true",
+                )
+        elif listen.certificate is None or listen.key is None:
+            missing = "certificate" if listen.certificate is None else "key"
+            self.problem(f"{key}.{missing}", "missing: certificate and key are given together")
+        else:
+            self.certificate_and_key(listen.certificate, listen.key, key)
+
+    def certificate_and_key(self, certificate: Path, key_file: Path, key: str) -> None:
+        from cryptography.hazmat.primitives import serialization
+
+        chain = self.certificates(certificate, f"{key}.certificate")
+        wrong = private_file_problem(key_file)
+        if wrong is not None:
+            self.problem(f"{key}.key", wrong)
+            return
+        try:
+            private = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        except TypeError:
+            self.problem(f"{key}.key", f"{key_file} is encrypted; give an unencrypted key")
+            return
+        except Exception:  # noqa: BLE001 - the library has no common base for unreadable keys
+            self.problem(f"{key}.key", f"{key_file} holds no private key in PEM form")
+            return
+        form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        if chain and chain[0].public_key().public_bytes(*form) != private.public_key().public_bytes(
+            *form
+        ):
+            self.problem(
+                f"{key}.key",
+                f"{key_file} does not belong to the first certificate in {certificate}; "
+                "put the gateway's own certificate first, or give its key",
+            )
+
+    def certificates(self, file: Path, key: str) -> list[Any]:
+        from cryptography import x509
+
+        try:
+            return x509.load_pem_x509_certificates(file.read_bytes())
+        except FileNotFoundError:
+            self.problem(key, f"there is no file {file}; create it or correct the path")
+        except OSError as error:
+            self.problem(key, f"cannot read {file}: {error.strerror}")
+        except ValueError:
+            self.problem(key, f"{file} holds no certificate in PEM form")
+        return []
+
+    def issuer(self, issuer: IssuerSettings, key: str) -> None:
+        self.url(issuer.url, issuer.allow_http_loopback, f"{key}.url")
+        if issuer.jwks_url is not None:
+            self.url(issuer.jwks_url, issuer.allow_http_loopback, f"{key}.jwks_url")
+        if not issuer.audiences or not all(issuer.audiences):
+            self.problem(
+                f"{key}.audience",
+                "is empty: without it a token meant for another service would be accepted. "
+                "Name what your issuer puts in `aud` for this gateway",
+            )
+        if not issuer.algorithms:
+            self.problem(f"{key}.algorithms", 'is empty; name at least one, such as "RS256"')
+        for algorithm in issuer.algorithms:
+            if algorithm.lower() == "none":
+                self.problem(f"{key}.algorithms", '"none" means unsigned tokens; leave it out')
+            elif algorithm.upper().startswith("HS"):
+                self.problem(
+                    f"{key}.algorithms",
+                    f'"{algorithm}" is signed with a shared secret, so whoever can check a token '
+                    "can make one; use an asymmetric one such as RS256 or ES256",
+                )
+            elif algorithm not in ALGORITHMS:
+                self.problem(
+                    f"{key}.algorithms",
+                    f'"{algorithm}" is not known; {_suggest(algorithm, sorted(ALGORITHMS))}',
+                )
+        if issuer.ca is not None:
+            self.certificates(issuer.ca, f"{key}.ca")
+        if issuer.stale_seconds < issuer.refresh_seconds:
+            self.problem(
+                f"{key}.stale_seconds",
+                f"{issuer.stale_seconds:g} is less than refresh_seconds "
+                f"({issuer.refresh_seconds:g}); make it at least as long",
+            )
+
+    def url(self, url: str, allow_http_loopback: bool, key: str) -> None:
+        wrong = url_problem(url, allow_http_loopback)
+        if wrong is not None:
+            self.problem(key, wrong)
+
+    def host(self, host: str, key: str) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9._:%\-]+", host):
+            self.problem(key, "is neither a host name nor an IP address; write the host alone")
+
+    def secret(self, secret: SecretSettings, key: str) -> None:
+        given = [name for name in secret.__struct_fields__ if getattr(secret, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) if given else "none"
+            choices = ", ".join(secret.__struct_fields__)
+            self.problem(key, f"needs exactly one of {choices}, and has {found}")
+            return
+        if secret.file is not None:
+            wrong = private_file_problem(secret.file)
+            if wrong is not None:
+                self.problem(f"{key}.file", wrong)
+        if secret.env is not None and not os.environ.get(secret.env):
+            self.problem(f"{key}.env", f"the environment has no {secret.env}; set it")
+        if secret.command is not None:
+            if not secret.command or not secret.command[0]:
+                self.problem(f"{key}.command", "is empty; name the program and its arguments")
+            elif shutil.which(secret.command[0]) is None:
+                self.problem(
+                    f"{key}.command",
+                    f"there is no program {secret.command[0]}; install it or give its full path",
+                )
+
+    def resource(self, resource: ResourceSettings, key: str) -> None:
+        for name in ("name", "database", "user"):
+            if not getattr(resource, name).isprintable():
+                self.problem(f"{key}.{name}", "has control characters; take them out")
+        if not resource.unix:
+            self.host(resource.host, f"{key}.host")
+        if resource.unix and resource.tls != "disable":
+            self.problem(
+                f"{key}.tls", 'a unix socket has no TLS; set tls = "disable" for this resource'
+            )
+        if resource.tls == "disable" and not resource.unix and not is_loopback(resource.host):
+            self.problem(
+                f"{key}.tls",
+                f'"disable" would send the password and card numbers to {resource.host} in clear; '
+                'it is for loopback addresses and unix sockets only. Use "verify-full"',
+            )
+        if resource.ca is not None:
+            self.certificates(resource.ca, f"{key}.ca")
+            if resource.tls == "disable":
+                self.problem(f"{key}.ca", 'has no effect with tls = "disable"; take one away')
+
+    def role(self, role: RoleSettings, key: str) -> None:
+        if not role.name.isprintable():
+            self.problem(f"{key}.name", "has control characters; take them out")
+        if not role.resources:
+            self.problem(f"{key}.resources", "is empty; name what the role grants, or drop it")
+        if not role.match:
+            self.problem(
+                f"{key}.match",
+                "is empty and would match every token; name a claim, for example "
+                'match = { sub = "agent-1" }',
+            )
+        self.match(role.match, f"{key}.match")
+        if role.mask in ("first6_last4", "first8_last4") and not role.justification.strip():
+            self.problem(
+                f"{key}.justification",
+                f'missing: mask = "{role.mask}" shows more than the last four digits, for which '
+                "PCI DSS 3.4.1 wants a documented need; write it here",
+            )
+
+    def match(self, match: Mapping[str, Any], key: str) -> None:
+        for claim, wanted in match.items():
+            where = f"{key}.{toml_key(claim)}"
+            if isinstance(wanted, dict):
+                if not wanted:
+                    self.problem(where, "is empty; name what the claim must hold")
+                self.match(wanted, where)
+                continue
+            options = wanted if isinstance(wanted, list) else [wanted]
+            if not options:
+                self.problem(where, "is an empty list, which nothing matches; name a value")
+            if not all(isinstance(option, (str, bool, int)) for option in options):
+                self.problem(
+                    where, "must be a text, a whole number, true, false, or a list of these"
+                )
+
+    def audit(self, audit: AuditSettings, key: str) -> None:
+        if audit.path.is_dir():
+            self.problem(f"{key}.path", f"{audit.path} is a directory; name a file in it")
+        elif not audit.path.parent.is_dir():
+            self.problem(
+                f"{key}.path", f"there is no directory {audit.path.parent}; create it first"
+            )
+        elif not os.access(audit.path.parent, os.W_OK | os.X_OK):
+            self.problem(
+                f"{key}.path",
+                f"uid {os.geteuid()} may not write in {audit.path.parent}; change its owner",
+            )
+
+    # Between tables. Names are taken from the raw document, so that an item with a problem of its
+    # own does not make every reference to it a problem too.
+
+    def relations(self, document: dict[str, Any], values: dict[str, Any]) -> None:
+        resources = self.unique(document, "resources", "name")
+        issuers = self.unique(document, "issuers", "url")
+        self.unique(document, "roles", "name")
+        used: set[str] = set()
+        roles = document.get("roles")
+        for index, raw in enumerate(roles if isinstance(roles, list) else []):
+            if not isinstance(raw, dict):
+                continue
+            key = _item_key("roles", index, raw)
+            granted = raw.get("resources")
+            names = (
+                [name for name in granted if isinstance(name, str)]
+                if isinstance(granted, list)
+                else []
+            )
+            used.update(names)
+            for name in names:
+                if name not in resources:
+                    self.problem(
+                        f"{key}.resources",
+                        f'there is no resource "{name}"; ' + _suggest(name, resources),
+                    )
+            issuer = raw.get("issuer")
+            if issuer is None and len(issuers) > 1:
+                self.problem(
+                    f"{key}.issuer",
+                    "missing: with several issuers a role says whose claims it believes; name one "
+                    "of " + ", ".join(issuers),
+                )
+            elif isinstance(issuer, str) and issuer not in issuers:
+                self.problem(
+                    f"{key}.issuer", f'there is no issuer "{issuer}"; {_suggest(issuer, issuers)}'
+                )
+
+    def unique(self, document: dict[str, Any], table: str, field: str) -> list[str]:
+        items = document.get(table)
+        names: list[str] = []
+        for index, item in enumerate(items if isinstance(items, list) else []):
+            name = item.get(field) if isinstance(item, dict) else None
+            if not isinstance(name, str):
+                continue
+            if name in names:
+                self.problem(
+                    f"{table}[{index}].{field}", f'"{name}" is there twice; rename or drop one'
+                )
+            else:
+                names.append(name)
+        return names
+
+
+def _item_key(table: str, index: int, item: object) -> str:
+    """`resources[payments]` where the item has a name, `resources[0]` otherwise."""
+    name = item.get("name") if isinstance(item, dict) else None
+    if isinstance(name, str) and re.fullmatch(r"[\w.\-]+", name):
+        return f"{table}[{name}]"
+    return f"{table}[{index}]"
+
+
+def _within(key: str, other: str) -> bool:
+    return key == other or key.startswith(f"{other}.")
+
+
+def _plain(kinds: re.Match[str]) -> str:
+    """`int | null` as "a whole number"."""
+    names = [name for name in kinds[1].split(" | ") if name != "null"]
+    return " or ".join(_WORDS.get(name, name) for name in names)
+
+
+def _suggest(wrong: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(wrong, known, n=1)
+    if close:
+        return f'did you mean "{close[0]}"?'
+    return "there is " + (", ".join(known) if known else "none")

@@ -1,0 +1,117 @@
+"""The configuration as text for people: what a file resolves to, and the reference of all keys."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from pangate.config import (
+    TABLES,
+    Config,
+    Settings,
+    _bare,
+    description_of,
+    doc_of,
+    settings_of,
+    toml_key,
+)
+
+
+def describe(config: Config) -> str:
+    """The resolved configuration as TOML, defaults filled in and secrets left out."""
+    plain = public(config)
+    lines = [f"# {config.path}", f"# digest {config.digest}"]
+    for key, _, array in TABLES:
+        for item in plain[key] if array else [plain[key]]:
+            lines += ["", f"[[{key}]]" if array else f"[{key}]"]
+            lines += [f"{toml_key(name)} = {_toml(value)}" for name, value in item.items()]
+    return "\n".join(lines) + "\n"
+
+
+def reference() -> str:
+    """The reference of the file in Markdown, made from the types above."""
+    lines = [
+        "# Configuration",
+        "",
+        "One TOML file configures the gateway: `pangate serve --config pangate.toml`. "
+        "`pangate check --config pangate.toml` prints every problem in it at once, or the resolved "
+        "configuration. A key that is not listed here is an error. Relative paths start from the "
+        "directory of the file.",
+        "",
+        "This page is printed by `pangate check --reference`.",
+    ]
+    for key, kind, array in TABLES:
+        header = f"[[{key}]]" if array else f"[{key}]"
+        lines += ["", f"## `{header}`", "", doc_of(kind), "", *_reference_rows(kind)]
+        for field in msgspec.structs.fields(kind):
+            nested = settings_of(field.type)
+            if nested is not None:
+                lines += ["", f"### `{key}.{field.name}`", "", doc_of(nested), ""]
+                lines += _reference_rows(nested)
+    return "\n".join(lines) + "\n"
+
+
+def public(config: Config) -> dict[str, Any]:
+    """The configuration as plain values without secrets; also what the digest is made of."""
+    plain = msgspec.to_builtins(config, enc_hook=str)
+    assert isinstance(plain, dict)
+    del plain["path"]
+    for resource in plain["resources"]:
+        command = resource["password"]["command"]
+        if command is not None:
+            # Arguments are where tokens of vault clients end up.
+            resource["password"]["command"] = [command[0], *["(not shown)"] * (len(command) - 1)]
+    return plain
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(
+            f"{toml_key(key)} = {_toml(item)}" for key, item in value.items() if item is not None
+        )
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if value is None:
+        return '""  # not set'
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _reference_rows(kind: type[Settings]) -> list[str]:
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for field in msgspec.structs.fields(kind):
+        if field.required:
+            default = "required"
+        elif field.default is None:
+            default = "none"
+        elif isinstance(field.default, Settings):
+            default = "none of them"
+        else:
+            plain = msgspec.to_builtins(field.default, enc_hook=str)
+            default = f"`{_toml(plain)}`"
+        text = description_of(field.type).replace("|", "\\|")
+        rows.append(f"| `{field.name}` | {_type_name(field.type)} | {default} | {text} |")
+    return rows
+
+
+def _type_name(annotation: Any) -> str:
+    bare = _bare(annotation)
+    origin, arguments = typing.get_origin(bare), typing.get_args(bare)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(
+            _type_name(argument) for argument in arguments if argument is not types.NoneType
+        )
+    if origin is Literal:
+        return " or ".join(f'`"{argument}"`' for argument in arguments)
+    if origin is tuple:
+        return f"list of {_type_name(arguments[0])}"
+    if settings_of(bare) is not None or origin is dict:
+        return "table"
+    return {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}[
+        bare
+    ]

@@ -1,0 +1,164 @@
+"""The codec contract and the registry of protocols.
+
+A codec is the protocol machine of one connection: bytes in, actions out, no sockets and no clock. It is
+made for one connection and shared with nothing. Three rules hold for every codec:
+
+* `Execute` and `Authenticate` are always the last action of the list they stand in: the codec then reads
+  nothing more of what the agent sent until `resume` or `ready` is called, and keeps the rest.
+* Splitting the bytes in any way gives the same bytes out (joined) and the same statements.
+* Bytes that the protocol does not allow, or that the codec does not know, raise `ProtocolError`;
+  what is understood and not passed (a limit, an encoding, replication) raises `Refused`. Nothing
+  else is ever raised, and the connection is over then.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pangate._scan import Scanner
+from pangate.errors import ProtocolError, Refused
+from pangate.model import Outcome, Statement, Verdict
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class ToBackend:
+    """Send these bytes to the resource."""
+
+    data: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class ToFrontend:
+    """Send these bytes to the agent. What came from the resource is masked already."""
+
+    data: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """The agent presented a credential and asks for `resource`. Answer with `ready` or `refuse`."""
+
+    credential: str = field(repr=False)
+    resource: str
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """The agent wants this statement executed. Answer with `resume`."""
+
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The statement that was executed as number `number` (counted from 1 per session) has ended."""
+
+    number: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """This connection only asks to cancel what the session with `key` is running."""
+
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StartTLS:
+    """Send `reply`, then speak TLS; the codec goes on inside it."""
+
+    reply: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The session is over; send what is queued, then close both sides."""
+
+    reason: str
+
+
+Action = ToBackend | ToFrontend | Authenticate | Execute | Finished | Cancel | StartTLS | Close
+
+
+class Login(Protocol):
+    """pangate's own login at a resource, before the session's bytes. Sans sockets as well."""
+
+    parameters: Mapping[str, str]
+    key: bytes
+    rest: bytes
+    done: bool
+
+    def bind(self, binding: bytes) -> None:
+        """Tell it the channel binding of the TLS connection, before `start`."""
+
+    def start(self) -> bytes:
+        """The first bytes."""
+
+    def feed(self, data: Buffer) -> bytes:
+        """Take bytes of the resource, give the answer; `done` says when it is over."""
+
+
+class Codec(Protocol):
+    """One connection's protocol machine."""
+
+    in_preface: bool
+    """Whether the agent may still ask for TLS."""
+
+    tls_request: bytes
+    """What asks a resource of this protocol for TLS; empty when TLS begins with the first byte."""
+
+    tls_accepted: bytes
+    """What the resource answers when it agrees."""
+
+    def tls_started(self) -> None:
+        """The connection speaks TLS from its first byte on."""
+
+    def frontend(self, data: Buffer) -> list[Action]:
+        """Take bytes from the agent."""
+
+    def backend(self, data: Buffer) -> list[Action]:
+        """Take bytes from the resource, after its login; mask what they carry."""
+
+    def login(self, user: str, database: str, password: str, *, cleartext: bool) -> Login:
+        """The login for what the agent asked for. `cleartext` allows the password in clear."""
+
+    def ready(self, parameters: Mapping[str, str], key: bytes, mask: str) -> list[Action]:
+        """Go on after `Authenticate`: the resource is logged in. `parameters` are what it reported,
+        `key` is the cancel key for the agent, `mask` the mask of the grant."""
+
+    def resume(self, verdict: Verdict) -> list[Action]:
+        """Go on after `Execute`: forward the statement, or answer with the protocol's own error."""
+
+    def refuse(self, error: Refused | ProtocolError) -> bytes:
+        """The protocol's own fatal error for `error`, ready to be sent to the agent."""
+
+    def cancel_request(self, key: bytes) -> bytes:
+        """What asks the resource to cancel what runs under `key`."""
+
+    @property
+    def received(self) -> tuple[int, int]:
+        """Rows and bytes of rows that the agent was given since the session began."""
+
+
+def open_codec(
+    protocol: str, scanner: Scanner, *, tls: str, max_message: int, token_bytes: int
+) -> Codec:
+    """A codec for one connection of `protocol`. `tls` is "required", "offered" (plaintext is taken as
+    well) or "none"; the bounds are in bytes. KeyError when the protocol is not known."""
+    module, name = PROTOCOLS[protocol]
+    make = getattr(importlib.import_module(module), name)
+    codec: Codec = make(scanner, tls=tls, max_message=max_message, token_bytes=token_bytes)
+    return codec
+
+
+PROTOCOLS: Mapping[str, tuple[str, str]] = {
+    "postgresql": ("pangate.protocols.postgres", "PostgresCodec"),
+}
+"""Module and class of each protocol's codec: a new protocol is one file and one line."""

@@ -1,0 +1,474 @@
+"""The PostgreSQL codec: protocol 3.0 between an agent and a server, every result masked.
+
+Two machines that share one queue. The frontend machine reads what the agent sends and notes in the
+queue what the server will answer, in order; the backend machine walks the answers against the queue.
+So it knows for every row which statement and which result description it belongs to, also when the
+agent pipelines.
+
+Three things are done in the protocol's own way rather than beside it:
+
+* A refused statement is replaced by one that the server itself refuses, and the server's error by ours.
+  So transactions abort, pipelines skip to the next Sync and `ReadyForQuery` is right, with no model of
+  the transaction on our side.
+* The description of a result is taken from the portal that runs, right before it runs: a Describe is put
+  in where the agent sent none, and its answer left out. Nothing that an agent can rename,
+  deallocate or prepare again in SQL can make a plan stale.
+* A result that cannot be masked (a binary type that is not known, COPY in binary) is replaced by an
+  error; what the server still sends of it is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pangate._scan import Scanner
+from pangate.errors import LimitReached, ProtocolError, Refused
+from pangate.masking import KINDS
+from pangate.model import Statement, Verdict
+from pangate.protocols import (
+    Action,
+    Authenticate,
+    Buffer,
+    Cancel,
+    Close,
+    Execute,
+    StartTLS,
+    ToBackend,
+    ToFrontend,
+)
+from pangate.protocols.postgres import messages
+from pangate.protocols.postgres.answers import Answers
+from pangate.protocols.postgres.binds import bind_values
+from pangate.protocols.postgres.conversation import UNKNOWN, Expected, Prepared, Running
+from pangate.protocols.postgres.login import BackendLogin
+from pangate.protocols.postgres.messages import Reader, message
+
+POISON = "PANGATE REFUSED A STATEMENT"
+"""What the server gets in the place of a refused statement: a syntax error, whatever the state."""
+
+
+class PostgresCodec(Answers):
+    """One connection. See `pangate.protocols` for the contract.
+
+    `tls` says what TLS means here: "required" (nothing but SSLRequest before it), "offered" (plaintext
+    is accepted as well), or "none". `max_message` bounds one message in either direction in bytes,
+    `max_pending` the answers that a pipelining agent may leave unread, `max_statements` the names it
+    may give."""
+
+    tls_request = messages.ssl_request()
+    tls_accepted = b"S"
+
+    def __init__(
+        self,
+        scanner: Scanner,
+        *,
+        tls: str = "required",
+        max_message: int = 16 * 1024 * 1024,
+        max_pending: int = 10_000,
+        max_statements: int = 10_000,
+        token_bytes: int = 16_384,
+    ) -> None:
+        super().__init__(scanner, max_message)
+        self._tls = tls
+        self._max_message = max_message
+        self._max_pending = max_pending
+        self._max_statements = max_statements
+        self._token_bytes = token_bytes
+        self._inbox = bytearray()
+        self._state: Callable[[list[Action]], bool] = self._startup
+        self._in_tls = False
+        self._startup_parameters: dict[str, str] = {}
+        self.in_preface = True
+        """Whether the agent may still ask for TLS."""
+        self._described: bytes | None = None
+        self._waiting: tuple[str, bytes, Prepared | None, bytes] | None = None
+        self._skipping = False  # we refused a message of an extended sequence
+
+    # --- the agent's side -----------------------------------------------------------------------
+
+    def frontend(self, data: Buffer) -> list[Action]:
+        """Take bytes from the agent."""
+        self._inbox += data
+        actions: list[Action] = []
+        self._read(actions)
+        return actions
+
+    def backend(self, data: Buffer) -> list[Action]:
+        """Take bytes from the server, after its login."""
+        actions = super().backend(data)
+        if self._state == self._command and self._inbox:
+            self._read(actions)  # a Bind may have waited for one of these answers
+        return actions
+
+    def _read(self, actions: list[Action]) -> None:
+        while self._state(actions):
+            pass
+
+    def _stop(self, actions: list[Action]) -> bool:
+        # waiting for `ready` or `resume`; what comes meanwhile is kept, within its bound
+        if len(self._inbox) > self._max_message + 5:
+            raise LimitReached(
+                f"more than {self._max_message} bytes wait behind a statement "
+                "(limits.max_message_bytes)"
+            )
+        return False
+
+    def _startup(self, actions: list[Action]) -> bool:
+        if len(self._inbox) < 8:
+            return False
+        length = int.from_bytes(self._inbox[:4], "big")
+        code = int.from_bytes(self._inbox[4:8], "big")
+        if not 8 <= length <= messages.STARTUP_MAX:
+            raise ProtocolError("these bytes are not a PostgreSQL startup packet")
+        if len(self._inbox) < length:
+            return False
+        body = bytes(self._inbox[8:length])
+        del self._inbox[:length]
+        if code in (messages.SSL_REQUEST, messages.GSSENC_REQUEST):
+            return self._encryption(code, body, actions)
+        self.in_preface = False
+        if code == messages.CANCEL_REQUEST:
+            if not 4 < len(body) <= 260:
+                raise ProtocolError("a cancel request has a key of a wrong length")
+            self._state = self._stop
+            actions.append(Cancel(body))
+            return False
+        if code >> 16 != 3:
+            raise ProtocolError(
+                f"protocol {code >> 16}.{code & 0xFFFF} is not spoken here; use protocol 3.0"
+            )
+        if self._tls == "required" and not self._in_tls:
+            raise Refused("this gateway takes identity tokens inside TLS only; set sslmode=require")
+        parameters = messages.startup_parameters(body)
+        unknown = [name for name in parameters if name.startswith("_pq_.")]
+        if code & 0xFFFF or unknown:
+            actions.append(ToFrontend(_negotiate(unknown)))
+        if parameters.get("replication", "false").lower() not in ("false", "off", "no", "0"):
+            raise Refused("replication connections are not passed through this gateway")
+        if not parameters.get("user"):
+            raise Refused("the startup packet names no user; set a user name")
+        self._startup_parameters = {
+            k: v for k, v in parameters.items() if not k.startswith("_pq_.")
+        }
+        self._state = self._password
+        actions.append(ToFrontend(message(b"R", (3).to_bytes(4, "big"))))
+        return True
+
+    def _encryption(self, code: int, body: bytes, actions: list[Action]) -> bool:
+        if body or not self.in_preface or self._in_tls:
+            raise ProtocolError("an encryption request came where none is allowed")
+        if code == messages.SSL_REQUEST and self._tls != "none":
+            if self._inbox:
+                # What came before TLS is not what the agent said inside it (CVE-2021-23222).
+                raise ProtocolError("bytes came between SSLRequest and TLS")
+            self._in_tls = True
+            self.in_preface = False
+            actions.append(StartTLS(b"S"))
+            return False
+        actions.append(ToFrontend(b"N"))
+        return True
+
+    def tls_started(self) -> None:
+        """The connection spoke TLS from its first byte (sslnegotiation=direct)."""
+        self._in_tls = True
+        self.in_preface = False
+
+    def _password(self, actions: list[Action]) -> bool:
+        if len(self._inbox) < 5:
+            return False
+        length = int.from_bytes(self._inbox[1:5], "big")
+        if self._inbox[0] != 0x70 or length < 5:
+            raise ProtocolError("the agent did not answer the request for a password")
+        if length > self._token_bytes + 5:
+            raise LimitReached(
+                f"the token is longer than {self._token_bytes} bytes (limits.token_bytes)"
+            )
+        if len(self._inbox) < length + 1:
+            return False
+        body = bytes(self._inbox[5 : length + 1])
+        del self._inbox[: length + 1]
+        if body.find(b"\0") != len(body) - 1:
+            raise ProtocolError("the password message is malformed")
+        self._state = self._stop
+        parameters = self._startup_parameters
+        actions.append(
+            Authenticate(
+                body[:-1].decode("utf-8", "replace"),
+                parameters.get("database") or parameters["user"],
+                parameters,
+            )
+        )
+        return False
+
+    def login(self, user: str, database: str, password: str, *, cleartext: bool) -> BackendLogin:
+        """The login at the server, with the agent's own settings but not its names."""
+        own = ("user", "database", "replication")
+        settings = {k: v for k, v in self._startup_parameters.items() if k not in own}
+        return BackendLogin(user, database, password, cleartext=cleartext, parameters=settings)
+
+    def cancel_request(self, key: bytes) -> bytes:
+        """CancelRequest."""
+        return messages.cancel_request(key)
+
+    @property
+    def received(self) -> tuple[int, int]:
+        """Rows and bytes of rows since the session began."""
+        return self._walker.all_rows, self._walker.all_bytes
+
+    def ready(self, parameters: Mapping[str, str], key: bytes, mask: str) -> list[Action]:
+        """Go on after `Authenticate`."""
+        self._walker.kind = KINDS[mask]
+        self._check_encoding(parameters.get("client_encoding", "UTF8"))
+        greeting = message(b"R", (0).to_bytes(4, "big"))
+        for name, value in parameters.items():
+            masked = bytearray(messages.text(value))
+            self._walker.mask_text(masked)
+            greeting += message(b"S", messages.text(name) + masked)
+        greeting += message(b"K", key) + message(b"Z", b"I")
+        actions: list[Action] = [ToFrontend(greeting)]
+        self._state = self._command
+        self._read(actions)
+        return actions
+
+    def _command(self, actions: list[Action]) -> bool:
+        inbox = self._inbox
+        if len(inbox) < 5:
+            return False
+        length = int.from_bytes(inbox[1:5], "big")
+        if length < 4 or length > self._max_message:
+            if inbox[0] in _FRONTEND and length >= 4:
+                raise LimitReached(
+                    f"a message of {length} bytes is longer than limits.max_message_bytes "
+                    f"({self._max_message})"
+                )
+            raise ProtocolError("a message has a wrong length")
+        if inbox[0] not in _FRONTEND:
+            raise ProtocolError(f"message type {bytes(inbox[:1])!r} is not known")
+        if len(inbox) < length + 1:
+            return False
+        if len(self._queue) >= self._max_pending:
+            raise LimitReached(f"more than {self._max_pending} answers are outstanding")
+        raw = bytes(inbox[: length + 1])
+        if self._skipping and raw[0] not in b"SX":
+            # As the server does after an error in an extended sequence: nothing counts up to Sync.
+            del inbox[: length + 1]
+            return True
+        handled = _FRONTEND[raw[0]](self, raw, actions)
+        if handled is None:  # it waits for an answer that is on its way
+            return False
+        del inbox[: length + 1]
+        return handled
+
+    def _on_query(self, raw: bytes, actions: list[Action]) -> bool:
+        reader = Reader(raw[5:], "frontend")
+        text = reader.cstring().decode("utf-8", "backslashreplace")
+        reader.done()
+        return self._ask("Q", raw, Statement("query", text), None, actions)
+
+    def _on_parse(self, raw: bytes, actions: list[Action]) -> bool:
+        reader = Reader(raw[5:], "frontend")
+        name = reader.cstring()
+        text = reader.cstring().decode("utf-8", "backslashreplace")
+        types = reader.uint32s(reader.int16())
+        reader.done()
+        if len(self._prepared) >= self._max_statements and name not in self._prepared:
+            raise LimitReached(f"more than {self._max_statements} prepared statements are open")
+        prepared = Prepared(text, types)
+        statement = Statement("parse", text, name=name.decode("utf-8", "replace"))
+        return self._ask("P", raw, statement, prepared, actions, name)
+
+    def _on_bind(self, raw: bytes, actions: list[Action]) -> bool | None:
+        reader = Reader(raw[5:], "frontend")
+        portal, name = reader.cstring(), reader.cstring()
+        known = self._lookup(name)
+        if known is None:
+            return None
+        values = bind_values(reader, known.types)
+        refusal = ""
+        if known is UNKNOWN:
+            # Prepared in SQL, or not at all: which text would run is not known here.
+            refusal = (
+                f"prepared statement {name.decode('utf-8', 'replace')!r} is not known to this gateway; "
+                "prepare it through the protocol, or use SQL EXECUTE for what SQL PREPARE made"
+            )
+        statement = Statement(
+            "bind", known.text, values, name.decode("utf-8", "replace"), refusal=refusal
+        )
+        return self._ask("B", raw, statement, None, actions, portal)
+
+    def _lookup(self, name: bytes) -> Prepared | None:
+        """What `name` means when the server comes to the message that is read now: UNKNOWN when nothing,
+        None when an answer that is still on its way decides."""
+        synced = False
+        for expected in reversed(self._queue):
+            if expected.kind in "SQ":
+                synced = True
+            elif expected.kind == "P" and expected.name == name:
+                # When that Parse fails, the server skips to Sync: before it this Bind is skipped with it,
+                # behind it the name means what it meant before.
+                return None if synced else expected.prepared
+            elif expected.kind == "C" and expected.name == b"S" + name:
+                return None if synced else UNKNOWN
+        return self._prepared.get(name, UNKNOWN)
+
+    def _ask(
+        self,
+        kind: str,
+        raw: bytes,
+        statement: Statement,
+        prepared: Prepared | None,
+        actions: list[Action],
+        name: bytes = b"",
+    ) -> bool:
+        self._numbers += 1
+        self._deciding = self._numbers
+        self._waiting = (kind, raw, prepared, name)
+        self._running[self._numbers] = Running(self._numbers, statement.text)
+        self._state = self._stop
+        actions.append(Execute(statement))
+        return False
+
+    def resume(self, verdict: Verdict) -> list[Action]:
+        """Go on after `Execute`: forward it, or let it fail as the server would."""
+        if self._waiting is None:
+            raise RuntimeError("resume() without an Execute action")
+        kind, raw, prepared, name = self._waiting
+        self._waiting = None
+        actions: list[Action] = []
+        number, self._deciding = self._deciding, 0
+        if verdict.action == "allow":
+            if kind == "P":
+                self._expect(Expected("P", number, name, prepared))
+            elif kind == "B":
+                self._portals[name] = number
+                self._described = None
+                self._expect(Expected("B", number, name))
+            elif kind == "E":
+                self._run_portal(raw, name, number, actions)
+            else:
+                self._described = None
+                self._expect(Expected("Q", number))
+            if kind != "E":
+                actions.append(ToBackend(raw))
+        else:
+            self._poison(kind, number, verdict.reason, actions)
+        self._state = self._command
+        self._read(actions)
+        return actions
+
+    def _poison(self, kind: str, number: int, reason: str, actions: list[Action]) -> None:
+        error = messages.error("42501", reason)
+        if kind == "Q":
+            self._expect(Expected("Q", number, error=error))
+            actions.append(ToBackend(messages.query(POISON)))
+        else:
+            self._expect(Expected("X", number, error=error))
+            actions.append(ToBackend(messages.parse("", POISON)))
+            self._skipping = True
+
+    def _expect(self, expected: Expected) -> None:
+        self._queue.append(expected)
+
+    def _on_describe(self, raw: bytes, actions: list[Action]) -> bool:
+        what, name = self._named(raw)
+        self._described = name if what == "P" else None
+        self._expect(Expected("D", 0, name, describes=what))
+        actions.append(ToBackend(raw))
+        return True
+
+    def _on_execute(self, raw: bytes, actions: list[Action]) -> bool:
+        reader = Reader(raw[5:], "frontend")
+        portal = reader.cstring()
+        reader.int32()
+        reader.done()
+        if portal in self._portals:
+            self._run_portal(raw, portal, self._portals[portal], actions)
+            return True
+        # a cursor that SQL declared: fetching from it is a command of its own
+        name = portal.decode("utf-8", "replace")
+        statement = Statement("execute", f"fetch from cursor {name}", name=name)
+        return self._ask("E", raw, statement, None, actions, portal)
+
+    def _run_portal(self, raw: bytes, portal: bytes, number: int, actions: list[Action]) -> None:
+        if self._described != portal:
+            self._expect(Expected("d", 0, portal, describes="P"))
+            actions.append(ToBackend(messages.describe_portal(portal)))
+        self._described = None
+        self._expect(Expected("E", number, portal))
+        actions.append(ToBackend(raw))
+
+    def _on_close(self, raw: bytes, actions: list[Action]) -> bool:
+        what, name = self._named(raw)
+        self._described = None
+        self._expect(Expected("C", 0, what.encode() + name))
+        actions.append(ToBackend(raw))
+        return True
+
+    def _named(self, raw: bytes) -> tuple[str, bytes]:
+        reader = Reader(raw[5:], "frontend")
+        what = reader.take(1)
+        name = reader.cstring()
+        reader.done()
+        if what not in (b"S", b"P"):
+            raise ProtocolError("a message names neither a statement nor a portal")
+        return what.decode(), name
+
+    def _on_sync(self, raw: bytes, actions: list[Action]) -> bool:
+        self._described = None
+        self._skipping = False
+        self._expect(Expected("S"))
+        actions.append(ToBackend(raw))
+        return True
+
+    def _on_plain(self, raw: bytes, actions: list[Action]) -> bool:
+        # Flush, and the agent's side of COPY: no answer of their own
+        actions.append(ToBackend(raw))
+        return True
+
+    def _on_call(self, raw: bytes, actions: list[Action]) -> bool:
+        # FunctionCall answers with one value whose type the protocol does not say
+        reader = Reader(raw[5:], "frontend")
+        statement = Statement(
+            "call",
+            f"function call of OID {reader.int32() & 0xFFFFFFFF}",
+            refusal="function calls by OID cannot be masked; call the function with SELECT",
+        )
+        return self._ask("Q", raw, statement, None, actions)
+
+    def _on_terminate(self, raw: bytes, actions: list[Action]) -> bool:
+        actions.append(ToBackend(raw))
+        actions.append(Close("the agent ended the session"))
+        self._state = self._stop
+        return False
+
+    def refuse(self, error: Refused | ProtocolError) -> bytes:
+        """ErrorResponse, fatal."""
+        if isinstance(error, ProtocolError):
+            return messages.error("08P01", f"protocol violation: {error}", severity="FATAL")
+        return messages.refusal(error)
+
+
+def _negotiate(unknown: Sequence[str]) -> bytes:
+    """NegotiateProtocolVersion: 3.0 is what we speak, and these options are not known."""
+    body = messages.PROTOCOL_3_0.to_bytes(4, "big") + len(unknown).to_bytes(4, "big")
+    return message(b"v", body + b"".join(messages.text(name) for name in unknown))
+
+
+_Handler = Callable[[PostgresCodec, bytes, list[Action]], "bool | None"]
+
+
+_FRONTEND: Mapping[int, _Handler] = {
+    ord("Q"): PostgresCodec._on_query,
+    ord("P"): PostgresCodec._on_parse,
+    ord("B"): PostgresCodec._on_bind,
+    ord("D"): PostgresCodec._on_describe,
+    ord("E"): PostgresCodec._on_execute,
+    ord("C"): PostgresCodec._on_close,
+    ord("S"): PostgresCodec._on_sync,
+    ord("H"): PostgresCodec._on_plain,
+    ord("d"): PostgresCodec._on_plain,
+    ord("c"): PostgresCodec._on_plain,
+    ord("f"): PostgresCodec._on_plain,
+    ord("F"): PostgresCodec._on_call,
+    ord("X"): PostgresCodec._on_terminate,
+}

@@ -1,0 +1,115 @@
+"""What the two halves of the codec share: the queue of answers that the server owes, the names that the agent
+gave, and the statements under way."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from pangate._frame import Plan, Walker
+from pangate._scan import Scanner
+from pangate.errors import Refused
+from pangate.model import Outcome
+from pangate.protocols import Action, Finished
+
+ENCODINGS = frozenset(
+    {"UTF8", "SQL_ASCII", "LATIN1", "LATIN2", "LATIN3", "LATIN4", "LATIN5", "LATIN6", "LATIN7"}
+    | {"LATIN8", "LATIN9", "LATIN10", "KOI8R", "KOI8U", "WIN866", "WIN874", "WIN1250", "WIN1251"}
+    | {"WIN1252", "WIN1253", "WIN1254", "WIN1255", "WIN1256", "WIN1257", "WIN1258", "ISO_8859_5"}
+    | {"ISO_8859_6", "ISO_8859_7", "ISO_8859_8", "EUC_JP", "EUC_CN", "EUC_KR", "EUC_TW"}
+    | {"EUC_JIS_2004", "SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC"}
+)
+"""Client encodings in which a byte that looks like a digit is one. In the others (GB18030, JOHAB) a digit
+can be the second half of a character and hide the PAN behind it."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What the agent named with Parse."""
+
+    text: str
+    types: tuple[int, ...]
+
+
+UNKNOWN = Prepared("", ())
+
+
+@dataclass(slots=True)
+class Expected:
+    """One answer that the server owes. `kind` is the letter of the message that asked: Q, P, B, D, E,
+    C, S, or d for a Describe of ours and X for a statement that we refused."""
+
+    kind: str
+    statement: int = 0
+    name: bytes = b""
+    prepared: Prepared | None = None
+    error: bytes = b""
+    describes: str = ""
+
+
+@dataclass(slots=True)
+class Running:
+    """A statement between its Execute action and its Finished action."""
+
+    number: int
+    text: str
+    masked: dict[str, int] = field(default_factory=dict)
+    rows: int = 0
+    bytes: int = 0
+    error: str = ""
+
+
+class Conversation:
+    """The state of one connection past its login."""
+
+    def __init__(self, scanner: Scanner, max_message: int) -> None:
+        self._networks = scanner.networks
+        self._walker = Walker(scanner, max_message)
+        self._queue: deque[Expected] = deque()
+        self._prepared: dict[bytes, Prepared] = {}
+        self._portals: dict[bytes, int] = {}
+        self._running: dict[int, Running] = {}
+        self._numbers = 0
+        self._deciding = 0
+        """The statement that the gate is asked about; 0 for none."""
+        self._plan: Plan | None = None
+        self._failed = False  # an error in an extended sequence: the server skips to Sync
+        self._muted = False
+
+    def _check_encoding(self, encoding: str) -> None:
+        if encoding.upper() not in ENCODINGS:
+            raise Refused(
+                f"client_encoding {encoding} is not passed through this gateway; use UTF8"
+            )
+
+    def _count(self, expected: Expected) -> None:
+        """Book what was masked since the last answer on the statement that it belongs to."""
+        masked, rows, size = self._walker.take_counts()
+        running = self._running.get(expected.statement)
+        if running is None:
+            return
+        for index, count in masked.items():
+            network = self._networks[index]
+            running.masked[network] = running.masked.get(network, 0) + count
+        running.rows += rows
+        running.bytes += size
+
+    def _finish(self, number: int, actions: list[Action]) -> None:
+        running = self._running.pop(number, None)
+        if running is None:
+            return
+        masked, rows, size = self._walker.take_counts()
+        for index, count in masked.items():
+            network = self._networks[index]
+            running.masked[network] = running.masked.get(network, 0) + count
+        actions.append(
+            Finished(
+                number,
+                Outcome(
+                    rows=running.rows + rows,
+                    bytes=running.bytes + size,
+                    masked=running.masked,
+                    error=running.error,
+                ),
+            )
+        )

@@ -1,0 +1,270 @@
+"""The sockets of the data path. This file listens, welcomes agents and reaches resources; session.py moves
+the bytes of one connection; sockets.py is what both need of the system. There are no others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import socket
+import ssl
+import struct
+
+from pangate.audit import open_recorder
+from pangate.auth import open_authenticator
+from pangate.config import Config, ResourceSettings
+from pangate.errors import (
+    LimitReached,
+    PangateError,
+    ProtocolError,
+    RecordFailed,
+    ResourceUnavailable,
+)
+from pangate.gate import Gate
+from pangate.protocols import Codec, StartTLS, ToFrontend
+from pangate.proxy import sockets
+from pangate.proxy.session import Session
+
+log = logging.getLogger("pangate")
+
+OUTCOME_SECONDS = 0.02
+"""How long the record of a statement's outcome may wait to be written together with others."""
+
+
+class Gateway:
+    """The listener and what its sessions share."""
+
+    def __init__(self, config: Config, gate: Gate, tls: ssl.SSLContext | None) -> None:
+        self.config = config
+        self.gate = gate
+        self.tls = tls
+        self._sessions: set[Session] = set()
+        self._keys: dict[bytes, Session] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writing: asyncio.TimerHandle | None = None
+        self._contexts: dict[str, ssl.SSLContext | None] = {
+            resource.name: sockets.backend_context(resource) for resource in config.resources
+        }
+
+    async def run(self, listener: socket.socket) -> None:
+        """Accept agents until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, address = await loop.sock_accept(listener)
+            except OSError as wrong:
+                # out of descriptors: the ones that are open go on
+                log.error("cannot accept a connection: %s", wrong.strerror)
+                await asyncio.sleep(0.1)
+                continue
+            origin = f"{address[0]}:{address[1]}" if address else "unix"
+            task = loop.create_task(self._welcome(sock, origin))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _welcome(self, sock: socket.socket, origin: str) -> None:
+        """From the accepted socket to a session that logs in, within limits.login_seconds."""
+        sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        session = Session(self, origin)
+        self._sessions.add(session)
+        if len(self._sessions) > self.config.limits.max_sessions:
+            await self._turn_away(session, sock)
+            return
+        try:
+            async with asyncio.timeout(self.config.limits.login_seconds):
+                await self._preface(session, sock)
+                await asyncio.wait({session.settled})
+        except TimeoutError:
+            session.fail(LimitReached("the login took too long (limits.login_seconds)"))
+        except (OSError, ssl.SSLError, EOFError) as wrong:
+            session.close(sockets.why(wrong))
+        except PangateError as wrong:
+            with contextlib.suppress(OSError):
+                await asyncio.get_running_loop().sock_sendall(
+                    sock,
+                    session.codec.refuse(wrong),  # type: ignore[arg-type]
+                )
+            session.close(str(wrong))
+        except Exception as wrong:
+            log.error("session %s: internal error", session.gate.id, exc_info=wrong)
+            session.close("internal error")
+        finally:
+            if session.closed and not hasattr(session.agent, "transport"):
+                sock.close()
+
+    async def _turn_away(self, session: Session, sock: socket.socket) -> None:
+        most = self.config.limits.max_sessions
+        wrong = LimitReached(f"the gateway has {most} open sessions (limits.max_sessions)")
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_sendall(sock, session.codec.refuse(wrong))
+        session.close(str(wrong))
+        sock.close()
+
+    async def _preface(self, session: Session, sock: socket.socket) -> None:
+        """What comes before TLS, on the bare socket: the upgrade of a transport that has begun to read
+        would race with the agent's ClientHello."""
+        loop = asyncio.get_running_loop()
+        context: ssl.SSLContext | None = None
+        first = True
+        while session.codec.in_preface:
+            if first and self.tls is not None and await sockets.peek(sock) == sockets.TLS_RECORD:
+                context = self.tls
+                session.codec.tls_started()
+                break
+            first = False
+            actions = session.codec.frontend(await sockets.receive(sock, 8))
+            for action in actions:
+                match action:
+                    case StartTLS():
+                        await loop.sock_sendall(sock, action.reply)
+                        context = self.tls
+                    case ToFrontend():
+                        await loop.sock_sendall(sock, action.data)
+                    case _:
+                        raise ProtocolError("the first bytes are not a startup packet")
+            if not actions:
+                # the startup packet has begun: the transport reads the rest
+                break
+        if context is None:
+            await loop.connect_accepted_socket(lambda: session.agent, sock)
+        else:
+            await loop.connect_accepted_socket(
+                lambda: session.agent,
+                sock,
+                ssl=context,
+                ssl_handshake_timeout=self.config.limits.login_seconds,
+            )
+
+    async def connect(
+        self, resource: ResourceSettings, codec: Codec
+    ) -> tuple[socket.socket, ssl.SSLContext | None]:
+        """A connected socket to `resource` that is ready for TLS when a context comes with it.
+        Raises ResourceUnavailable."""
+        loop = asyncio.get_running_loop()
+        context = self._contexts[resource.name]
+        try:
+            if resource.unix:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                sock.setblocking(False)
+                await loop.sock_connect(sock, f"{resource.host}/.s.PGSQL.{resource.port}")
+            else:
+                sock = await sockets.connect_tcp(resource.host, resource.port)
+        except OSError as wrong:
+            log.error("resource %s: %s", resource.name, sockets.why(wrong))
+            raise ResourceUnavailable(
+                f"the resource {resource.name!r} cannot be reached; try again, or tell whoever "
+                "runs the gateway"
+            ) from None
+        if context is not None and codec.tls_request:
+            try:
+                await loop.sock_sendall(sock, codec.tls_request)
+                # not a byte more: what follows is inside TLS
+                answer = await loop.sock_recv(sock, len(codec.tls_accepted))
+            except OSError:
+                answer = b""
+            if answer != codec.tls_accepted:
+                sock.close()
+                log.error("resource %s: the server does not speak TLS", resource.name)
+                raise ResourceUnavailable(
+                    f"the resource {resource.name!r} does not speak TLS; tell whoever runs the "
+                    "gateway"
+                )
+        return sock, context
+
+    # --- cancel requests ------------------------------------------------------------------------
+
+    def new_key(self, session: Session) -> bytes:
+        """A cancel key of our own for `session`: process id and secret, as BackendKeyData has them."""
+        while True:
+            key = struct.pack("!I", secrets.randbits(31) or 1) + secrets.token_bytes(4)
+            if key not in self._keys:
+                self._keys[key] = session
+                return key
+
+    async def cancel(self, asking: Session, key: bytes) -> None:
+        """Pass a cancel request on, when `key` is the key of an open session. The protocol has no
+        answer to it, right or wrong."""
+        session = self._keys.get(key)
+        if session is not None and session.resource is not None and session.backend_key:
+            session.gate.event("session.cancel", True, {"asked_from": asking.gate._origin})
+            session.gate.written()
+            with contextlib.suppress(PangateError, OSError, TimeoutError):
+                async with asyncio.timeout(self.config.limits.connect_seconds):
+                    await self._send_cancel(session, session.resource)
+        asking.close("cancel request")
+
+    async def _send_cancel(self, session: Session, resource: ResourceSettings) -> None:
+        sock, context = await self.connect(resource, session.codec)
+        reader, writer = await asyncio.open_connection(
+            sock=sock, ssl=context, server_hostname=resource.host if context else None
+        )
+        try:
+            writer.write(session.codec.cancel_request(session.backend_key))
+            await writer.drain()
+            await reader.read()  # the server closes when it has done it
+        finally:
+            writer.close()
+
+    def write_soon(self) -> None:
+        """Have what is recorded in the kernel within OUTCOME_SECONDS, with whatever comes by then."""
+        if self._writing is None and self.gate.recorder.pending:
+            loop = asyncio.get_running_loop()
+            self._writing = loop.call_later(OUTCOME_SECONDS, self._write)
+
+    def _write(self) -> None:
+        self._writing = None
+        try:
+            self.gate.recorder.flush()
+        except RecordFailed as wrong:
+            # kept, and tried again; a command that comes meanwhile is refused
+            log.error("%s", wrong.detail)
+
+    def forget(self, session: Session) -> None:
+        """`session` is over."""
+        self._sessions.discard(session)
+        self._keys.pop(session.key, None)
+
+    async def drain(self, seconds: float) -> None:
+        """Let open sessions end by themselves for `seconds`, then end them."""
+        if self._sessions:
+            log.info("draining %d sessions, %g seconds at most", len(self._sessions), seconds)
+            await asyncio.wait({session.over for session in self._sessions}, timeout=seconds)
+        for session in list(self._sessions):
+            session.fail(ResourceUnavailable("the gateway is shutting down; connect again"))
+        for task in list(self._tasks):
+            task.cancel()
+        if self._writing:
+            self._writing.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def serve(config: Config) -> None:
+    """Run the gateway until SIGTERM or SIGINT, then drain. Raises ConfigError, OSError or
+    RecordFailed when it cannot start."""
+    loop = asyncio.get_running_loop()
+    tls = sockets.listen_context(config)
+    recorder = open_recorder(config)
+    authenticator = open_authenticator(config)
+    try:
+        gateway = Gateway(config, Gate(config, authenticator, recorder), tls)
+        listener = sockets.listen(config.listen.host, config.listen.port)
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        with listener:
+            host, port = listener.getsockname()[:2]
+            accepting = loop.create_task(gateway.run(listener))
+            log.info("listening on %s:%d%s", host, port, "" if tls else " without TLS")
+            await stop.wait()
+            accepting.cancel()
+            await asyncio.gather(accepting, return_exceptions=True)
+        await gateway.drain(config.limits.drain_seconds)
+    finally:
+        await authenticator.close()
+        recorder.close()
+    log.info("stopped")

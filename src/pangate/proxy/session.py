@@ -1,0 +1,388 @@
+"""One agent's connection: bytes between its codec, the gate and the resource, backpressure, timeouts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from pangate import credentials
+from pangate.config import ResourceSettings, is_loopback
+from pangate.errors import (
+    CredentialError,
+    LimitReached,
+    PangateError,
+    ProtocolError,
+    Refused,
+    ResourceUnavailable,
+)
+from pangate.gate import GateSession
+from pangate.masking import default_scanner
+from pangate.protocols import (
+    Action,
+    Authenticate,
+    Cancel,
+    Close,
+    Execute,
+    Finished,
+    Login,
+    StartTLS,
+    ToBackend,
+    ToFrontend,
+    open_codec,
+)
+from pangate.proxy import sockets
+
+if TYPE_CHECKING:
+    from pangate.proxy import Gateway
+
+log = logging.getLogger("pangate")
+
+
+class _Peer(asyncio.Protocol):
+    """One side of a session: hands everything to the session."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are asyncio's in all but their base class
+        self.transport = cast(asyncio.Transport, transport)
+
+
+class _AgentSide(_Peer):
+    def data_received(self, data: bytes) -> None:
+        self.session.from_agent(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.session.close("the agent went away")
+
+    def pause_writing(self) -> None:
+        if self.session.backend:
+            self.session.backend.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.session.backend:
+            self.session.backend.transport.resume_reading()
+
+
+class _BackendSide(_Peer):
+    """The resource's side: first its login, then the session's bytes."""
+
+    def __init__(self, session: Session, login: Login) -> None:
+        super().__init__(session)
+        self.login: Login | None = login
+        self.ready: asyncio.Future[Login] = asyncio.get_running_loop().create_future()
+
+    def begin(self) -> None:
+        """Send the first bytes of the login."""
+        assert self.login is not None
+        self.transport.write(self.login.start())
+
+    def data_received(self, data: bytes) -> None:
+        if self.login is None:
+            self.session.from_backend(data)
+            return
+        try:
+            answer = self.login.feed(data)
+        except PangateError as wrong:
+            if not self.ready.done():
+                self.ready.set_exception(wrong)
+            self.transport.abort()
+            return
+        if answer:
+            self.transport.write(answer)
+        if self.login.done:
+            # nothing comes before the first command; what does is looked at when the codec is ready
+            self.transport.pause_reading()
+            login, self.login = self.login, None
+            if not self.ready.done():
+                self.ready.set_result(login)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(ResourceUnavailable("the backend closed the connection"))
+            self.ready.exception()  # the dialler may have given up already
+        elif self.login is None:
+            self.session.backend_lost()
+
+    def pause_writing(self) -> None:
+        self.session.agent.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.session.agent.transport.resume_reading()
+
+
+class Session:
+    """One agent's connection, from its first byte to its last record."""
+
+    def __init__(self, gateway: Gateway, origin: str) -> None:
+        limits = gateway.config.limits
+        listen = gateway.config.listen
+        self.gateway = gateway
+        self.gate: GateSession = gateway.gate.session(origin)
+        tls = "none" if gateway.tls is None else "required"
+        if gateway.tls is not None and listen.allow_plaintext_loopback:
+            tls = "offered"
+        self.codec = open_codec(
+            "postgresql",
+            default_scanner(),
+            tls=tls,
+            max_message=limits.max_message_bytes,
+            token_bytes=limits.token_bytes,
+        )
+        self.agent = _AgentSide(self)
+        self.backend: _BackendSide | None = None
+        self.backend_key = b""
+        self.key = b""
+        self.resource: ResourceSettings | None = None
+        self.closed = False
+        self._to_agent: list[bytes | bytearray | memoryview] = []
+        self._to_backend: list[bytes | bytearray | memoryview] = []
+        self._login: asyncio.Task[None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._idle: asyncio.TimerHandle | None = None
+        loop = asyncio.get_running_loop()
+        self.settled: asyncio.Future[None] = loop.create_future()
+        """Done when the login is over, one way or the other."""
+        self.over: asyncio.Future[None] = loop.create_future()
+        """Done when the session is."""
+
+    # --- bytes --------------------------------------------------------------------------------
+
+    def from_agent(self, data: bytes) -> None:
+        """Bytes came from the agent."""
+        if self.closed:
+            return
+        self._touch()
+        try:
+            self._run(self.codec.frontend(data))
+        except PangateError as wrong:
+            self.fail(wrong)
+        except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
+            self._crashed(wrong)
+
+    def from_backend(self, data: bytes) -> None:
+        """Bytes came from the resource."""
+        if self.closed:
+            return
+        self._touch()
+        try:
+            actions = self.codec.backend(data)
+            self.gate.received(*self.codec.received)
+            self._run(actions)
+        except PangateError as wrong:
+            self.fail(wrong)
+        except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
+            self._crashed(wrong)
+
+    def _run(self, actions: Sequence[Action]) -> None:
+        closing = ""
+        while actions:
+            following: Sequence[Action] = ()
+            for action in actions:
+                match action:
+                    case ToFrontend():
+                        self._to_agent.append(action.data)
+                    case ToBackend():
+                        self._to_backend.append(action.data)
+                    case Finished():
+                        self.gate.finished(action.number, action.outcome)
+                    case Execute():
+                        following = self.codec.resume(self.gate.decide(action.statement))
+                    case Authenticate():
+                        self._login = asyncio.get_running_loop().create_task(self._log_in(action))
+                    case Cancel():
+                        self._login = asyncio.get_running_loop().create_task(
+                            self.gateway.cancel(self, action.key)
+                        )
+                    case Close():
+                        closing = action.reason
+                    case StartTLS():
+                        raise ProtocolError("TLS was asked for where it cannot begin")
+            actions = following
+        self._send()
+        if closing:
+            self.close(closing)
+
+    def _send(self) -> None:
+        if self._to_backend:
+            self.gate.written()  # law 2: the record first
+        else:
+            self.gateway.write_soon()  # how a statement ended holds nothing up
+        if self._to_backend:
+            if self.backend is None:
+                raise ProtocolError("the agent sent commands before its login was done")
+            self.backend.transport.writelines(self._to_backend)
+            self._to_backend = []
+        if self._to_agent:
+            self.agent.transport.writelines(self._to_agent)
+            self._to_agent = []
+
+    # --- login --------------------------------------------------------------------------------
+
+    async def _log_in(self, ask: Authenticate) -> None:
+        try:
+            admission = await self.gate.admit(ask)
+            self.resource = admission.resource
+            limits = self.gateway.config.limits
+            try:
+                async with asyncio.timeout(limits.connect_seconds):
+                    secret = await credentials.read(admission.resource, limits.credential_seconds)
+                    login = await self._dial(admission.resource, secret)
+            except TimeoutError:
+                raise ResourceUnavailable(
+                    "the resource did not answer in time (limits.connect_seconds); "
+                    "try again, or tell whoever runs the gateway"
+                ) from None
+            except CredentialError as wrong:
+                log.error("resource %s: %s", admission.resource.name, wrong)
+                raise ResourceUnavailable(
+                    "the gateway cannot read its credential for this resource; "
+                    "tell whoever runs the gateway"
+                ) from None
+            assert self.backend is not None
+            self.backend_key = login.key
+            self.key = self.gateway.new_key(self)
+            grant = admission.grant
+            self._run(self.codec.ready(login.parameters, self.key, grant.mask))
+            if login.rest:
+                self.from_backend(login.rest)
+            if not self.closed:
+                self.backend.transport.resume_reading()
+                self._set_timers(admission.principal.expires_at, grant.limits.max_seconds)
+                self.settled.set_result(None)
+        except PangateError as wrong:
+            self.fail(wrong)
+        except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
+            self._crashed(wrong)
+
+    async def _dial(self, resource: ResourceSettings, secret: credentials.Secret) -> Login:
+        loop = asyncio.get_running_loop()
+        sock, context = await self.gateway.connect(resource, self.codec)
+        login = self.codec.login(
+            resource.user,
+            resource.database,
+            secret.reveal(),
+            cleartext=context is not None or is_loopback(resource.host) or resource.unix,
+        )
+        side = _BackendSide(self, login)
+        try:
+            if context is None:
+                await loop.create_connection(lambda: side, sock=sock)
+            else:
+                await loop.create_connection(
+                    lambda: side, sock=sock, ssl=context, server_hostname=resource.host
+                )
+                login.bind(sockets.end_point(side.transport))
+        except (OSError, ssl.SSLError) as wrong:
+            sock.close()
+            log.error("resource %s: %s", resource.name, sockets.why(wrong))
+            raise ResourceUnavailable(
+                "a TLS connection to the resource could not be made; "
+                "tell whoever runs the gateway to see its log"
+            ) from None
+        self.backend = side
+        side.begin()
+        try:
+            return await side.ready
+        except ResourceUnavailable as wrong:
+            log.error("resource %s: %s", resource.name, wrong)
+            raise
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def _set_timers(self, expires_at: float, max_seconds: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        limits = self.gateway.config.limits
+        left = expires_at + limits.token_grace_seconds - time.time()
+        self._timers.append(
+            loop.call_later(
+                max(left, 0.0),
+                self.fail,
+                LimitReached(
+                    "the identity token of this session has expired; connect with a new one"
+                ),
+            )
+        )
+        if max_seconds is not None:
+            self._timers.append(
+                loop.call_later(
+                    max_seconds,
+                    self.fail,
+                    LimitReached(
+                        f"this role's sessions last {max_seconds:g} seconds (max_seconds)"
+                    ),
+                )
+            )
+        self._touch()
+
+    def _touch(self) -> None:
+        seconds = self.gateway.config.limits.idle_seconds
+        if seconds is None:
+            return
+        if self._idle:
+            self._idle.cancel()
+        self._idle = asyncio.get_running_loop().call_later(
+            seconds,
+            self.fail,
+            LimitReached(f"this session was silent for {seconds:g} seconds (limits.idle_seconds)"),
+        )
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def backend_lost(self) -> None:
+        """The resource closed its side."""
+        if not self.closed:
+            self.fail(ResourceUnavailable("the resource closed the connection; connect again"))
+
+    def fail(self, wrong: PangateError) -> None:
+        """End the session with the protocol's own error. What was not forwarded never will be."""
+        if self.closed:
+            return
+        self._to_backend.clear()
+        # What is for the agent was masked already, and ends at a message's border.
+        refused = wrong if isinstance(wrong, (Refused, ProtocolError)) else None
+        if isinstance(wrong, ProtocolError) and wrong.side == "backend":
+            refused = ResourceUnavailable(f"the resource's answer was not understood: {wrong}")
+        if refused is None:
+            refused = Refused("the gateway cannot go on with this session")
+        transport = getattr(self.agent, "transport", None)
+        if transport is not None and not transport.is_closing():
+            transport.writelines([*self._to_agent, self.codec.refuse(refused)])
+        self._to_agent.clear()
+        self.close(getattr(wrong, "detail", "") or str(wrong), success=False)
+
+    def _crashed(self, wrong: Exception) -> None:
+        log.error("session %s: internal error", self.gate.id, exc_info=wrong)
+        self.fail(Refused("internal error in the gateway; tell whoever runs it to see its log"))
+
+    def close(self, reason: str, *, success: bool = True) -> None:
+        """End the session, send what is queued, close both sides. Does nothing the second time."""
+        if self.closed:
+            return
+        self.closed = True
+        for timer in self._timers:
+            timer.cancel()
+        if self._idle:
+            self._idle.cancel()
+        self.gateway.forget(self)
+        try:
+            self.gate.end(reason, success=success)
+            self.gate.written()
+        except PangateError as wrong:
+            log.error("session %s: %s", self.gate.id, wrong)
+        for side in (self.agent, self.backend):
+            transport = getattr(side, "transport", None)
+            if transport is not None:
+                transport.close()
+        if self._login is not None and self._login is not asyncio.current_task():
+            self._login.cancel()
+        for future in (self.settled, self.over):
+            if not future.done():
+                future.set_result(None)

@@ -1,0 +1,134 @@
+"""Sockets and TLS, and nothing of a protocol: listen, connect, peek, contexts, channel binding."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+import ssl
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from pangate.config import Config, ResourceSettings
+
+TLS_RECORD = 0x16
+"""First byte of a TLS ClientHello."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def connect_tcp(host: str, port: int) -> socket.socket:
+    """A socket connected to the first address of `host` that answers."""
+    loop = asyncio.get_running_loop()
+    failed: OSError | None = None
+    for family, kind, protocol, _, address in await loop.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            await loop.sock_connect(sock, address)
+        except OSError as wrong:
+            failed = wrong
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return sock
+    raise failed or OSError(f"{host} has no address")
+
+
+async def receive(sock: socket.socket, size: int) -> bytes:
+    """The next `size` bytes of `sock`. EOFError when it ends before."""
+    loop = asyncio.get_running_loop()
+    data = b""
+    while len(data) < size:
+        more = await loop.sock_recv(sock, size - len(data))
+        if not more:
+            raise EOFError("the agent went away")
+        data += more
+    return data
+
+
+async def peek(sock: socket.socket) -> int:
+    """The next byte of `sock`, left where it is. EOFError when there is none."""
+    loop = asyncio.get_running_loop()
+    readable: asyncio.Future[None] = loop.create_future()
+
+    def notice() -> None:
+        if not readable.done():
+            readable.set_result(None)
+
+    loop.add_reader(sock, notice)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(sock)
+    data = sock.recv(1, socket.MSG_PEEK)
+    if not data:
+        raise EOFError("the agent went away")
+    return data[0]
+
+
+def listen_context(config: Config) -> ssl.SSLContext | None:
+    if config.listen.certificate is None or config.listen.key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(config.listen.certificate, config.listen.key)
+    context.set_alpn_protocols(["postgresql"])
+    return context
+
+
+@functools.lru_cache(maxsize=256)
+def backend_context(resource: ResourceSettings) -> ssl.SSLContext | None:
+    if resource.tls == "disable":
+        return None
+    context = ssl.create_default_context(cafile=str(resource.ca) if resource.ca else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = resource.tls == "verify-full"
+    return context
+
+
+def end_point(transport: asyncio.Transport) -> bytes:
+    """The tls-server-end-point binding (RFC 5929) of a TLS connection, empty when its certificate's
+    signature has no hash to take."""
+    found = transport.get_extra_info("ssl_object")
+    der = found.getpeercert(binary_form=True) if found else None
+    if not der:
+        return b""
+    algorithm = x509.load_der_x509_certificate(der).signature_hash_algorithm
+    if algorithm is None:
+        return b""
+    if isinstance(algorithm, (hashes.MD5, hashes.SHA1)):
+        algorithm = hashes.SHA256()
+    digest = hashes.Hash(algorithm)
+    digest.update(der)
+    return digest.finalize()
+
+
+def why(wrong: BaseException) -> str:
+    """What went wrong with a connection, in one line."""
+    if isinstance(wrong, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {wrong.verify_message}"
+    if isinstance(wrong, OSError) and wrong.strerror:
+        return wrong.strerror
+    return str(wrong) or type(wrong).__name__

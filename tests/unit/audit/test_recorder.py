@@ -1,0 +1,229 @@
+import json
+import re
+from collections.abc import Sequence
+
+import pytest
+
+from pangate import audit
+from pangate.audit import MAX_PENDING_BYTES, Recorder, encode
+from pangate.errors import RecordFailed
+from pangate.model import Event
+
+PAN = "4111111111111111"
+MASKED = "************1111"
+
+
+def mask_text(text: str) -> str:
+    """Every run of 13 to 19 digits but for its last four."""
+    return re.sub(
+        r"(?<!\d)\d{9,15}(\d{4})(?!\d)", lambda hit: "*" * (len(hit[0]) - 4) + hit[1], text
+    )
+
+
+class Memory:
+    """A sink that keeps leaves, and fails when it is told to."""
+
+    def __init__(self, last_sequence: int = 0, repaired_bytes: int = 0) -> None:
+        self.last_sequence = last_sequence
+        self.repaired_bytes = repaired_bytes
+        self.leaves: list[bytes] = []
+        self.calls = 0
+        self.failing = False
+        self.closed = 0
+
+    def append(self, leaves: Sequence[bytes]) -> None:
+        self.calls += 1
+        if self.failing:
+            raise RecordFailed("the disk is full")
+        self.leaves += leaves
+
+    def close(self) -> None:
+        self.closed += 1
+
+    @property
+    def records(self) -> list[dict[str, object]]:
+        return [json.loads(leaf) for leaf in self.leaves]
+
+
+def event(code: str = "statement.allowed", **changes: object) -> Event:
+    values: dict[str, object] = {
+        "code": code,
+        "time": 1_700_000_000.123456,
+        "session": "s-1",
+        "principal": "https://issuer.example#agent-1",
+        "origin": "192.0.2.1:4711",
+        "resource": "payments",
+        "success": True,
+        "data": {},
+    }
+    return Event(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_the_form_of_a_record():
+    leaf = encode(event(data={"text": "select 'é'", "rows": 3, "b": None}), 7, mask_text)
+    assert leaf.decode() == (
+        '{"code":"statement.allowed","data":{"b":null,"rows":3,"text":"select \'é\'"},'
+        '"origin":"192.0.2.1:4711","principal":"https://issuer.example#agent-1",'
+        '"resource":"payments","sequence":7,"session":"s-1","success":true,'
+        '"time":"2023-11-14T22:13:20.123456Z","v":1}'
+    )
+    assert b"\n" not in encode(event(data={"text": "a\nb\r\u2028\x85\0"}), 1, mask_text)
+    # Equal events have equal bytes, whatever order their data was put in.
+    one = encode(event(data={"a": 1, "b": {"c": 2, "d": 3}}), 1, mask_text)
+    assert one == encode(event(data={"b": {"d": 3, "c": 2}, "a": 1}), 1, mask_text)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"text": f"select {PAN}"},
+        {"parameters": [PAN, None, f"x{PAN}"]},
+        {"parameters": (PAN,)},
+        {PAN: 1},
+        {"a": {"b": [{PAN: PAN}]}},
+        {"amount": int(PAN)},
+        {"amount": -int(PAN)},
+        {"amount": float(PAN)},
+        {"text": f"\udcff{PAN}"},
+        {"text": chr(0xDC80) + PAN},
+        {"text": f"\ud800{PAN}\x00"},
+    ],
+)
+def test_no_card_number_reaches_a_record(data):
+    for mask in (mask_text, audit.pan_mask()):
+        leaf = encode(event(data=data), 1, mask)
+        assert PAN.encode() not in leaf
+        assert b"*1111" in leaf
+
+
+@pytest.mark.parametrize("name", ["principal", "origin", "resource"])
+def test_no_card_number_reaches_a_field(name):
+    leaf = encode(event(**{name: f"x {PAN}"}), 1, mask_text)
+    assert PAN.encode() not in leaf
+    assert json.loads(leaf)[name] == f"x {MASKED}"
+
+
+def test_keys_that_differ_in_masked_digits_alone_are_all_kept():
+    data = {"4111111111111111": 1, "4222222222221111": 2, "4333333333331111": 3}
+    found = json.loads(encode(event(data=data), 1, mask_text))["data"]
+    assert sorted(found.values()) == [1, 2, 3]
+    assert all(key.startswith(MASKED) for key in found)
+
+
+def test_numbers_keep_their_value_or_become_text():
+    data = {"small": 2**53, "large": 2**63 + 1, "nan": float("nan"), "inf": float("inf"), "f": 0.5}
+    found = json.loads(encode(event(data=data), 1, lambda text: text))["data"]
+    assert found == {
+        "small": 2**53,
+        "large": "9223372036854775809",
+        "nan": "nan",
+        "inf": "inf",
+        "f": 0.5,
+    }
+
+
+@pytest.mark.parametrize("value", [b"bytes", object(), {1, 2}])
+def test_data_that_has_no_form_is_an_error(value):
+    with pytest.raises(TypeError, match=type(value).__name__):
+        encode(event(data={"a": value}), 1, mask_text)
+
+
+def test_data_that_is_nested_without_end_is_an_error():
+    endless: dict[str, object] = {}
+    endless["a"] = endless
+    with pytest.raises(TypeError, match="nested deeper"):
+        encode(event(data=endless), 1, mask_text)
+
+
+def test_the_life_of_a_recorder():
+    sink = Memory()
+    recorder = Recorder(sink, mask_text, lambda: 0.0, {"config": "abc"})
+    assert [record["code"] for record in sink.records] == ["log.start"]
+    assert sink.records[0]["data"] == {"config": "abc"}
+    assert recorder.record(event("a")) == 2
+    assert recorder.record(event("b")) == 3
+    assert (len(sink.leaves), recorder.pending) == (1, 2)
+    recorder.flush()
+    assert (sink.calls, recorder.pending, recorder.sequence) == (2, 0, 3)
+    recorder.flush()
+    assert sink.calls == 2
+    recorder.record(event("c"))
+    recorder.close()
+    recorder.close()
+    assert [record["code"] for record in sink.records] == ["log.start", "a", "b", "c", "log.stop"]
+    assert [record["sequence"] for record in sink.records] == [1, 2, 3, 4, 5]
+    assert sink.closed == 1
+    with pytest.raises(RecordFailed):
+        recorder.record(event())
+
+
+def test_a_recorder_goes_on_where_the_sink_ended():
+    sink = Memory(last_sequence=41, repaired_bytes=17)
+    Recorder(sink, mask_text, lambda: 0.0)
+    assert [(record["sequence"], record["code"]) for record in sink.records] == [
+        (42, "audit.repaired"),
+        (43, "log.start"),
+    ]
+    assert sink.records[0]["data"] == {"removed_bytes": 17}
+
+
+def test_what_could_not_be_written_is_kept_and_written_later():
+    sink = Memory()
+    recorder = Recorder(sink, mask_text)
+    sink.failing = True
+    recorder.record(event("a"))
+    for _ in range(3):
+        with pytest.raises(RecordFailed):
+            recorder.flush()
+    recorder.record(event("b"))
+    sink.failing = False
+    recorder.flush()
+    assert [record["code"] for record in sink.records] == ["log.start", "a", "b"]
+    assert [record["sequence"] for record in sink.records] == [1, 2, 3]
+
+
+def test_what_waits_is_bounded_and_no_sequence_is_skipped():
+    sink = Memory()
+    recorder = Recorder(sink, lambda text: text)
+    sink.failing = True
+    size = MAX_PENDING_BYTES // 4
+    for _ in range(3):
+        recorder.record(event(data={"text": "x" * size}))
+    with pytest.raises(RecordFailed) as caught:
+        recorder.record(event(data={"text": "x" * size}))
+    assert "wait to be written" in caught.value.detail
+    assert recorder.record(event("small")) == 5
+    sink.failing = False
+    recorder.flush()
+    assert [record["sequence"] for record in sink.records] == [1, 2, 3, 4, 5]
+
+
+def test_a_sink_that_cannot_take_the_start_starts_nothing():
+    sink = Memory()
+    sink.failing = True
+    with pytest.raises(RecordFailed):
+        Recorder(sink, mask_text)
+
+
+def test_a_close_that_cannot_write_still_closes_and_says_so():
+    sink = Memory()
+    recorder = Recorder(sink, mask_text)
+    sink.failing = True
+    with pytest.raises(RecordFailed):
+        recorder.close()
+    assert sink.closed == 1
+    recorder.close()
+
+
+def test_the_agent_reads_nothing_of_the_file():
+    error = RecordFailed("the audit file /var/log/pangate.jsonl cannot be written: No space left")
+    assert "/var" not in error.reason + str(error)
+    assert "nothing was executed" in error.reason
+
+
+def test_the_mask_of_the_record_is_the_scanner_of_the_gateway():
+    mask = audit.pan_mask()
+    assert mask(f"select '{PAN}', 5555555555554444") == (
+        "select '************1111', ************4444"
+    )
+    assert mask("nothing é here 123") == "nothing é here 123"

@@ -1,0 +1,588 @@
+"""The PostgreSQL codec: what passes, what is masked, what is refused, in which order."""
+
+import struct
+
+import pytest
+
+from pangate.errors import AuthenticationFailed, LimitReached, ProtocolError, Refused
+from pangate.masking import default_scanner
+from pangate.model import Verdict
+from pangate.protocols import Authenticate, Cancel, StartTLS, ToFrontend
+from pangate.protocols.postgres import POISON, PostgresCodec, messages
+from pangate.protocols.postgres.messages import message, startup
+from pgwire import (
+    BOUND,
+    CLOSED,
+    FLUSH,
+    NO_DATA,
+    PARSED,
+    SYNC,
+    TERMINATE,
+    Bench,
+    bind,
+    cells,
+    close,
+    complete,
+    copy_data,
+    copy_out,
+    cstring,
+    describe,
+    error,
+    execute,
+    kinds,
+    parse,
+    query,
+    ready,
+    row,
+    row_description,
+    split,
+)
+
+PAN = b"4111111111111111"
+MASKED = b"************1111"
+DENY = Verdict("deny", "not allowed by the role")
+SSL = messages.ssl_request()
+GSS = struct.pack("!ii", 8, messages.GSSENC_REQUEST)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench().log_in()
+
+
+def codec(tls: str = "required", **settings: int) -> PostgresCodec:
+    return PostgresCodec(default_scanner(), tls=tls, **settings)
+
+
+# --- startup ---------------------------------------------------------------------------------------
+
+
+def test_tls_then_the_token():
+    c = codec()
+    assert c.frontend(SSL) == [StartTLS(b"S")]
+    assert not c.in_preface
+    (asked,) = c.frontend(startup({"user": "agent", "database": "payments", "search_path": "x"}))
+    assert split(asked.data) == [("R", b"\0\0\0\3")]
+    (authenticate,) = c.frontend(message(b"p", cstring("a.b.c")))
+    assert isinstance(authenticate, Authenticate)
+    assert (authenticate.credential, authenticate.resource) == ("a.b.c", "payments")
+    assert "a.b.c" not in repr(authenticate)
+    start = c.login("svc", "db", "secret", cleartext=False).start()
+    assert b"search_path\0x\0" in start
+    assert b"agent" not in start
+
+
+def test_the_database_defaults_to_the_user():
+    c = codec("none")
+    c.frontend(startup({"user": "payments"}))
+    (authenticate,) = c.frontend(message(b"p", cstring("t")))
+    assert authenticate.resource == "payments"
+
+
+def test_no_token_is_taken_without_tls():
+    with pytest.raises(Refused, match="sslmode=require"):
+        codec().frontend(startup({"user": "agent"}))
+
+
+def test_gss_is_declined_and_tls_may_follow():
+    c = codec()
+    assert c.frontend(GSS) == [ToFrontend(b"N")]
+    assert c.frontend(SSL) == [StartTLS(b"S")]
+    plain = codec("none")
+    assert plain.frontend(SSL) == [ToFrontend(b"N")]
+
+
+def test_bytes_between_sslrequest_and_tls_are_refused():
+    with pytest.raises(ProtocolError, match="between"):
+        codec().frontend(SSL + b"x")
+    c = codec()
+    c.frontend(SSL)
+    with pytest.raises(ProtocolError):
+        c.frontend(SSL)
+
+
+def test_newer_protocols_and_options_are_negotiated():
+    c = codec("none")
+    body = struct.pack("!i", 196610) + b"user\0agent\0_pq_.command_compression\0on\0\0"
+    negotiated, asked = c.frontend(struct.pack("!i", len(body) + 4) + body)
+    assert split(negotiated.data) == [
+        ("v", struct.pack("!ii", 196608, 1) + b"_pq_.command_compression\0")
+    ]
+    assert split(asked.data)[0][0] == "R"
+
+
+@pytest.mark.parametrize(
+    ("data", "wrong", "says"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", ProtocolError, "startup"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01", ProtocolError, "startup"),
+        (struct.pack("!ii", 8, 0), ProtocolError, "protocol"),
+        (struct.pack("!ii", 9, 196608) + b"\0", Refused, "user"),
+        (struct.pack("!ii", 12, 196608) + b"user", ProtocolError, "shorter"),
+        (struct.pack("!ii", 14, 196608) + b"user\0\xff", ProtocolError, "shorter"),
+        (startup({"user": "a", "replication": "database"}), Refused, "replication"),
+        (startup({"user": "a", "replication": "true"}), Refused, "replication"),
+        (struct.pack("!ii", 8, messages.CANCEL_REQUEST), ProtocolError, "cancel"),
+        (startup({"user": "a"}) + message(b"Q", b"x\0"), ProtocolError, "password"),
+        (startup({"user": "a"}) + message(b"p", b"x"), ProtocolError, "malformed"),
+        (startup({"user": "a"}) + message(b"p", b"x\0y\0"), ProtocolError, "malformed"),
+        (startup({"user": "a"}) + b"p\x7f\xff\xff\xff", LimitReached, "token_bytes"),
+    ],
+)
+def test_a_wrong_beginning(data, wrong, says):
+    with pytest.raises(wrong, match=says):
+        codec("none").frontend(data)
+
+
+def test_a_cancel_request():
+    (cancel,) = codec("none").frontend(messages.cancel_request(b"12345678"))
+    assert cancel == Cancel(b"12345678")
+
+
+def test_the_greeting_is_masked():
+    bench = Bench()
+    c = bench.codec
+    c.frontend(startup({"user": "agent"}))
+    c.frontend(message(b"p", cstring("t")))
+    (greeting,) = c.ready(
+        {"application_name": PAN.decode(), "client_encoding": "UTF8"}, b"k" * 8, "last4"
+    )
+    assert kinds(greeting.data) == "RSSKZ"
+    assert PAN not in greeting.data
+    assert MASKED in greeting.data
+
+
+def test_an_encoding_that_hides_digits_is_refused(bench):
+    with pytest.raises(Refused, match="GB18030"):
+        Bench().log_in({"client_encoding": "GB18030"})
+    bench.agent(query("set client_encoding = johab"))
+    with pytest.raises(Refused, match="JOHAB"):
+        bench.server(complete("SET") + message(b"S", b"client_encoding\0JOHAB\0") + ready())
+
+
+def test_refusals_in_the_protocols_own_words():
+    fields = messages.error_fields(codec().refuse(AuthenticationFailed("no"))[5:])
+    assert (fields["S"], fields["C"], fields["M"]) == ("FATAL", "28P01", "no")
+    fields = messages.error_fields(codec().refuse(ProtocolError("bad bytes"))[5:])
+    assert (fields["C"], fields["M"]) == ("08P01", "protocol violation: bad bytes")
+
+
+# --- simple queries --------------------------------------------------------------------------------
+
+
+def test_a_simple_query_is_masked_and_counted(bench):
+    bench.agent(query("select * from cards"))
+    assert bench.statements[0].text == "select * from cards"
+    assert bench.sent() == query("select * from cards")
+    number = struct.pack("!q", int(PAN))
+    bench.server(
+        row_description([("pan", 25, 0), ("n", 20, 0), ("b", 20, 1)])
+        + row(PAN, PAN, number)
+        + row(None, b"7", struct.pack("!q", 7))
+        + complete("SELECT 2")
+        + ready()
+    )
+    rows = [cells(body) for kind, body in split(bench.seen()) if kind == "D"]
+    assert rows[0][0] == MASKED
+    assert rows[0][1] != PAN
+    assert rows[0][1][-4:] == b"1111"
+    assert rows[0][1].isdigit()
+    assert struct.unpack("!q", rows[0][2])[0] == int(rows[0][1])
+    assert rows[1] == [None, b"7", struct.pack("!q", 7)]
+    (finished,) = bench.finished
+    assert finished.number == 1
+    assert finished.outcome.rows == 2
+    assert finished.outcome.masked == {"visa": 3}
+    assert finished.outcome.error == ""
+
+
+def test_column_names_errors_notices_and_notifications_are_masked(bench):
+    bench.agent(query("select 1"))
+    bench.server(
+        row_description([(PAN.decode(), 25, 0), ("other", 25, 0)])
+        + row(b"a", b"b")
+        + complete("SELECT 1")
+        + message(b"N", b"SNOTICE\0C00000\0Mcard " + PAN + b"\0\0")
+        + message(b"A", b"1234" + cstring("channel") + cstring(PAN))
+        + ready()
+    )
+    bench.agent(query("select 1"))
+    bench.server(error("22P02", f'invalid input syntax: "{PAN.decode()}"') + ready())
+    seen = bench.seen()
+    assert PAN not in seen
+    assert seen.count(MASKED) == 4
+    assert kinds(seen) == "TDCNAZEZ"
+    assert bench.finished[1].outcome.error == "22P02"
+
+
+def test_a_denied_query_fails_at_the_server_and_reads_as_ours(bench):
+    bench.verdict = DENY
+    bench.agent(query("drop table cards"))
+    assert bench.sent() == query(POISON)
+    bench.server(error("42601", 'syntax error at or near "PANGATE"') + ready("E"))
+    seen = bench.seen()
+    assert kinds(seen) == "EZ"
+    fields = messages.error_fields(split(seen)[0][1])
+    assert (fields["C"], fields["M"]) == ("42501", "not allowed by the role")
+    assert split(seen)[1] == ("Z", b"E")
+
+
+def test_a_result_that_cannot_be_masked_is_refused_whole(bench):
+    bench.agent(query("fetch all in c"))
+    bench.server(
+        row_description([("id", 23, 1), ("geometry", 90001, 1)])
+        + row(b"\0\0\0\1", PAN)
+        + complete("FETCH 1")
+        + ready("T")
+    )
+    seen = bench.seen()
+    assert kinds(seen) == "EZ"
+    assert b"geometry" in seen
+    assert b"90001" in seen
+    assert PAN not in seen
+    assert bench.finished[0].outcome.error == "0A000"
+    # and the next one works again
+    bench.agent(query("select 1"))
+    bench.server(row_description([("a", 25, 0)]) + row(b"1") + complete("SELECT 1") + ready())
+    assert kinds(bench.seen()) == "TDCZ"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        row(b"x") + complete("SELECT 1") + ready(),  # a row that nothing described
+        row_description([("a", 25, 0)]) + row(b"x", b"y"),
+        row_description([("a", 25, 0)]) + message(b"D", b"\0\1\0\0\0\7x"),
+        row_description([("a", 25, 0)]) + message(b"D", b"\0\1\xff\xff\xff\xfe"),
+        row_description([("a", 25, 0)]) + message(b"D", b"\0\1\0\0\0\1xy"),
+        row_description([("a", 3802, 1)]) + row(b"\2{}"),
+        row_description([("a", 20, 1)]) + row(b"1234"),
+        row_description([("a", 25, 3)]),
+        message(b"T", b"\0\1name"),
+        message(b"T", b"\xff\xff"),
+        message(b"W", b"\0\0\0"),
+        message(b"V", b"\0\0\0\0"),
+        message(b"R", b"\0\0\0\0"),
+        message(b"K", b"12345678"),
+        message(b"1"),
+        message(b"2"),
+        message(b"n"),
+        message(b"t", b"\0\0"),
+        message(b"s"),
+        b"Z\0\0\0\3",
+        b"D\x7f\xff\xff\xff",
+        ready() + ready(),
+        ready() + complete("SELECT"),
+        ready() + error("XX000", "unasked"),
+    ],
+)
+def test_a_backend_that_breaks_the_protocol_ends_the_session(bench, answer):
+    bench.agent(query("select 1"))
+    with pytest.raises(ProtocolError) as wrong:
+        bench.server(answer)
+    assert wrong.value.side == "backend"
+    assert b"x" not in bench.seen().replace(b"syntax", b"")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"!\0\0\0\4",
+        b"Q\0\0\0\3",
+        message(b"Q", b"no end"),
+        message(b"Q", b"two\0ends\0"),
+        message(b"p", b"again\0"),
+        message(b"P", b"\0select\0\0\1"),
+        message(b"B", b"\0"),
+        message(b"D", b"X\0"),
+        message(b"C", b""),
+        message(b"E", b"\0\0\0"),
+        message(b"F", b"\0"),
+    ],
+)
+def test_an_agent_that_breaks_the_protocol_ends_the_session(bench, data):
+    with pytest.raises(ProtocolError) as wrong:
+        bench.agent(data)
+    assert wrong.value.side == "frontend"
+    assert bench.sent() == b""
+
+
+def test_messages_that_are_too_long_are_refused_before_they_are_read(bench):
+    with pytest.raises(LimitReached, match="max_message_bytes"):
+        bench.agent(b"Q\x7f\xff\xff\xff")
+
+
+def test_terminate(bench):
+    bench.agent(TERMINATE)
+    assert bench.sent() == TERMINATE
+    assert bench.closed
+
+
+# --- extended queries ------------------------------------------------------------------------------
+
+
+def test_a_described_portal_gets_no_describe_of_ours(bench):
+    conversation = (
+        parse("", "select pan from cards where id = $1")
+        + bind(values=[b"5"])
+        + describe("P")
+        + execute()
+        + SYNC
+    )
+    bench.agent(conversation)
+    assert bench.sent() == conversation
+    assert [(s.kind, s.parameters) for s in bench.statements] == [("parse", ()), ("bind", ("5",))]
+    assert bench.statements[1].text == "select pan from cards where id = $1"
+    bench.server(
+        PARSED
+        + BOUND
+        + row_description([("pan", 25, 1)])
+        + row(PAN)
+        + complete("SELECT 1")
+        + ready()
+    )
+    seen = bench.seen()
+    assert kinds(seen) == "12TDCZ"
+    assert MASKED in seen
+    assert [f.number for f in bench.finished] == [1, 2]
+
+
+def test_an_undescribed_portal_is_described_by_us(bench):
+    bench.agent(parse("s", "select n from t"), describe("S", "s"), SYNC)
+    bench.server(PARSED + message(b"t", b"\0\0") + row_description([("n", 20, 0)]) + ready())
+    assert kinds(bench.seen()) == "1tTZ"
+    bench.sent()
+    bench.agent(bind("", "s", results=[1]) + execute() + SYNC)
+    assert kinds(bench.sent()) == "BDES"
+    number = struct.pack("!q", int(PAN))
+    bench.server(
+        BOUND + row_description([("n", 20, 1)]) + row(number) + complete("SELECT 1") + ready()
+    )
+    seen = bench.seen()
+    assert kinds(seen) == "2DCZ"
+    assert number not in seen
+
+
+def test_a_plan_is_never_older_than_its_portal(bench):
+    """An agent describes a statement of integers, then makes the name mean text in SQL."""
+    bench.agent(
+        parse("s", "select 1::int4"), bind("c", "s"), describe("P", "c"), execute("c"), SYNC
+    )
+    bench.server(
+        PARSED
+        + BOUND
+        + row_description([("n", 23, 0)])
+        + row(b"1")
+        + complete("SELECT 1")
+        + ready("T")
+    )
+    bench.seen()
+    bench.agent(query("close c; declare c cursor for select pan from cards"))
+    bench.server(complete("CLOSE CURSOR") + complete("DECLARE CURSOR") + ready("T"))
+    bench.seen()
+    bench.sent()
+    bench.agent(execute("c"), SYNC)
+    assert kinds(bench.sent()) == "DES"
+    bench.server(row_description([("pan", 25, 0)]) + row(PAN) + complete("FETCH 1") + ready("T"))
+    assert kinds(bench.seen().replace(PAN, b"")) if PAN in bench.to_frontend else True
+    assert PAN not in bench.to_frontend
+
+
+def test_sql_prepare_takes_the_trust_from_names(bench):
+    bench.agent(parse("s", "select 1"), SYNC).server(PARSED + ready())
+    bench.agent(query("deallocate s; prepare s as delete from cards"))
+    bench.server(complete("DEALLOCATE") + complete("PREPARE") + ready())
+    bench.sent()
+    bench.seen()
+    bench.verdict = Verdict("deny", "as the gate does for a refusal")
+    bench.agent(bind("", "s"), execute(), SYNC)
+    assert bench.statements[-1].refusal
+    assert bench.statements[-1].kind == "bind"
+    assert bench.sent() == parse("", POISON) + SYNC
+
+
+def test_a_denied_parse_fails_in_its_place_in_the_pipeline(bench):
+    bench.agent(parse("", "select 1"), bind(), describe("P"), execute())
+    bench.sent()
+    bench.verdict = DENY
+    bench.agent(parse("", "drop table t"))
+    bench.verdict = Verdict("allow")
+    bench.agent(bind(), describe("P"), execute(), SYNC)
+    assert bench.sent() == parse("", POISON) + SYNC
+    bench.server(
+        PARSED
+        + BOUND
+        + row_description([("a", 23, 0)])
+        + row(b"1")
+        + complete("SELECT 1")
+        + error("42601", "syntax error")
+        + ready()
+    )
+    seen = bench.seen()
+    assert kinds(seen) == "12TDCEZ"
+    assert b"not allowed by the role" in seen
+    assert b"syntax" not in seen
+    by_number = {f.number: f.outcome.error for f in bench.finished}
+    assert by_number == {1: "", 2: "", 3: "42501"}
+    assert len(bench.statements) == 3
+
+
+def test_an_error_skips_to_sync_and_two_pipelines_stay_apart(bench):
+    one = parse("", "select bad") + bind() + describe("P") + execute() + SYNC
+    two = parse("", "select 2") + bind() + describe("P") + execute() + SYNC
+    bench.agent(one + two)
+    bench.server(error("42703", "no such column") + ready())
+    bench.server(
+        PARSED
+        + BOUND
+        + row_description([("a", 23, 0)])
+        + row(b"2")
+        + complete("SELECT 1")
+        + ready()
+    )
+    assert kinds(bench.seen()) == "EZ12TDCZ"
+    assert {f.number: f.outcome.error for f in bench.finished} == {
+        1: "42703",
+        2: "skipped",
+        3: "",
+        4: "",
+    }
+
+
+def test_a_name_is_not_guessed_while_its_parse_may_still_fail(bench):
+    bench.agent(parse("s", "select one"), SYNC).server(PARSED + ready())
+    # Parse of an existing name fails; the Bind behind the Sync means the old statement
+    bench.agent(parse("s", "select two") + SYNC + bind("", "s") + execute() + SYNC)
+    assert [s.text for s in bench.statements] == ["select one", "select two"]
+    bench.server(error("42P05", "already exists") + ready())
+    assert bench.statements[-1].kind == "bind"
+    assert bench.statements[-1].text == "select one"
+
+
+def test_cursors_of_sql_are_commands_of_their_own(bench):
+    bench.agent(execute("c", 10), SYNC)
+    assert bench.statements[-1].kind == "execute"
+    assert "c" in bench.statements[-1].text
+    assert kinds(bench.sent()) == "DES"
+
+
+def test_partial_fetch(bench):
+    bench.agent(
+        parse("", "select pan from cards"), bind("p"), describe("P", "p"), execute("p", 1), FLUSH
+    )
+    bench.sent()
+    bench.server(PARSED + BOUND + row_description([("pan", 25, 0)]) + row(PAN) + message(b"s"))
+    bench.agent(execute("p", 1), close("P", "p"), SYNC)
+    assert kinds(bench.sent()) == "DECS"
+    bench.server(
+        row_description([("pan", 25, 0)]) + row(PAN) + complete("SELECT 1") + CLOSED + ready()
+    )
+    seen = bench.seen()
+    assert kinds(seen) == "12TDsDC3Z"
+    assert PAN not in seen
+    assert bench.finished[-1].outcome.rows == 2
+
+
+def test_statements_without_rows(bench):
+    bench.agent(parse("", "update t set a = 1"), bind(), describe("P"), execute(), SYNC)
+    bench.server(PARSED + BOUND + NO_DATA + complete("UPDATE 1") + ready())
+    assert kinds(bench.seen()) == "12nCZ"
+    bench.agent(parse("", ""), bind(), execute(), SYNC)
+    bench.server(PARSED + BOUND + NO_DATA + message(b"I") + ready())
+    assert kinds(bench.seen()) == "12IZ"
+
+
+def test_a_refused_result_in_a_pipeline(bench):
+    bench.agent(parse("", "select g"), bind(results=[1]), execute(), SYNC)
+    bench.server(
+        PARSED
+        + BOUND
+        + row_description([("g", 90001, 1)])
+        + row(PAN)
+        + complete("SELECT 1")
+        + ready()
+    )
+    seen = bench.seen()
+    assert kinds(seen) == "12EZ"
+    assert PAN not in seen
+
+
+def test_function_calls_are_refused(bench):
+    bench.verdict = Verdict("deny", "as the gate does")
+    bench.agent(message(b"F", struct.pack("!Ihhh", 1598, 0, 0, 0)))
+    assert bench.statements[-1].refusal
+    assert bench.sent() == query(POISON)
+
+
+def test_bounds_on_what_may_be_outstanding():
+    bench = Bench(codec("none", max_pending=4)).log_in()
+    with pytest.raises(LimitReached, match="outstanding"):
+        bench.agent(*[SYNC] * 5)
+    bench = Bench(codec("none", max_statements=2)).log_in()
+    for name in "ab":
+        bench.agent(parse(name, "select 1"), SYNC).server(PARSED + ready())
+    with pytest.raises(LimitReached, match="prepared"):
+        bench.agent(parse("c", "select 1"))
+
+
+# --- COPY ------------------------------------------------------------------------------------------
+
+
+def test_copy_out(bench):
+    bench.agent(query("copy cards to stdout"))
+    bench.server(
+        copy_out(2)
+        + copy_data(b"1\t4111 1111 1111 1111\n")
+        + copy_data(b"2\t\\\\x34313131313131313131313131313131\n")
+        + message(b"c")
+        + complete("COPY 2")
+        + ready()
+    )
+    seen = bench.seen()
+    assert kinds(seen) == "HddcCZ"
+    assert b"1\t**** **** **** 1111\n" in seen
+    assert b"34313131313131313131313131313131" not in seen
+    assert bench.finished[0].outcome.rows == 2
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "copy cards to stdout (format csv, quote '4')",
+        "copy cards to stdout (format csv, force_quote *)",
+        "copy cards to stdout csv escape '1'",
+    ],
+)
+def test_copy_with_a_quote_of_the_agents_choice_is_refused(bench, sql):
+    bench.agent(query(sql))
+    bench.server(
+        copy_out(1) + copy_data(b"4" + PAN + b"4\n") + message(b"c") + complete("COPY 1") + ready()
+    )
+    seen = bench.seen()
+    assert kinds(seen) == "EZ"
+    assert PAN not in seen
+
+
+def test_copy_in_binary_is_refused(bench):
+    bench.agent(query("copy cards to stdout (format binary)"))
+    bench.server(copy_out(1, 1) + copy_data(PAN) + message(b"c") + complete("COPY 1") + ready())
+    assert kinds(bench.seen()) == "EZ"
+    assert bench.finished[0].outcome.error == "0A000"
+
+
+def test_a_row_of_copy_is_never_split(bench):
+    bench.agent(query("copy cards to stdout"))
+    with pytest.raises(ProtocolError, match="split"):
+        bench.server(copy_out(1) + copy_data(PAN[:8]) + copy_data(PAN[8:] + b"\n"))
+    assert PAN[:8] not in bench.seen()
+
+
+def test_copy_from_the_agent_passes(bench):
+    bench.agent(query("copy cards from stdin"))
+    bench.server(message(b"G", b"\0\0\1\0\0"))
+    bench.sent()
+    data = copy_data(b"1\n") + message(b"c")
+    bench.agent(data)
+    assert bench.sent() == data
+    bench.server(complete("COPY 1") + ready())
+    assert kinds(bench.seen()) == "GCZ"

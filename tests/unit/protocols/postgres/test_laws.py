@@ -1,0 +1,221 @@
+"""The two laws of a parser, for both directions: however the bytes are split, the same comes out; and
+garbage gives the protocol's error and nothing else."""
+
+import contextlib
+import itertools
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pangate.errors import ProtocolError, Refused
+from pangate.masking import default_scanner
+from pangate.protocols.postgres import PostgresCodec, messages
+from pangate.protocols.postgres.login import BackendLogin
+from pangate.protocols.postgres.messages import message, startup
+from pgwire import (
+    BOUND,
+    NO_DATA,
+    PARSED,
+    SYNC,
+    TERMINATE,
+    Bench,
+    bind,
+    complete,
+    copy_data,
+    copy_out,
+    describe,
+    error,
+    execute,
+    parse,
+    query,
+    ready,
+    row,
+    row_description,
+)
+
+PAN = b"4111 1111 1111 1111"
+
+# What the agent sends, and what the server answers, before and after a turn: a server cannot answer what
+# it was not sent yet.
+AGENT_1 = b"".join(
+    [
+        query("select 1"),
+        parse("s", "select pan, n from cards where id = $1", [20]),
+        bind("", "s", [struct.pack("!q", 7)], [1], [0, 1]),
+        describe("P"),
+        execute(),
+        SYNC,
+    ]
+)
+AGENT_2 = b"".join(
+    [
+        bind("", "s", [b"8"], [0], [0, 1]),
+        execute(),
+        SYNC,
+        query("copy cards to stdout"),
+        TERMINATE,
+    ]
+)
+COLUMNS = row_description([("pan", 25, 0), ("n", 20, 1)])
+ROW = row(b"a " + PAN + b" b", struct.pack("!q", 5555555555554444))
+SERVER_1 = b"".join(
+    [
+        row_description([("?column?", 23, 0)]),
+        row(b"1"),
+        complete("SELECT 1"),
+        ready(),
+        PARSED,
+        BOUND,
+        COLUMNS,
+        ROW * 3,
+        message(b"N", b"SNOTICE\0C00000\0Msaw " + PAN + b"\0\0"),
+        complete("SELECT 3"),
+        ready(),
+    ]
+)
+SERVER_2 = b"".join(
+    [
+        BOUND,
+        COLUMNS,
+        ROW,
+        error("22012", "division by " + PAN.decode()),
+        ready(),
+        copy_out(1),
+        copy_data(PAN + b"\n"),
+        copy_data(b"\\\\x34313131313131313131313131313131\n"),
+        message(b"c"),
+        complete("COPY 2"),
+        ready(),
+    ]
+)
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(c % (len(data) + 1) for c in cuts), len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def whole(data: bytes) -> list[bytes]:
+    return [data]
+
+
+def run(agent=whole, server=whole) -> Bench:
+    """The conversation, the agent's and the server's bytes cut by these functions."""
+    bench = Bench().log_in().agent(*agent(AGENT_1)).server(*server(SERVER_1))
+    return bench.agent(*agent(AGENT_2)).server(*server(SERVER_2))
+
+
+WHOLE = run()
+
+
+def same(bench: Bench) -> None:
+    assert bench.to_backend == WHOLE.to_backend
+    assert bench.to_frontend == WHOLE.to_frontend
+    assert bench.statements == WHOLE.statements
+    assert [(f.number, f.outcome) for f in bench.finished] == [
+        (f.number, f.outcome) for f in WHOLE.finished
+    ]
+
+
+def test_the_whole_conversation_is_what_it_should_be():
+    assert PAN not in WHOLE.to_frontend
+    assert WHOLE.to_frontend.count(b"**** **** **** 1111") == 7
+    assert len(WHOLE.statements) == 5
+    assert len(WHOLE.finished) == 5
+    assert WHOLE.closed
+
+
+def test_byte_at_a_time():
+    def bytewise(data: bytes) -> list[bytes]:
+        return [data[i : i + 1] for i in range(len(data))]
+
+    same(run(bytewise, bytewise))
+
+
+@given(st.lists(st.integers(0, 10**6), max_size=8), st.lists(st.integers(0, 10**6), max_size=8))
+def test_split_anywhere(agent, server):
+    same(run(lambda data: pieces(data, agent), lambda data: pieces(data, server)))
+
+
+def test_what_is_held_back_is_never_seen():
+    """Cut after every byte: what came out by then holds no PAN and no start of a message."""
+    for at in range(0, len(SERVER_1), 7):
+        bench = Bench().log_in().agent(AGENT_1).server(SERVER_1[:at])
+        assert WHOLE.to_frontend.startswith(bench.to_frontend)
+
+
+# --- garbage ---------------------------------------------------------------------------------------
+
+mutation = st.tuples(st.integers(0, 10**6), st.integers(0, 255))
+
+
+def mutate(data: bytes, changes: list[tuple[int, int]]) -> bytes:
+    out = bytearray(data)
+    for at, value in changes:
+        out[at % len(out)] = value
+    return bytes(out)
+
+
+@given(st.binary(max_size=300))
+def test_garbage_at_the_start(data):
+    codec = PostgresCodec(default_scanner(), tls="none")
+    with_errors(lambda: codec.frontend(data))
+
+
+def with_errors(action) -> None:
+    with contextlib.suppress(ProtocolError, Refused):
+        action()
+
+
+@given(st.binary(max_size=300))
+def test_garbage_from_the_agent(data):
+    bench = Bench().log_in()
+    with_errors(lambda: bench.agent(data))
+
+
+@given(st.lists(mutation, min_size=1, max_size=4))
+@settings(max_examples=400)
+def test_a_mutated_agent(changes):
+    bench = Bench().log_in()
+    with_errors(lambda: bench.agent(mutate(AGENT_1, changes)))
+
+
+@given(st.lists(mutation, min_size=1, max_size=4))
+@settings(max_examples=600)
+def test_a_mutated_server_leaks_nothing(changes):
+    bench = Bench().log_in().agent(AGENT_1).server(SERVER_1).agent(AGENT_2)
+    with_errors(lambda: bench.server(mutate(SERVER_2, changes)))
+    # a mutation inside a PAN makes it another number; the other copies must still be masked
+    touched = sum(1 for _ in changes)
+    assert bench.to_frontend.count(PAN) <= touched
+
+
+@given(st.binary(max_size=200))
+def test_garbage_from_the_server(data):
+    bench = Bench().log_in().agent(AGENT_1)
+    with_errors(lambda: bench.server(data))
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_garbage_during_the_login(data, framed):
+    login = BackendLogin("u", "d", "secret", cleartext=False)
+    login.start()
+    if framed and data:
+        data = message(data[:1], data[1:])
+    with_errors(lambda: login.feed(data))
+    if not data.startswith(b"R\0\0\0\x0c\0\0\0\5"):
+        assert not login.done
+
+
+@pytest.mark.parametrize("step", [1, 3, 7])
+def test_startup_split(step):
+    data = startup({"user": "agent", "database": "d"}) + message(b"p", b"token\0")
+    codec = PostgresCodec(default_scanner(), tls="none")
+    out = []
+    for i in range(0, len(data), step):
+        out += codec.frontend(data[i : i + step])
+    assert [type(a).__name__ for a in out] == ["ToFrontend", "Authenticate"]
+    assert messages.SSL_REQUEST == 80877103
+    assert NO_DATA

@@ -1,0 +1,486 @@
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from pangate import config, policy
+from pangate.config import Config, load
+from pangate.errors import ConfigError
+from pangate.model import Limits, Resource
+
+ROOT = Path(__file__).parents[2]
+
+LISTEN = """
+[listen]
+allow_plaintext_loopback = true
+"""
+ISSUER = """
+[[issuers]]
+url = "https://issuer.example"
+audience = "pangate"
+"""
+RESOURCE = """
+[[resources]]
+name = "payments"
+host = "db.example"
+database = "pay"
+user = "gateway"
+password = { file = "password" }
+"""
+ROLE = """
+[[roles]]
+name = "reporting"
+match = { team = "reporting" }
+resources = ["payments"]
+"""
+AUDIT = """
+[audit]
+path = "audit.jsonl"
+"""
+WHOLE = LISTEN + ISSUER + RESOURCE + ROLE + AUDIT
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    password = tmp_path / "password"
+    password.touch(0o600)
+    password.write_text("hunter2-canary\n")
+
+    def write(text: str) -> Path:
+        path = tmp_path / "pangate.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def problems(path: Path) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    return caught.value.problems
+
+
+def test_a_small_file_resolves_with_its_defaults(write, tmp_path):
+    found = load(write(WHOLE))
+    assert (found.listen.host, found.listen.port) == ("127.0.0.1", 6432)
+    assert found.limits.max_message_bytes == 16 << 20
+    assert found.limits.idle_seconds is None
+    assert found.issuers_by_url["https://issuer.example"].audiences == ("pangate",)
+    assert found.resources_by_name["payments"].tls == "verify-full"
+    assert found.resources[0].password.file == tmp_path / "password"
+    assert found.resources[0].model == Resource(
+        "payments", "postgresql", "db.example", 5432, "pay", "gateway"
+    )
+    assert found.roles[0].mask == "last4"
+    assert found.roles[0].limits.model == Limits()
+    assert found.audit.path == tmp_path / "audit.jsonl"
+
+
+def test_everything_that_may_be_said(write, tmp_path, monkeypatch, tls_files):
+    monkeypatch.setenv("PGPASS_CANARY", "secret-from-env")
+    text = f"""
+[listen]
+host = "0.0.0.0"
+port = 0
+certificate = "{tls_files[0]}"
+key = "{tls_files[1]}"
+[limits]
+max_sessions = 5
+idle_seconds = 60
+login_seconds = 2.5
+[[issuers]]
+url = "https://a.example/realm"
+audience = ["pangate", "api://pangate"]
+algorithms = ["EdDSA", "ES384"]
+jwks_url = "https://keys.example/jwks"
+ca = "{tls_files[0]}"
+[[issuers]]
+url = "http://127.0.0.1:8080"
+audience = "pangate"
+allow_http_loopback = true
+[[resources]]
+name = "a"
+host = "/run/postgresql"
+database = "a"
+user = "u"
+password = {{ env = "PGPASS_CANARY" }}
+tls = "disable"
+[[resources]]
+name = "b"
+host = "::1"
+port = 5433
+database = "b"
+user = "u"
+password = {{ command = ["sh", "-c", "echo argument-canary"] }}
+tls = "disable"
+[[roles]]
+name = "operator"
+issuer = "https://a.example/realm"
+match = {{ groups = ["ops", "dba"], "kubernetes.io" = {{ namespace = "pay" }}, level = 3, on = true }}
+resources = ["a", "b"]
+mask = "first6_last4"
+justification = "Disputes are matched by BIN, see DOC-17"
+limits = {{ max_sessions = 1, max_rows = 10, max_bytes = 1000, max_seconds = 3600 }}
+[audit]
+path = "audit.jsonl"
+fsync = "always"
+"""
+    found = load(write(text))
+    assert found.roles[0].limits.model == Limits(1, 10, 1000, 3600.0)
+    assert found.limits.login_seconds == 2.5
+    assert found.resources[0].unix
+    text = config.describe(found)
+    for secret in ("secret-from-env", "argument-canary", "BEGIN"):
+        assert secret not in text
+    for shown in ('command = ["sh", "(not shown)"', 'env = "PGPASS_CANARY"', found.digest):
+        assert shown in text
+    # What describe prints is a configuration again, but for the arguments it left out.
+    printed = text.replace('""  # not set', "NOT_SET")
+    lines = [line for line in printed.splitlines() if not line.endswith("NOT_SET")]
+    assert load(write("\n".join(lines))).digest == found.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # tables and keys
+        ("", ["issuers: missing", "resources: missing", "roles: missing", "audit.path: missing",
+              "listen.certificate: missing"]),
+        (WHOLE + "[audt]\n", ['audt: unknown table; did you mean "audit"?']),
+        (WHOLE + "fsink = 1\n", ['audit.fsink: unknown key; did you mean "fsync"?']),
+        (WHOLE + "zzz = 1\n", ["audit.zzz: unknown key; there is path, fsync"]),
+        (WHOLE.replace("[[roles]]", "[roles]"), ["roles: must be an array of tables"]),
+        (WHOLE.replace("[audit]", "[[audit]]"), ["audit: must be a table"]),
+        (WHOLE.replace(ROLE, "") + "\n", ["roles: missing; write at least one [[roles]]"]),
+        ("roles = []\n" + WHOLE.replace(ROLE, ""), ["roles: must be an array of tables"]),
+        ("roles = [1]\n" + WHOLE.replace(ROLE, ""), ["roles[0]: must be a table"]),
+        # types and ranges
+        (WHOLE.replace('host = "db.example"', "host = 1"),
+         ["resources[payments].host: expected a text, got a whole number"]),
+        (WHOLE.replace('host = "db.example"', "port = 3"), ["resources[payments].host: missing."]),
+        (LISTEN + "port = 65536\n" + WHOLE.replace(LISTEN, ""),
+         ["listen.port: expected a whole number <= 65535"]),
+        (LISTEN + "port = true\n" + WHOLE.replace(LISTEN, ""),
+         ["listen.port: expected a whole number, got true or false"]),
+        (LISTEN + 'port = "6432"\n' + WHOLE.replace(LISTEN, ""), ["listen.port: expected"]),
+        (RESOURCE + "port = 0\n" + WHOLE.replace(RESOURCE, ""),
+         ["resources[payments].port: expected a whole number >= 1"]),
+        (WHOLE + "[limits]\nmax_sessions = 0\n", ["limits.max_sessions: expected"]),
+        (WHOLE + "[limits]\nidle_seconds = nan\n", ["limits.idle_seconds: must be a finite"]),
+        (WHOLE + "[limits]\nidle_seconds = inf\n", ["limits.idle_seconds: must be a finite"]),
+        (WHOLE + "[limits]\nlogin_seconds = 0\n", ["limits.login_seconds: expected a number > 0"]),
+        (WHOLE + "[limits]\nlogin_seconds = -1.5\n", ["limits.login_seconds: expected"]),
+        # listen
+        (WHOLE.replace("allow_plaintext_loopback = true", ""), ["listen.certificate: missing"]),
+        (LISTEN + 'host = "0.0.0.0"\n' + WHOLE.replace(LISTEN, ""),
+         ["listen.allow_plaintext_loopback: 0.0.0.0 is not a loopback address"]),
+        (LISTEN + 'host = "http://x/"\n' + WHOLE.replace(LISTEN, ""),
+         ["listen.host: is neither", "listen.allow_plaintext_loopback: "]),
+        (LISTEN + 'key = "nope.key"\n' + WHOLE.replace(LISTEN, ""),
+         ["listen.certificate: missing: certificate and key are given together"]),
+        (LISTEN + 'certificate = "c"\nkey = "k"\n' + WHOLE.replace(LISTEN, ""),
+         ["listen.certificate: there is no file", "listen.key: there is no file"]),
+        (LISTEN + 'certificate = "password"\nkey = "password"\n' + WHOLE.replace(LISTEN, ""),
+         ["listen.certificate: ", "listen.key: "]),
+        # issuers
+        (WHOLE.replace("https://issuer", "http://issuer"), ["issuers[0].url: http to issuer.example"]),
+        (WHOLE.replace("https://issuer.example", "http://127.0.0.1"),
+         ["issuers[0].url: http is for trials on loopback"]),
+        (WHOLE.replace("https://issuer.example", "issuer"), ["issuers[0].url: is not an https URL"]),
+        (WHOLE.replace("https://issuer.example", "https://u:p@x"), ["issuers[0].url: holds a user"]),
+        (WHOLE.replace("https://issuer.example", "https://u@x"), ["issuers[0].url: holds a user"]),
+        (WHOLE.replace("https://issuer.example", "https://x/?a=b"), ["issuers[0].url: has a query"]),
+        (WHOLE.replace("https://issuer.example", "https://x:99999"), ["issuers[0].url: is not an"]),
+        (WHOLE.replace('audience = "pangate"', 'audience = ""'), ["issuers[0].audience: is empty"]),
+        (WHOLE.replace('audience = "pangate"', "audience = []"), ["issuers[0].audience: is empty"]),
+        (WHOLE.replace('audience = "pangate"', 'audience = ["a", ""]'), ["audience: is empty"]),
+        (WHOLE.replace('audience = "pangate"', ""), ["issuers[0].audience: missing"]),
+        (ISSUER + 'algorithms = ["HS256", "none", "RS255"]\n' + WHOLE.replace(ISSUER, ""),
+         ['"HS256" is signed with a shared secret', '"none" means unsigned', 'did you mean "RS256"?']),
+        (ISSUER + "algorithms = []\n" + WHOLE.replace(ISSUER, ""), ["algorithms: is empty"]),
+        (ISSUER + "stale_seconds = 10\n" + WHOLE.replace(ISSUER, ""),
+         ["issuers[0].stale_seconds: 10 is less than refresh_seconds"]),
+        (ISSUER + 'ca = "nope"\n' + WHOLE.replace(ISSUER, ""), ["issuers[0].ca: there is no file"]),
+        (ISSUER + WHOLE, ['issuers[1].url: "https://issuer.example" is there twice']),
+        # resources
+        (RESOURCE + 'tls = "disable"\n' + WHOLE.replace(RESOURCE, ""),
+         ["resources[payments].tls: \"disable\" would send the password"]),
+        (RESOURCE + 'tls = "prefer"\n' + WHOLE.replace(RESOURCE, ""),
+         ["resources[payments].tls: invalid enum value"]),
+        (WHOLE.replace("db.example", "/run/postgresql"), ["tls: a unix socket has no TLS"]),
+        (WHOLE.replace("db.example", "postgres://db"), ["resources[payments].host: is neither"]),
+        (WHOLE.replace('protocol = "x"', "").replace('user = "gateway"', 'user = "a\\u0000b"'),
+         ["resources[payments].user: has control characters"]),
+        (WHOLE.replace('database = "pay"', 'database = ""'), ["resources[payments].database: "]),
+        (RESOURCE + WHOLE, ['resources[1].name: "payments" is there twice']),
+        (WHOLE.replace('{ file = "password" }', "{}"), ["password: needs exactly one of"]),
+        (WHOLE.replace('{ file = "password" }', '{ file = "x", env = "HOME" }'),
+         ["password: needs exactly one of file, env, command, and has file and env"]),
+        (WHOLE.replace('{ file = "password" }', '{ file = "nope" }'),
+         ["resources[payments].password.file: there is no file"]),
+        (WHOLE.replace('{ file = "password" }', '{ file = "." }'), ["is not a regular file"]),
+        (WHOLE.replace('{ file = "password" }', '{ env = "PANGATE_UNSET" }'),
+         ["password.env: the environment has no PANGATE_UNSET"]),
+        (WHOLE.replace('{ file = "password" }', "{ command = [] }"), ["command: is empty"]),
+        (WHOLE.replace('{ file = "password" }', '{ command = ["pangate-nope"] }'),
+         ["password.command: there is no program pangate-nope"]),
+        (WHOLE.replace('{ file = "password" }', '{ command = "ls" }'),
+         ["password.command: expected a list, got a text"]),
+        # roles
+        (WHOLE.replace('["payments"]', '["paymets"]'),
+         ['roles[reporting].resources: there is no resource "paymets"; did you mean "payments"?']),
+        (WHOLE.replace('["payments"]', "[]"), ["roles[reporting].resources: is empty"]),
+        (WHOLE.replace('["payments"]', '"payments"'), ["roles[reporting].resources: expected a list"]),
+        (WHOLE.replace('["payments"]', "[1]"), ["roles[reporting].resources[0]: expected a text"]),
+        (WHOLE.replace('{ team = "reporting" }', "{}"), ["match: is empty and would match every"]),
+        (WHOLE.replace('{ team = "reporting" }', "{ team = [] }"), ["match.team: is an empty list"]),
+        (WHOLE.replace('{ team = "reporting" }', "{ team = 1.5 }"), ["match.team: must be a text"]),
+        (WHOLE.replace('{ team = "reporting" }', "{ a = { b = {} } }"), ["match.a.b: is empty"]),
+        (WHOLE.replace('{ team = "reporting" }', "{ a = [{ b = 1 }] }"), ["match.a: must be a text"]),
+        (ROLE + 'mask = "first6_last4"\n' + WHOLE.replace(ROLE, ""),
+         ["roles[reporting].justification: missing", "PCI DSS 3.4.1"]),
+        (ROLE + 'mask = "first8_last4"\njustification = "  "\n' + WHOLE.replace(ROLE, ""),
+         ["roles[reporting].justification: missing"]),
+        (ROLE + 'mask = "none"\n' + WHOLE.replace(ROLE, ""), ["roles[reporting].mask: invalid"]),
+        (ROLE + "limits = { max_row = 1 }\n" + WHOLE.replace(ROLE, ""),
+         ['roles[reporting].limits.max_row: unknown key; did you mean "max_rows"?']),
+        (ROLE + "limits = { max_rows = 0 }\n" + WHOLE.replace(ROLE, ""), ["limits.max_rows: expected"]),
+        (ROLE + 'issuer = "https://x"\n' + WHOLE.replace(ROLE, ""),
+         ['roles[reporting].issuer: there is no issuer "https://x"']),
+        (ISSUER.replace("issuer.example", "second.example") + WHOLE,
+         ["roles[reporting].issuer: missing: with several issuers"]),
+        (ROLE + WHOLE, ['roles[1].name: "reporting" is there twice']),
+        # audit
+        (WHOLE.replace("audit.jsonl", "no/such/audit.jsonl"), ["audit.path: there is no directory"]),
+        (WHOLE.replace("audit.jsonl", "."), ["audit.path: ", "is a directory"]),
+        (WHOLE.replace('path = "audit.jsonl"', 'path = ""'), ["audit.path: expected a path"]),
+        (WHOLE.replace('path = "audit.jsonl"', 'path = "a\\u0000b"'), ["audit.path: expected a path"]),
+    ],
+)  # fmt: skip
+def test_problems(write, text, expected):
+    found = problems(write(text))
+    for wanted in expected:
+        assert any(wanted in problem for problem in found), (wanted, found)
+    assert len(found) == len(set(found))
+    # Nothing is said beside what is wrong: one problem for each that is expected here.
+    assert len(found) <= max(len(expected), 2), found
+    for problem in found:
+        assert problem.partition(": ")[2]
+
+
+def test_all_problems_are_found_in_one_run(write):
+    text = """
+[listen]
+port = "x"
+prot = 1
+allow_plaintext_loopback = true
+host = "0.0.0.0"
+[[issuers]]
+url = "ftp://x"
+audience = []
+[[resources]]
+name = "a"
+host = "db"
+database = "a"
+user = "u"
+tls = "disable"
+password = { file = "nope" }
+[[resources]]
+name = "a"
+password = "hunter2-in-place"
+[[roles]]
+name = "r"
+match = {}
+resources = ["b"]
+mask = "first6_last4"
+colour = 1
+[audit]
+path = "x/y"
+"""
+    found = problems(write(text))
+    keys = [problem.partition(": ")[0] for problem in found]
+    assert sorted(keys) == sorted(
+        [
+            "listen.prot",
+            "listen.port",
+            "listen.allow_plaintext_loopback",
+            "issuers[0].url",
+            "issuers[0].audience",
+            "resources[a].tls",
+            "resources[a].password.file",
+            "resources[a].host",
+            "resources[a].database",
+            "resources[a].user",
+            "resources[a].password",
+            "resources[1].name",
+            "roles[r].colour",
+            "roles[r].match",
+            "roles[r].justification",
+            "roles[r].resources",
+            "audit.path",
+        ]
+    )
+    assert "hunter2-in-place" not in "\n".join(found)
+
+
+def test_a_password_written_in_the_file_is_not_repeated(write):
+    (found,) = problems(write(WHOLE.replace('{ file = "password" }', '"hunter2-in-place"')))
+    assert "hunter2" not in found
+    assert "never written in this file" in found
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"[listen", "is not TOML"),
+        (b"a = \xff", "is not UTF-8"),
+        (b"a = " + b"[" * 100_000, "nested too deeply"),
+        (b"# " + b"x" * (1 << 20), "larger than"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path, data, expected):
+    path = tmp_path / "pangate.toml"
+    path.write_bytes(data)
+    (found,) = problems(path)
+    assert expected in found
+    assert str(path) in found
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    assert "there is no such file" in problems(tmp_path / "nope.toml")[0]
+    assert "cannot be read" in problems(tmp_path)[0]
+
+
+def test_relative_paths_start_at_the_file_wherever_the_process_is(write, tmp_path, monkeypatch):
+    path = write(WHOLE)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load(Path("..") / path.name).audit.path == tmp_path / "audit.jsonl"
+
+
+# Certificates and keys
+
+
+def listen_with(certificate: Path, key: Path) -> str:
+    return WHOLE.replace(
+        "allow_plaintext_loopback = true", f'certificate = "{certificate}"\nkey = "{key}"'
+    )
+
+
+def test_certificate_and_key_belong_together(write, tls_files, tmp_path):
+    certificate, key = tls_files
+    load(write(listen_with(certificate, key)))
+    other = tmp_path / "other.key"
+    other.touch(0o600)
+    private = ec.generate_private_key(ec.SECP256R1())
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    other.write_bytes(private.private_bytes(*form, serialization.NoEncryption()))
+    assert "does not belong" in problems(write(listen_with(certificate, other)))[0]
+    other.write_bytes(private.private_bytes(*form, serialization.BestAvailableEncryption(b"x")))
+    assert "is encrypted" in problems(write(listen_with(certificate, other)))[0]
+    other.write_bytes(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    assert "no private key" in problems(write(listen_with(certificate, other)))[0]
+    assert "no certificate" in problems(write(listen_with(key, key)))[0]
+    key.chmod(0o644)
+    assert "has mode 0644" in problems(write(listen_with(certificate, key)))[0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "wrong_for_root_file", "wrong"),
+    [
+        (0o600, False, False),
+        (0o400, False, False),
+        (0o440, False, True),
+        (0o640, False, True),
+        (0o660, True, True),
+        (0o604, True, True),
+        (0o644, True, True),
+        (0o601, True, True),
+    ],
+)
+def test_who_may_read_a_secret(tmp_path, mode, wrong_for_root_file, wrong, monkeypatch):
+    path = tmp_path / "secret"
+    path.write_text("x")
+    path.chmod(mode)
+    owner = path.stat().st_uid
+    expected = wrong_for_root_file if owner == 0 else wrong
+    found = config.private_file_problem(path)
+    assert (found is not None) is expected
+    if expected:
+        assert f"{mode:04o}" in found
+    if owner == 0:
+        # The same file seen by its owner when that is not root.
+        os.chown(path, 65534, 65534)
+        monkeypatch.setattr(os, "geteuid", lambda: 65534)
+        assert (config.private_file_problem(path) is not None) is wrong
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        assert "another user" in (config.private_file_problem(path) or "")
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("LOCALHOST", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("localhost.example", False),
+        ("127.0.0.1.example", False),
+        ("2130706433", False),
+        ("", False),
+    ],
+)
+def test_loopback(host, expected):
+    assert config.is_loopback(host) is expected
+
+
+# The digest
+
+
+def test_the_digest_changes_with_the_meaning_and_not_with_the_form(write):
+    first = load(write(WHOLE)).digest
+    assert len(first) == 64
+    assert load(write("# a comment\n" + WHOLE.replace(" = ", "="))).digest == first
+    assert load(write(WHOLE + "[limits]\nmax_sessions = 1000\n")).digest == first
+    assert load(write(WHOLE.replace('"reporting" }', '"other" }'))).digest != first
+    assert load(write(WHOLE + "[limits]\nmax_sessions = 999\n")).digest != first
+
+
+# Structure
+
+
+def test_the_reference_that_is_checked_in_is_current():
+    written = (ROOT / "docs" / "configuration.md").read_text()
+    assert written == config.reference(), "run: pangate check --reference > docs/configuration.md"
+
+
+def test_every_key_has_a_description():
+    import msgspec
+
+    for _, kind, _ in config.TABLES:
+        for field in msgspec.structs.fields(kind):
+            assert config.description_of(field.type).endswith("."), (kind, field.name)
+
+
+def test_masks_and_limits_are_those_of_policy_and_model():
+    import typing
+
+    assert set(typing.get_args(config.MaskName)) == set(policy.MASKS)
+    assert config.RoleLimitSettings.__struct_fields__ == tuple(
+        field.name for field in dataclasses.fields(Limits)
+    )
+
+
+def test_the_configuration_cannot_be_changed(write):
+    found = load(write(WHOLE))
+    assert isinstance(found, Config)
+    with pytest.raises(AttributeError):
+        found.listen.port = 1  # type: ignore[misc]

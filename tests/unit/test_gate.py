@@ -1,0 +1,164 @@
+"""The order: who is admitted, what is recorded and when, and that nothing goes on when it cannot be."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from pangate import config
+from pangate.audit import open_recorder
+from pangate.auth import open_authenticator
+from pangate.errors import AuthenticationFailed, LimitReached, NotAuthorised, RecordFailed
+from pangate.gate import UNKNOWN, Gate
+from pangate.issuer import LocalIssuer
+from pangate.model import Outcome, Statement
+from pangate.protocols import Authenticate
+
+TOML = """
+[listen]
+allow_plaintext_loopback = true
+[[issuers]]
+url = "{issuer}"
+audience = "pangate"
+algorithms = ["ES256"]
+allow_http_loopback = true
+[[resources]]
+name = "payments"
+host = "127.0.0.1"
+database = "db"
+user = "svc"
+password = {{ env = "PANGATE_TEST_PASSWORD" }}
+tls = "disable"
+[[roles]]
+name = "reader"
+match = {{ team = "payments" }}
+resources = ["payments"]
+limits = {{ max_sessions = 2, max_rows = 10, max_bytes = 1000 }}
+[audit]
+path = "audit.jsonl"
+"""
+
+
+@pytest.fixture(scope="module")
+def issuer():
+    with LocalIssuer() as running:
+        yield running
+
+
+@pytest.fixture
+async def gate(tmp_path: Path, issuer, monkeypatch):
+    monkeypatch.setenv("PANGATE_TEST_PASSWORD", "x")
+    path = tmp_path / "pangate.toml"
+    path.write_text(TOML.format(issuer=issuer.url))
+    settings = config.load(path)
+    recorder = open_recorder(settings)
+    authenticator = open_authenticator(settings)
+    yield Gate(settings, authenticator, recorder)
+    await authenticator.close()
+    with contextlib.suppress(RecordFailed):  # one test takes its file away
+        recorder.close()
+
+
+def events(gate: Gate) -> list[dict]:
+    return [json.loads(line) for line in gate.config.audit.path.read_text().splitlines()]
+
+
+def ask(token: str, resource: str = "payments") -> Authenticate:
+    return Authenticate(token, resource, {"application_name": "psql"})
+
+
+async def test_a_session_from_admission_to_end(gate, issuer):
+    session = gate.session("127.0.0.1:5555")
+    admission = await session.admit(ask(issuer.mint("job", team="payments")))
+    assert admission.grant.role == "reader"
+    assert admission.resource.user == "svc"
+    verdict = session.decide(Statement("query", "select '4111111111111111'", ("378282246310005",)))
+    assert verdict.action == "allow"
+    # decided, and not yet written: whoever forwards calls `written` first
+    assert events(gate)[-1]["code"] == "session.start"
+    session.written()
+    recorded = events(gate)[-1]
+    assert recorded["code"] == "statement.allowed"
+    assert recorded["data"]["text"] == "select '************1111'"
+    assert recorded["data"]["parameters"] == ["***********0005"]
+    session.finished(1, Outcome(rows=3, bytes=40, masked={"visa": 2}))
+    session.end("the agent ended the session", success=True)
+    session.end("again", success=True)
+    session.written()
+    last = events(gate)
+    assert [e["code"] for e in last[-2:]] == ["statement.finished", "session.end"]
+    assert last[-1]["data"]["masked"] == {"visa": 2}
+    assert last[-1]["data"]["rows"] == 3
+    assert [e["sequence"] for e in last] == list(range(1, len(last) + 1))
+    fields = {"code", "principal", "time", "success", "origin", "resource"}
+    assert all(fields <= set(e) and e["principal"] for e in last)
+    assert not gate.open
+
+
+async def test_refusals_are_recorded_with_their_real_reason(gate, issuer):
+    for token, resource, wrong, code in (
+        ("nonsense", "payments", AuthenticationFailed, "auth.failed"),
+        (issuer.mint("job", team="other"), "payments", NotAuthorised, "authorisation.denied"),
+        (issuer.mint("job", team="payments"), "nowhere", NotAuthorised, "authorisation.denied"),
+    ):
+        session = gate.session("127.0.0.1:5555")
+        with pytest.raises(wrong):
+            await session.admit(ask(token, resource))
+        session.end("closed", success=False)
+        last = events(gate)[-1]
+        assert (last["code"], last["success"], last["resource"]) == (code, False, resource)
+        assert last["data"]["detail"]
+        assert token not in json.dumps(last)
+    assert events(gate)[2]["principal"] != UNKNOWN
+    assert events(gate)[1]["principal"] == UNKNOWN
+
+
+async def test_unknown_and_ungranted_read_the_same(gate, issuer):
+    said = set()
+    for team, resource in (("other", "payments"), ("payments", "nowhere")):
+        with pytest.raises(NotAuthorised) as refused:
+            await gate.session("o:1").admit(ask(issuer.mint("j", team=team), resource))
+        said.add(refused.value.reason)
+    assert len(said) == 1
+
+
+async def test_limits_of_the_role(gate, issuer):
+    token = issuer.mint("job", team="payments")
+    sessions = [gate.session("127.0.0.1:1") for _ in range(3)]
+    await sessions[0].admit(ask(token))
+    await sessions[1].admit(ask(token))
+    with pytest.raises(LimitReached, match="max_sessions"):
+        await sessions[2].admit(ask(token))
+    sessions[0].end("done", success=True)
+    await gate.session("127.0.0.1:1").admit(ask(token))
+    sessions[1].received(10, 1000)
+    with pytest.raises(LimitReached, match="max_rows"):
+        sessions[1].received(11, 0)
+    with pytest.raises(LimitReached, match="max_bytes"):
+        sessions[1].received(0, 1001)
+
+
+async def test_what_the_codec_cannot_pass_is_denied_and_recorded(gate, issuer):
+    session = gate.session("127.0.0.1:1")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    verdict = session.decide(Statement("call", "function call", refusal="cannot be masked"))
+    assert (verdict.action, verdict.reason) == ("deny", "cannot be masked")
+    session.finished(1, Outcome(error="42501"))
+    session.written()
+    assert events(gate)[-1]["code"] == "statement.denied"
+
+
+async def test_a_record_that_cannot_be_written_stops_everything(gate, issuer):
+    session = gate.session("127.0.0.1:1")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    gate.config.audit.path.unlink()  # somebody removes the file under us
+    session.decide(Statement("query", "select 1"))
+    with pytest.raises(RecordFailed) as refused:
+        session.written()
+    assert str(gate.config.audit.path) not in refused.value.reason
+
+
+async def test_statements_need_an_admission(gate):
+    with pytest.raises(RuntimeError):
+        gate.session("o:1").decide(Statement("query", "select 1"))
