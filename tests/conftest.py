@@ -1,0 +1,64 @@
+"""What several tests share: one embedded PostgreSQL a run, one gateway in front of it, card data in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pangate.embedded import EmbeddedPostgres, unwinding_signals
+from pangate.trial import Trial
+
+PANS = ("4111111111111111", "5555555555554444", "378282246310005", "6011000990139424")
+
+CARDS = """
+create type holder as (name text, card text, number bigint);
+create type mood as enum ('fine', 'worried');
+create domain pan_text as text;
+create table cards (
+    id int primary key, t text, v varchar(40), c char(16), n bigint, d numeric(20, 2), f float8,
+    m money, j json, jb jsonb, b bytea, ta text[], na bigint[], da numeric[], x xml, h holder,
+    p pan_text, e mood, s timestamptz, u uuid, ok bool, r int8range
+);
+insert into cards
+select row_number() over (), pan, 'card ' || pan, pan, pan::bigint, pan::numeric + 0.5, pan::float8,
+    pan::numeric::money, json_build_object('pan', pan, 'n', pan::bigint),
+    jsonb_build_object('pan', pan, 'n', pan::bigint), ('x ' || pan)::bytea, array[pan, 'x', null],
+    array[pan::bigint, 7], array[pan::numeric], xmlparse(content '<pan>' || pan || '</pan>'),
+    row('Ada', pan, pan::bigint)::holder, pan, 'fine', '2026-11-24 12:00:00+00',
+    '4111111a-1111-4111-8111-111111111111', true, int8range(pan::bigint, null)
+from unnest(array['{pans}']) pan;
+create table notes (id int, note text);
+grant select on cards to payments_service;
+grant select, insert, update, delete on notes to payments_service;
+create function shout(text) returns void language plpgsql as
+    $$ begin raise notice 'card %', $1 using detail = 'detail ' || $1; end $$;
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _leave_nothing_running() -> Iterator[None]:
+    """A run that is told to end ends its servers too."""
+    with unwinding_signals():
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A server of our own; its superuser is for setting up and for comparing."""
+    with EmbeddedPostgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def trial(postgres: EmbeddedPostgres) -> Iterator[Trial]:
+    """The gateway in front of it, as `pangate serve` runs it, and an issuer of tokens."""
+    with Trial(postgres) as running:
+        postgres.psql(CARDS.replace("{pans}", "','".join(PANS)))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def token(trial: Trial) -> str:
+    """A token of an agent that may read `payments`."""
+    return trial.token(seconds=7200)
