@@ -106,6 +106,10 @@ def parameter_status(parameters: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(message(b"S", text(name) + text(value)) for name, value in parameters)
 
 
+class Short(ProtocolError):
+    """A message ends before its contents do."""
+
+
 class Reader:
     """A cursor over one message body. Every read is bounds-checked; what is too short or not ended is a
     ProtocolError of `side`."""
@@ -116,7 +120,7 @@ class Reader:
         self._data, self._side, self._at = data, side, 0
 
     def _short(self) -> ProtocolError:
-        return ProtocolError("a message is shorter than its contents say", self._side)
+        return Short("a message is shorter than its contents say", self._side)
 
     def cstring(self) -> bytes:
         end = self._data.find(b"\0", self._at)
@@ -150,8 +154,12 @@ class Reader:
             raise self._short()
         return struct.unpack(f"!{count}h", self.take(2 * count))
 
+    @property
+    def at_end(self) -> bool:
+        return self._at == len(self._data)
+
     def done(self) -> None:
-        if self._at != len(self._data):
+        if not self.at_end:
             raise ProtocolError("a message is longer than its contents say", self._side)
 
 
@@ -204,5 +212,8 @@ def startup_parameters(body: bytes) -> dict[str, str]:
             parameters[name.decode()] = reader.cstring().decode()
     except UnicodeDecodeError as wrong:
         raise ProtocolError("the startup packet is not UTF-8") from wrong
-    reader.done()
+    except Short as wrong:
+        raise ProtocolError("the startup packet ends within a field") from wrong
+    if not reader.at_end:
+        raise ProtocolError("the startup packet goes on behind its last field")
     return parameters
