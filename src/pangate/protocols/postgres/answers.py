@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
+from pangate import sql
 from pangate._frame import REFUSED, Plan, op_of
 from pangate._scan import Scanner
 from pangate.errors import ProtocolError
 from pangate.protocols import Action, Buffer, Close, ToBackend, ToFrontend
 from pangate.protocols.postgres import messages
-from pangate.protocols.postgres.conversation import Conversation, Expected
+from pangate.protocols.postgres.conversation import ENCODINGS, Conversation, Expected
 from pangate.protocols.postgres.messages import Reader, message
 
-_COPY_QUOTE = re.compile(r"quote|escape", re.IGNORECASE)
+_PLAIN = frozenset("\t!\"#%&':;<=>?@^_`|~")
+"""What may stand between the values of a COPY and around them. A digit would glue itself to a PAN. The
+rest of what is left out can be a part of one, and inside a value it would be doubled or escaped, which
+tears the PAN (4111\\-1111...) or its hex form apart."""
+
 
 
 class Answers(Conversation):
@@ -196,9 +200,8 @@ class Answers(Conversation):
         reason = ""
         if body[0] != 0:
             reason = "COPY in binary format cannot be masked; use the text or csv format"
-        elif running is None or _COPY_QUOTE.search(running.text):
-            # A digit as quote or escape character would hide a PAN inside a longer run of digits.
-            reason = "COPY with QUOTE, ESCAPE or FORCE_QUOTE is not passed through this gateway"
+        else:
+            reason = _copy_refusal(running.text if running else "")
         if reason:
             self._walker.replace(messages.error("0A000", reason))
             self._mute("0A000")
@@ -296,6 +299,26 @@ class Answers(Conversation):
             self._finish(number, actions)
         for name in [name for name, number in self._portals.items() if number not in ahead]:
             del self._portals[name]
+
+
+def _copy_refusal(text: str) -> str:
+    """Why what a COPY in `text` sends cannot be masked; empty when it can."""
+    copies = sql.copies_out(text)
+    if not copies:
+        return "this COPY is not understood, so what it sends cannot be masked; send it by itself"
+    for copy in copies:
+        if copy.unknown:
+            return f"the COPY option {copy.unknown[0]!r} is not known to this gateway; leave it out"
+        if copy.encoding and copy.encoding.upper() not in ENCODINGS:
+            return f"COPY with ENCODING {copy.encoding} is not passed through this gateway; use UTF8"
+        for name in ("delimiter", "quote", "escape"):
+            given = getattr(copy, name)
+            if given not in _PLAIN and (name, given, copy.format) != ("delimiter", ",", "csv"):
+                return (
+                    f"COPY with this {name.upper()} is not passed through this gateway, because it "
+                    f"could hide a card number; use one of {''.join(sorted(_PLAIN - {chr(9)}))}"
+                )
+    return ""
 
 
 _BACKEND: Mapping[int, Callable[[Answers, list[Action]], None]] = {

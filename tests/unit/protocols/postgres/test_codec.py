@@ -549,17 +549,40 @@ def test_copy_out(bench):
     "sql",
     [
         "copy cards to stdout (format csv, quote '4')",
-        "copy cards to stdout (format csv, force_quote *)",
+        "copy cards to stdout (format csv, delimiter '4')",
+        "copy cards to stdout (format csv, delimiter 4)",
+        "copy cards to stdout (delimiter '-')",
+        "copy cards to stdout; copy cards to stdout (format csv, delimiter '4')",
+        "copy cards to stdout (encoding 'GB18030')",
+        "copy cards to stdout (format csv, rot13 on)",
         "copy cards to stdout csv escape '1'",
     ],
 )
-def test_copy_with_a_quote_of_the_agents_choice_is_refused(bench, sql):
+def test_copy_whose_options_could_hide_a_pan_is_refused(bench, sql):
     bench.agent(query(sql))
     bench.server(
         copy_out(1) + copy_data(b"4" + PAN + b"4\n") + message(b"c") + complete("COPY 1") + ready()
     )
     seen = bench.seen()
     assert kinds(seen) == "EZ"
+    assert PAN not in seen
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "copy cards to stdout (format csv, force_quote *)",
+        "copy cards to stdout (format csv, delimiter ';', quote '''', escape '|', null '4')",
+        "copy quote to stdout -- a table of that name",
+    ],
+)
+def test_copy_with_harmless_options_passes(bench, sql):
+    bench.agent(query(sql))
+    bench.server(
+        copy_out(1) + copy_data(PAN + b"\n") + message(b"c") + complete("COPY 1") + ready()
+    )
+    seen = bench.seen()
+    assert kinds(seen) == "HdcCZ"
     assert PAN not in seen
 
 
