@@ -14,11 +14,13 @@ from pangate.protocols import (
     Close,
     Execute,
     Finished,
+    Learn,
     StartTLS,
     ToBackend,
     ToFrontend,
 )
 from pangate.protocols.postgres import PostgresCodec
+from pangate.protocols.postgres.catalog import Catalog, open_catalog
 from pangate.protocols.postgres.messages import message, startup
 
 ALLOW = Verdict("allow")
@@ -71,13 +73,21 @@ TERMINATE = message(b"X")
 PARSED, BOUND, CLOSED, NO_DATA = (message(c) for c in (b"1", b"2", b"3", b"n"))
 
 
-def row_description(columns: Iterable[tuple[str, int, int]]) -> bytes:
-    """Columns as (name, OID of the type, format)."""
+def row_description(
+    columns: Iterable[tuple[str, int, int] | tuple[str, int, int, int, int]],
+) -> bytes:
+    """Columns as (name, OID of the type, format), and table and attribute where it is a table's."""
     columns = list(columns)
     body = struct.pack("!h", len(columns))
-    for name, oid, format_ in columns:
-        body += cstring(name) + struct.pack("!IhIhih", 0, 0, oid, -1, -1, format_)
+    for name, oid, format_, *origin in columns:
+        table, attribute = origin or (0, 0)
+        body += cstring(name) + struct.pack("!IhIhih", table, attribute, oid, -1, -1, format_)
     return message(b"T", body)
+
+
+def described(columns: Iterable[tuple], status: str = "I") -> bytes:
+    """What the server answers to what stands in front of a COPY in a Query."""
+    return PARSED + message(b"t", b"\0\0") + row_description(columns) + ready(status)
 
 
 def row(*cells: bytes | None) -> bytes:
@@ -172,11 +182,19 @@ class Bench:
     statements: list[Statement] = field(default_factory=list)
     finished: list[Finished] = field(default_factory=list)
     closed: str = ""
+    catalog: Catalog = field(default_factory=lambda: open_catalog({}))
+    tables: dict[int, list[tuple[int, str, str, str]]] = field(default_factory=dict)
+    """What the catalog's server says: per table OID (attribute number, schema, table, column)."""
+    types: list[tuple[str, str, str, str, str]] = field(default_factory=list)
+    """Rows of its types: OID, typtype, base type, subtype, send function."""
+    unreadable: bool = False
+    errands: int = 0
 
     def log_in(self, parameters: dict[str, str] | None = None) -> Bench:
         self.take(self.codec.frontend(startup({"user": "agent", "database": "payments"})))
         self.take(self.codec.frontend(message(b"p", cstring("a-token"))))
-        self.take(self.codec.ready(parameters or {"client_encoding": "UTF8"}, b"12345678", "last4"))
+        known = parameters or {"client_encoding": "UTF8"}
+        self.take(self.codec.ready(known, b"12345678", "last4", self.catalog))
         self.to_frontend = b""
         return self
 
@@ -193,6 +211,9 @@ class Bench:
                         assert at == len(actions) - 1, "Execute must be the last action"
                         self.statements.append(action.statement)
                         following = self.codec.resume(self.verdict)
+                    case Learn():
+                        assert at == len(actions) - 1, "Learn must be the last action"
+                        following = self._learn(action)
                     case Finished():
                         self.finished.append(action)
                     case Close():
@@ -200,6 +221,21 @@ class Bench:
                     case Authenticate() | StartTLS():
                         assert at == len(actions) - 1
             actions = following
+
+    def _learn(self, action: Learn) -> list[object]:
+        self.errands += 1
+        if not self.unreadable:
+            wanted = action.errand._wanted
+            if wanted.types:
+                self.catalog.take_types(self.types)
+            if wanted.tables:
+                rows = [
+                    (str(table), str(number), *names, "0")
+                    for table in wanted.tables
+                    for number, *names in self.tables.get(table, ())
+                ]
+                self.catalog.take_tables(wanted.tables, rows)
+        return self.codec.learned()
 
     def agent(self, *data: bytes) -> Bench:
         for part in data:

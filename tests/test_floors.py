@@ -102,6 +102,7 @@ ACROSS = {
     ("_frame", "_scan"),
     ("masking", "model"),
     ("config", "policy"),
+    ("config", "protocols"),
     ("trial", "embedded"),
     ("trial", "issuer"),
     ("demo", "embedded"),

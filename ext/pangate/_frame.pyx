@@ -5,7 +5,8 @@ PostgreSQL's messages after the login: one type byte, an int32 length that count
 (https://www.postgresql.org/docs/current/protocol-message-formats.html)."""
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
 
 from pangate._scan cimport Scanner, scan_counts_t, scan_rules_t
 
@@ -13,33 +14,127 @@ from pangate.errors import ProtocolError
 
 cdef extern from "cell.h" nogil:
     enum:
+        CELL_SAFE
         CELL_TEXT
+        CELL_INT8
+        CELL_ARRAY
+        CELL_RECORD
+        CELL_RANGE
+        CELL_MULTIRANGE
+        CELL_HSTORE
+        CELL_VERSIONED
+        CELL_FORCED
+        CELL_FORCED_INT8
         CELL_REFUSED
         CELL_OPS
-    int cell_op_of(uint32_t oid, int format)
-    long cell_mask(const scan_rules_t *rules, int kind, int op, uint8_t *cell, size_t len,
-                   scan_counts_t *counts)
+    ctypedef uint64_t cell_op_t
+    struct cell_type:
+        uint32_t oid
+        cell_op_t op
+    ctypedef struct cell_types_t:
+        const cell_type *rows
+        size_t count
+    ctypedef struct cell_env_t:
+        const scan_rules_t *rules
+        scan_counts_t *counts
+        const cell_types_t *types
+        int kind
+    cell_op_t cell_op_of(const cell_types_t *types, uint32_t oid, int format)
+    long cell_mask(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len)
+
+cdef extern from "copy.h" nogil:
+    enum:
+        WIPE_NOT
+        WIPE_TEXT
+        WIPE_DIGIT
+        WIPE_ZEROS
+        WIPE_NUMERIC
+        WIPE_JSON
+        WIPE_JSONB
+        WIPE_EMPTY
+        WIPE_NULL
+        WIPE_KINDS
+    ctypedef struct copy_form_t:
+        int csv
+        uint8_t delimiter
+        uint8_t quote
+        uint8_t escape
+        const uint8_t *null
+        size_t null_len
+    long cell_wipe(int wipe, size_t len, uint8_t *out)
+    long copy_mask_row(const cell_env_t *env, const copy_form_t *form, const cell_op_t *ops,
+                       const uint8_t *wipes, uint64_t *hits, size_t columns, uint8_t *row, size_t len,
+                       uint8_t *out)
 
 cdef enum:
     MAX_COLUMNS = 1664  # MaxTupleAttributeNumber of the server
 
-REFUSED = CELL_REFUSED
-OPS = CELL_OPS
+SAFE, TEXT, INT8, ARRAY, RECORD = CELL_SAFE, CELL_TEXT, CELL_INT8, CELL_ARRAY, CELL_RECORD
+RANGE, MULTIRANGE, HSTORE, VERSIONED = CELL_RANGE, CELL_MULTIRANGE, CELL_HSTORE, CELL_VERSIONED
+FORCED, FORCED_INT8, REFUSED, OPS = CELL_FORCED, CELL_FORCED_INT8, CELL_REFUSED, CELL_OPS
+
+WIPES = {
+    "not": WIPE_NOT, "text": WIPE_TEXT, "digit": WIPE_DIGIT, "zeros": WIPE_ZEROS,
+    "numeric": WIPE_NUMERIC, "json": WIPE_JSON, "jsonb": WIPE_JSONB, "empty": WIPE_EMPTY,
+    "null": WIPE_NULL,
+}
 
 
-def op_of(unsigned int oid, int format) -> int:
+def with_inner(int op, unsigned int oid) -> int:
+    """A range or multirange (`op`) of the type `oid`."""
+    return <cell_op_t>oid << 8 | <cell_op_t>op
+
+
+cdef class Types:
+    """The types that a database has beside the built-in ones: {OID: operation for the binary form}. Does not
+    change; safe to share."""
+
+    cdef cell_types_t table
+    cdef cell_type *rows
+
+    def __cinit__(self, operations=()):
+        pairs = sorted(dict(operations).items())
+        self.rows = <cell_type *>calloc(len(pairs) or 1, sizeof(cell_type))
+        if self.rows == NULL:
+            raise MemoryError
+        for i, (oid, op) in enumerate(pairs):
+            if not 0 <= (op & 0xff) < CELL_OPS:
+                raise ValueError(f"operation {op} is not known")
+            self.rows[i].oid = oid
+            self.rows[i].op = op
+        self.table.rows = self.rows
+        self.table.count = len(pairs)
+
+    def __dealloc__(self):
+        free(self.rows)
+
+    def __len__(self):
+        return self.table.count
+
+
+def op_of(unsigned int oid, int format, Types types=None) -> int:
     """What has to be done with a cell of this type (its OID) and format (0 text, 1 binary)."""
-    return cell_op_of(oid, format)
+    return cell_op_of(NULL if types is None else &types.table, oid, format)
 
 
-def mask_cell(Scanner scanner not None, int kind, int op, bytearray cell not None):
+def mask_cell(Scanner scanner not None, int kind, op, bytearray cell not None, Types types=None):
     """Mask one cell in place. Returns the number of PANs masked; -1 when it cannot be decoded."""
     cdef uint8_t *p = cell
-    return cell_mask(scanner.rules, kind, op, p, len(cell), NULL)
+    cdef cell_env_t env
+    env.rules, env.counts, env.kind = scanner.rules, NULL, kind
+    env.types = NULL if types is None else &types.table
+    return cell_mask(&env, op, p, len(cell))
 
 
 cdef inline uint32_t be32(const uint8_t *p) noexcept nogil:
     return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+
+
+cdef inline void put32(uint8_t *p, uint32_t v) noexcept nogil:
+    p[0] = <uint8_t>(v >> 24)
+    p[1] = <uint8_t>(v >> 16)
+    p[2] = <uint8_t>(v >> 8)
+    p[3] = <uint8_t>v
 
 
 cdef inline uint16_t be16(const uint8_t *p) noexcept nogil:
@@ -47,19 +142,78 @@ cdef inline uint16_t be16(const uint8_t *p) noexcept nogil:
 
 
 cdef class Plan:
-    """How the cells of one result are handled: one operation a column."""
+    """How the cells of one result are handled: one operation a column, and what takes the place of values that
+    are wiped. Counts what was found a column."""
 
-    cdef uint8_t ops[MAX_COLUMNS]
+    cdef cell_op_t *ops
+    cdef uint8_t *wipes  # NULL when nothing is wiped
+    cdef uint64_t *hits
     cdef readonly int columns
 
-    def __cinit__(self, ops):
+    def __cinit__(self, ops, wipes=None):
         self.columns = len(ops)
         if self.columns > MAX_COLUMNS:
             raise ProtocolError(f"the backend described {self.columns} columns", "backend")
+        self.ops = <cell_op_t *>calloc(self.columns or 1, sizeof(cell_op_t))
+        self.hits = <uint64_t *>calloc(self.columns or 1, sizeof(uint64_t))
+        if self.ops == NULL or self.hits == NULL:
+            raise MemoryError
         for i, op in enumerate(ops):
-            if not 0 <= op < CELL_OPS:
+            if not 0 <= (op & 0xff) < CELL_OPS:
                 raise ValueError(f"operation {op} is not known")
             self.ops[i] = op
+        if wipes is not None and any(wipes):
+            if len(wipes) != self.columns:
+                raise ValueError(f"{len(wipes)} wipes came with {self.columns} columns")
+            self.wipes = <uint8_t *>calloc(self.columns or 1, 1)
+            if self.wipes == NULL:
+                raise MemoryError
+            for i, wipe in enumerate(wipes):
+                if not 0 <= wipe < WIPE_KINDS:
+                    raise ValueError(f"wipe {wipe} is not known")
+                self.wipes[i] = wipe
+
+    def __dealloc__(self):
+        free(self.ops)
+        free(self.wipes)
+        free(self.hits)
+
+    @property
+    def rewrites(self):
+        """Whether rows are built anew, since values are wiped."""
+        return self.wipes != NULL
+
+    def take_hits(self):
+        """What was masked or wiped a column since the last call, as {index: count}."""
+        found = {}
+        cdef int i
+        for i in range(self.columns):
+            if self.hits[i]:
+                found[i] = self.hits[i]
+                self.hits[i] = 0
+        return found
+
+
+cdef enum:
+    COPY_LINES = 0  # text, whole lines: nothing is known of the columns
+    COPY_CELLS = 1
+    COPY_BINARY = 2
+
+SIGNATURE = b"PGCOPY\n\377\r\n\0"
+cdef const uint8_t *_signature = SIGNATURE
+
+
+cdef Py_ssize_t binary_head(const uint8_t *p, Py_ssize_t n) noexcept nogil:
+    """Length of what stands before the first row of COPY in binary; -1 when it does not."""
+    cdef int i
+    if n < 19:
+        return -1
+    for i in range(11):
+        if p[i] != _signature[i]:
+            return -1
+    if be32(p + 11) or be32(p + 15):  # flags and an extension, which no server sends
+        return -1
+    return 19
 
 
 cdef class Walker:
@@ -68,22 +222,29 @@ cdef class Walker:
     `load` takes a chunk; `advance` masks rows and COPY data as long as they come and stops at the next
     message of another type, which stands complete at `body`; `keep`, `drop` or `replace` say what
     becomes of it; `release` gives the bytes that may go to the agent. What is not complete is held
-    back, at most `limit` bytes."""
+    back, at most `limit` bytes. A row that cannot be decoded stops the walk as well, with `undecodable`
+    set: nothing of it may be kept."""
 
     cdef Scanner scanner
     cdef scan_counts_t counts
+    cdef cell_env_t env
+    cdef Types known
+    cdef copy_form_t form
+    cdef bytes null_text
+    cdef int copying
+    cdef bint copy_begun
     cdef bytearray buf
     cdef list done
     cdef Py_ssize_t start  # of what is not yet released
     cdef Py_ssize_t at     # of the message that is looked at
     cdef Py_ssize_t end    # behind it
     cdef readonly Py_ssize_t limit
-    cdef public int kind
     cdef uint64_t rows
     cdef uint64_t row_bytes
     cdef readonly uint64_t all_rows   # since the session began
     cdef readonly uint64_t all_bytes
     cdef public bint muted  # rows are dropped: their result was refused
+    cdef readonly bint undecodable
 
     def __cinit__(self, Scanner scanner not None, Py_ssize_t limit):
         self.scanner = scanner
@@ -91,6 +252,46 @@ cdef class Walker:
         self.buf = bytearray()
         self.done = []
         memset(&self.counts, 0, sizeof(self.counts))
+        self.env.rules = scanner.rules
+        self.env.counts = &self.counts
+        self.env.types = NULL
+        self.env.kind = 0
+
+    @property
+    def kind(self):
+        """The kind of the mask."""
+        return self.env.kind
+
+    @kind.setter
+    def kind(self, int kind):
+        self.env.kind = kind
+
+    @property
+    def types(self):
+        """The types of the database beside the built-in ones."""
+        return self.known
+
+    @types.setter
+    def types(self, Types types):
+        self.known = types
+        self.env.types = NULL if types is None else &types.table
+
+    def copy_lines(self) -> None:
+        """COPY data that comes is text, of which only lines are known."""
+        self.copying = COPY_LINES
+
+    def copy_cells(self, bint csv, int delimiter, int quote, int escape, bytes null not None) -> None:
+        """COPY data that comes is rows of the plan, in text or csv."""
+        self.copying = COPY_CELLS
+        self.null_text = null
+        self.form.csv, self.form.delimiter = csv, delimiter
+        self.form.quote, self.form.escape = quote, escape
+        self.form.null, self.form.null_len = <const uint8_t *><const char *>self.null_text, len(null)
+
+    def copy_binary(self) -> None:
+        """COPY data that comes is rows of the plan, in binary."""
+        self.copying = COPY_BINARY
+        self.copy_begun = False
 
     def load(self, data) -> None:
         """Take the next chunk of backend bytes."""
@@ -100,15 +301,24 @@ cdef class Walker:
             self.buf = bytearray(data)
 
     def advance(self, Plan plan) -> int:
-        """Mask rows by `plan` and COPY data as text. Returns the type of the next other message, or
-        0 when more bytes are needed. Raises ProtocolError for rows that are not as described."""
+        """Mask rows and COPY data by `plan`. Returns the type of the next other message, or 0 when more bytes
+        are needed. Raises ProtocolError for rows that are not as described."""
         cdef uint8_t *base = self.buf
+        cdef uint8_t *out = NULL
         cdef Py_ssize_t size = len(self.buf)
         cdef Py_ssize_t at = self.at
-        cdef Py_ssize_t body
-        cdef uint32_t length
+        cdef Py_ssize_t first = at  # of the rows that are built anew
+        cdef Py_ssize_t have = 0
+        cdef Py_ssize_t body, made
+        cdef uint32_t length = 0
         cdef uint8_t code
         cdef int bad = 0
+        cdef bint anew = plan is not None and plan.wipes != NULL
+        self.undecodable = False
+        if anew:
+            out = <uint8_t *>malloc(size - at + 1)
+            if out == NULL:
+                raise MemoryError
         with nogil:
             while True:
                 if size - at < 5:
@@ -123,23 +333,33 @@ cdef class Walker:
                 if size - at - 5 < body:
                     code = 0
                     break
-                if code == c"D":
-                    if self.muted:
-                        break
-                    bad = self.mask_row(plan, base + at + 5, body)
-                elif code == c"d":
-                    if self.muted:
-                        break
-                    bad = self.mask_copy(base + at + 5, body)
-                else:
+                if self.muted or (code != c"D" and code != c"d"):
                     break
+                made = body
+                if code == c"D":
+                    bad = self.mask_row(plan, base + at + 5, body)
+                    if not bad and anew:
+                        made = self.wipe_row(plan, base + at + 5, body, out + have + 5)
+                else:
+                    bad = self.mask_copy(plan, base + at + 5, body, out + have + 5 if anew else NULL, &made)
                 if bad:
                     break
+                if anew:
+                    out[have] = code
+                    put32(out + have + 1, <uint32_t>(made + 4))
+                    have += 5 + made
                 self.rows += 1
-                self.row_bytes += <uint64_t>body
+                self.row_bytes += <uint64_t>made
                 self.all_rows += 1
-                self.all_bytes += <uint64_t>body
+                self.all_bytes += <uint64_t>made
                 at += 5 + body
+        if anew:
+            if have:
+                if first > self.start:
+                    self.done.append(memoryview(self.buf)[self.start : first])
+                self.done.append(<bytes>(<char *>out)[:have])
+                self.start = at
+            free(out)
         self.at = at
         if bad == 1:
             raise ProtocolError(
@@ -149,12 +369,9 @@ cdef class Walker:
             )
         if bad == 2:
             raise ProtocolError("the backend sent a row that is not as it was described", "backend")
-        if bad == 3:
-            raise ProtocolError(
-                "a value cannot be decoded, so it cannot be masked; cast its column to text", "backend"
-            )
         if bad == 4:
             raise ProtocolError("the backend split a row of COPY over two messages", "backend")
+        self.undecodable = bad == 3
         self.end = at + 5 + body if code else at
         return code
 
@@ -162,6 +379,7 @@ cdef class Walker:
         cdef Py_ssize_t at = 2
         cdef int32_t length
         cdef int i
+        cdef long found
         if plan is None or n < 2 or be16(p) != plan.columns:
             return 2
         for i in range(plan.columns):
@@ -173,22 +391,78 @@ cdef class Walker:
                 continue
             if length < 0 or length > n - at:
                 return 2
-            if plan.ops[i]:
-                if cell_mask(self.scanner.rules, self.kind, plan.ops[i], p + at, length,
-                             &self.counts) < 0:
+            if plan.wipes != NULL and plan.wipes[i]:
+                plan.hits[i] += 1
+            elif plan.ops[i]:
+                found = cell_mask(&self.env, plan.ops[i], p + at, length)
+                if found < 0:
                     return 3
+                plan.hits[i] += <uint64_t>found
             at += length
         return 0 if at == n else 2
 
-    cdef int mask_copy(self, uint8_t *p, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t wipe_row(self, Plan plan, const uint8_t *p, Py_ssize_t n, uint8_t *out) noexcept nogil:
+        # The row is as it was described: mask_row has been over it.
+        cdef Py_ssize_t at = 2
+        cdef Py_ssize_t have = 2
+        cdef int32_t length
+        cdef long made
+        cdef int i
+        memcpy(out, p, 2)
+        for i in range(plan.columns):
+            length = <int32_t>be32(p + at)
+            at += 4
+            made = length
+            if length >= 0:
+                if plan.wipes[i]:
+                    made = cell_wipe(plan.wipes[i], length, out + have + 4)
+                else:
+                    memcpy(out + have + 4, p + at, length)
+                at += length
+            put32(out + have, <uint32_t>made)
+            have += 4 + (made if made > 0 else 0)
+        return have
+
+    cdef int mask_copy(self, Plan plan, uint8_t *p, Py_ssize_t n, uint8_t *out, Py_ssize_t *made) noexcept nogil:
+        cdef long done
+        cdef Py_ssize_t head = 0
+        cdef int bad
+        if self.copying == COPY_BINARY:
+            if not self.copy_begun:
+                head = binary_head(p, n)
+                if head < 0:
+                    return 2
+                self.copy_begun = True
+                if out != NULL:
+                    memcpy(out, p, head)
+                if head == n:
+                    return 0
+            if n - head == 2 and be16(p + head) == 0xffff:  # the trailer
+                if out != NULL:
+                    memcpy(out + head, p + head, 2)
+                return 0
+            bad = self.mask_row(plan, p + head, n - head)
+            if not bad and out != NULL:
+                made[0] = head + self.wipe_row(plan, p + head, n - head, out + head)
+            return bad
         # A row of COPY in text or csv ends with a newline, which ends every chain of digits. A server
         # sends whole rows; one that does not could split a PAN, so it is not passed on.
         if n == 0:
             return 0
         if p[n - 1] != c"\n":
             return 4
-        if cell_mask(self.scanner.rules, self.kind, CELL_TEXT, p, n, &self.counts) < 0:
-            return 3
+        if self.copying == COPY_LINES:
+            return 3 if cell_mask(&self.env, CELL_TEXT, p, n) < 0 else 0
+        if plan is None:
+            return 2
+        done = copy_mask_row(&self.env, &self.form, plan.ops, plan.wipes, plan.hits, plan.columns, p, n, out)
+        if done < 0:
+            return 2 if done == -1 else 3
+        made[0] = done
+        if self.form.delimiter == c" " or self.form.delimiter == c"-":
+            # It joins the cells to one chain, and a PAN may stand in two of them.
+            if cell_mask(&self.env, CELL_TEXT, out if out != NULL else p, done) < 0:
+                return 3
         return 0
 
     def body(self) -> bytes:
@@ -201,8 +475,7 @@ cdef class Walker:
         cdef Py_ssize_t first = self.at + 5 + offset
         if first > self.end:
             raise ProtocolError("the backend sent a message that is too short", "backend")
-        cdef long hits = cell_mask(self.scanner.rules, self.kind, CELL_TEXT, base + first,
-                                   self.end - first, &self.counts)
+        cdef long hits = cell_mask(&self.env, CELL_TEXT, base + first, self.end - first)
         if hits < 0:
             raise ProtocolError("a message of the backend cannot be decoded", "backend")
         return hits
@@ -210,7 +483,7 @@ cdef class Walker:
     def mask_text(self, bytearray text not None) -> int:
         """Mask a text that is not in the stream (a name, a value) in place."""
         cdef uint8_t *p = text
-        cdef long hits = cell_mask(self.scanner.rules, self.kind, CELL_TEXT, p, len(text), &self.counts)
+        cdef long hits = cell_mask(&self.env, CELL_TEXT, p, len(text))
         if hits < 0:
             raise ProtocolError("a text of the backend cannot be decoded", "backend")
         return hits

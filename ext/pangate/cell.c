@@ -7,8 +7,7 @@
 
 #define DEPTH_MAX 16 /* composites and arrays nested deeper than this are refused */
 
-static long mask_cell(const scan_rules_t *r, int kind, int op, uint8_t *p, size_t n, scan_counts_t *c,
-                      int depth);
+static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, int depth);
 
 static inline int is_digit(uint8_t b) { return (uint8_t)(b - '0') < 10; }
 
@@ -313,67 +312,154 @@ static long mask_numeric(const scan_rules_t *r, int kind, uint8_t *p, size_t n, 
     return hits;
 }
 
+/* --- forced ------------------------------------------------------------------------------------ */
+
+/* A text that is a PAN by the name of its column: all digits but the last four are masked. */
+static long mask_forced(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    long hits = (long)scan_mask(r, kind, p, n, c);
+    size_t keep = (kind & SCAN_KIND_MASK) == SCAN_FULL ? 0 : 4, digits = 0;
+    for (size_t i = 0; i < n; i++) digits += is_digit(p[i]);
+    if (keep > digits / 2) keep = digits / 2; /* of a short one, half at the most */
+    long changed = 0;
+    for (size_t i = 0; i < n && digits > keep; i++) {
+        if (!is_digit(p[i])) continue;
+        digits--;
+        changed = 1;
+        p[i] = kind & SCAN_DIGITS ? '0' : '*';
+    }
+    return hits ? hits : changed;
+}
+
+static long mask_forced_int8(int kind, uint8_t *p, size_t n) {
+    if (n != 8) return -1;
+    uint64_t raw = be64(p), v = raw >> 63 ? 0 - raw : raw, top = 1;
+    while (v / top >= 10) top *= 10;
+    uint64_t keep = (kind & SCAN_KIND_MASK) == SCAN_FULL ? 1 : top >= 1000000 ? 10000 : 10;
+    uint64_t w = top < 10 ? 0 : top + (v % keep); /* as many digits, led by 1 */
+    put64(p, raw >> 63 ? 0 - w : w);
+    return w != v;
+}
+
 /* --- containers ------------------------------------------------------------------------------ */
 
 /* One length-prefixed value at `*at`; moves `*at` behind it. */
-static long mask_element(const scan_rules_t *r, int kind, int op, uint8_t *p, size_t n, size_t *at,
-                         scan_counts_t *c, int depth) {
+static long mask_element(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, size_t *at, int depth) {
     if (n - *at < 4) return -1;
     int32_t len = (int32_t)be32(p + *at);
     *at += 4;
     if (len == -1) return 0;
     if (len < 0 || (size_t)len > n - *at) return -1;
-    long hits = mask_cell(r, kind, op, p + *at, (size_t)len, c, depth);
+    long hits = mask_cell(e, op, p + *at, (size_t)len, depth);
     *at += (size_t)len;
     return hits;
 }
 
-/* array_send: int32 ndim, int32 flags, oid of the element, (int32 dim, int32 lower bound) x ndim, elements */
-static long mask_array(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c, int depth) {
-    if (n < 12) return -1;
-    uint32_t ndim = be32(p);
-    if (ndim > 6) return -1;
-    int op = cell_op_of(be32(p + 8), 1);
-    if (op == CELL_REFUSED) return -1;
-    size_t at = 12 + 8 * (size_t)ndim;
-    if (at > n) return -1;
+/* Values of one type, from `at` to the end. */
+static long mask_elements(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, size_t at, int depth) {
     long hits = 0;
     while (at < n) {
-        long one = mask_element(r, kind, op, p, n, &at, c, depth);
+        long one = mask_element(e, op, p, n, &at, depth);
         if (one < 0) return -1;
         hits += one;
     }
     return hits;
 }
 
+/* array_send: int32 ndim, int32 flags, oid of the element, (int32 dim, int32 lower bound) x ndim, elements */
+static long mask_array(const cell_env_t *e, uint8_t *p, size_t n, int depth) {
+    if (n < 12) return -1;
+    uint32_t ndim = be32(p);
+    if (ndim > 6) return -1;
+    cell_op_t op = cell_op_of(e->types, be32(p + 8), 1);
+    size_t at = 12 + 8 * (size_t)ndim;
+    if (CELL_KIND(op) == CELL_REFUSED || at > n) return -1;
+    return mask_elements(e, op, p, n, at, depth);
+}
+
 /* record_send: int32 nfields, then (oid, value) each */
-static long mask_record(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c, int depth) {
+static long mask_record(const cell_env_t *e, uint8_t *p, size_t n, int depth) {
     if (n < 4) return -1;
     uint32_t fields = be32(p);
     size_t at = 4;
     long hits = 0;
     for (uint32_t i = 0; i < fields; i++) {
         if (n - at < 4) return -1;
-        int op = cell_op_of(be32(p + at), 1);
+        cell_op_t op = cell_op_of(e->types, be32(p + at), 1);
         at += 4;
-        if (op == CELL_REFUSED) return -1;
-        long one = mask_element(r, kind, op, p, n, &at, c, depth);
+        if (CELL_KIND(op) == CELL_REFUSED) return -1;
+        long one = mask_element(e, op, p, n, &at, depth);
         if (one < 0) return -1;
         hits += one;
     }
     return at == n ? hits : -1;
 }
 
-/* range_send: flags, then the bounds that the flags say are there */
-static long mask_range(const scan_rules_t *r, int kind, int op, uint8_t *p, size_t n, scan_counts_t *c,
-                       int depth) {
-    if (n < 1) return -1;
-    size_t at = 1;
+/* range_send: flags, then the bounds that the flags say are there; multirange_send: int32 count, then the
+ * ranges, each with its length in front */
+static long mask_range(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, int depth) {
+    uint32_t inner = CELL_INNER(op);
+    if (CELL_KIND(op) == CELL_MULTIRANGE) {
+        if (n < 4) return -1;
+        return mask_elements(e, CELL_WITH(CELL_RANGE, inner), p, n, 4, depth);
+    }
+    cell_op_t bound = cell_op_of(e->types, inner, 1);
+    if (n < 1 || CELL_KIND(bound) == CELL_REFUSED) return -1;
+    return mask_elements(e, bound, p, n, 1, depth);
+}
+
+/* hstore_send: int32 count, then per pair a text and a text that may be null, each with its length */
+static long mask_hstore(const cell_env_t *e, uint8_t *p, size_t n, int depth) {
+    if (n < 4) return -1;
+    return mask_elements(e, CELL_TEXT, p, n, 4, depth);
+}
+
+/* A text that ends with NUL, at `*at`; moves `*at` behind the NUL. */
+static long mask_cstring(const cell_env_t *e, uint8_t *p, size_t n, size_t *at) {
+    uint8_t *end = *at < n ? memchr(p + *at, 0, n - *at) : NULL;
+    if (!end) return -1;
+    size_t len = (size_t)(end - p) - *at;
+    long hits = mask_text(e->rules, e->kind, p + *at, len, e->counts);
+    *at += len + 1;
+    return hits;
+}
+
+/* tsvectorsend: int32 count, then per lexeme its text, uint16 positions, and as many uint16 */
+static long mask_tsvector(const cell_env_t *e, uint8_t *p, size_t n) {
+    if (n < 4) return -1;
+    size_t at = 4;
     long hits = 0;
     while (at < n) {
-        long one = mask_element(r, kind, op, p, n, &at, c, depth);
-        if (one < 0) return -1;
+        long one = mask_cstring(e, p, n, &at);
+        if (one < 0 || n - at < 2) return -1;
+        size_t places = 2 * (size_t)be16(p + at);
+        at += 2;
+        if (n - at < places) return -1;
+        at += places;
         hits += one;
+    }
+    return hits;
+}
+
+/* tsquerysend: int32 count, then per item a type: 1 is a weight, a prefix flag and a text; 2 is an operator,
+ * of which the fourth (a phrase) has a uint16 distance */
+static long mask_tsquery(const cell_env_t *e, uint8_t *p, size_t n) {
+    if (n < 4) return -1;
+    size_t at = 4;
+    long hits = 0;
+    while (at < n) {
+        uint8_t type = p[at++];
+        if (type == 1 && n - at > 2) {
+            at += 2;
+            long one = mask_cstring(e, p, n, &at);
+            if (one < 0) return -1;
+            hits += one;
+        } else if (type == 2 && at < n) {
+            size_t more = p[at++] == 4 ? 2 : 0;
+            if (n - at < more) return -1;
+            at += more;
+        } else {
+            return -1;
+        }
     }
     return hits;
 }
@@ -481,44 +567,83 @@ static const struct type_row types[] = {
     {2950, CELL_SAFE, CELL_SAFE},           /* uuid */
     {2951, CELL_SAFE, CELL_ARRAY},          /* uuid[] */
     {3220, CELL_TEXT, CELL_SAFE},           /* pg_lsn */
+    {3614, CELL_TEXT, CELL_TSVECTOR},       /* tsvector */
+    {3615, CELL_TEXT, CELL_TSQUERY},        /* tsquery */
+    {3643, CELL_TEXT, CELL_ARRAY},          /* tsvector[] */
+    {3645, CELL_TEXT, CELL_ARRAY},          /* tsquery[] */
     {3734, CELL_TEXT, CELL_SAFE},           /* regconfig */
     {3769, CELL_TEXT, CELL_SAFE},           /* regdictionary */
     {3802, CELL_JSON, CELL_JSONB},          /* jsonb */
     {3807, CELL_TEXT, CELL_ARRAY},          /* jsonb[] */
     {3904, CELL_SAFE, CELL_SAFE},           /* int4range */
-    {3906, CELL_NUMBER, CELL_RANGE_NUM},    /* numrange */
+    {3905, CELL_SAFE, CELL_ARRAY},          /* int4range[] */
+    {3906, CELL_NUMBER, CELL_RANGE},      /* numrange */
     {3907, CELL_NUMBER, CELL_ARRAY},        /* numrange[] */
     {3908, CELL_SAFE, CELL_SAFE},           /* tsrange */
+    {3909, CELL_SAFE, CELL_ARRAY},          /* tsrange[] */
     {3910, CELL_SAFE, CELL_SAFE},           /* tstzrange */
+    {3911, CELL_SAFE, CELL_ARRAY},          /* tstzrange[] */
     {3912, CELL_SAFE, CELL_SAFE},           /* daterange */
-    {3926, CELL_NUMBER, CELL_RANGE_INT8},   /* int8range */
+    {3913, CELL_SAFE, CELL_ARRAY},          /* daterange[] */
+    {3926, CELL_NUMBER, CELL_RANGE},     /* int8range */
     {3927, CELL_NUMBER, CELL_ARRAY},        /* int8range[] */
     {4072, CELL_TEXT, CELL_VERSIONED},      /* jsonpath */
     {4089, CELL_TEXT, CELL_SAFE},           /* regnamespace */
     {4096, CELL_TEXT, CELL_SAFE},           /* regrole */
     {4191, CELL_TEXT, CELL_SAFE},           /* regcollation */
-    {4532, CELL_NUMBER, CELL_REFUSED},      /* nummultirange */
-    {4536, CELL_NUMBER, CELL_REFUSED},      /* int8multirange */
+    {4451, CELL_SAFE, CELL_SAFE},           /* int4multirange */
+    {4532, CELL_NUMBER, CELL_MULTIRANGE}, /* nummultirange */
+    {4533, CELL_SAFE, CELL_SAFE},           /* tsmultirange */
+    {4534, CELL_SAFE, CELL_SAFE},           /* tstzmultirange */
+    {4535, CELL_SAFE, CELL_SAFE},           /* datemultirange */
+    {4536, CELL_NUMBER, CELL_MULTIRANGE}, /* int8multirange */
     {5069, CELL_NUMBER, CELL_INT8},         /* xid8 */
 };
 
-int cell_op_of(uint32_t oid, int format) {
+/* The type within a built-in range or multirange. */
+static uint32_t inner_of(uint32_t oid) {
+    switch (oid) {
+    case 3906:
+    case 4532:
+        return 1700;
+    case 3926:
+    case 4536:
+        return 20;
+    default:
+        return 0;
+    }
+}
+
+cell_op_t cell_op_of(const cell_types_t *more, uint32_t oid, int format) {
     size_t low = 0, high = sizeof types / sizeof *types;
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (types[mid].oid == oid) return format ? types[mid].binary : types[mid].text;
+        if (types[mid].oid == oid)
+            return format ? CELL_WITH(types[mid].binary, inner_of(oid)) : types[mid].text;
         if (types[mid].oid < oid)
             low = mid + 1;
         else
             high = mid;
     }
-    return format ? CELL_REFUSED : CELL_TEXT;
+    if (!format) return CELL_TEXT;
+    low = 0, high = more ? more->count : 0;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (more->rows[mid].oid == oid) return more->rows[mid].op;
+        if (more->rows[mid].oid < oid)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return CELL_REFUSED;
 }
 
-static long mask_cell(const scan_rules_t *r, int kind, int op, uint8_t *p, size_t n, scan_counts_t *c,
-                      int depth) {
+static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, int depth) {
+    const scan_rules_t *r = e->rules;
+    scan_counts_t *c = e->counts;
+    int kind = e->kind;
     if (depth > DEPTH_MAX) return -1;
-    switch (op) {
+    switch (CELL_KIND(op)) {
     case CELL_SAFE:
         return 0;
     case CELL_TEXT:
@@ -549,22 +674,31 @@ static long mask_cell(const scan_rules_t *r, int kind, int op, uint8_t *p, size_
     case CELL_MONEY:
         return mask_money(r, kind, p, n, c);
     case CELL_ARRAY:
-        return mask_array(r, kind, p, n, c, depth + 1);
+        return mask_array(e, p, n, depth + 1);
     case CELL_RECORD:
-        return mask_record(r, kind, p, n, c, depth + 1);
-    case CELL_RANGE_INT8:
-        return mask_range(r, kind, CELL_INT8, p, n, c, depth + 1);
-    case CELL_RANGE_NUM:
-        return mask_range(r, kind, CELL_NUMERIC, p, n, c, depth + 1);
+        return mask_record(e, p, n, depth + 1);
+    case CELL_RANGE:
+    case CELL_MULTIRANGE:
+        return mask_range(e, op, p, n, depth + 1);
+    case CELL_HSTORE:
+        return mask_hstore(e, p, n, depth + 1);
+    case CELL_TSVECTOR:
+        return mask_tsvector(e, p, n);
+    case CELL_TSQUERY:
+        return mask_tsquery(e, p, n);
     case CELL_BITS:
         return n < 4 ? -1 : (long)scan_mask(r, kind, p + 4, n - 4, c);
     case CELL_VERSIONED:
         return n < 1 ? -1 : mask_text(r, kind, p + 1, n - 1, c);
+    case CELL_FORCED:
+        return mask_forced(r, kind, p, n, c);
+    case CELL_FORCED_INT8:
+        return mask_forced_int8(kind, p, n);
     default:
         return -1;
     }
 }
 
-long cell_mask(const scan_rules_t *r, int kind, int op, uint8_t *cell, size_t len, scan_counts_t *c) {
-    return mask_cell(r, kind, op, cell, len, c, 0);
+long cell_mask(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len) {
+    return mask_cell(env, op, cell, len, 0);
 }

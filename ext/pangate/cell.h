@@ -28,20 +28,48 @@ enum cell_op {
     CELL_MONEY,       /* binary money: a bigint of hundredths */
     CELL_ARRAY,       /* binary array */
     CELL_RECORD,      /* binary composite */
-    CELL_RANGE_INT8,  /* binary int8range */
-    CELL_RANGE_NUM,   /* binary numrange */
+    CELL_RANGE,       /* binary range of the inner type */
+    CELL_MULTIRANGE,  /* binary multirange of the inner type */
+    CELL_HSTORE,      /* binary hstore */
+    CELL_TSVECTOR,    /* binary tsvector */
+    CELL_TSQUERY,     /* binary tsquery */
     CELL_BITS,        /* binary bit string: 4 bytes of length, then the bits */
     CELL_VERSIONED,   /* one version byte, then text */
+    CELL_FORCED,      /* text that is a PAN whatever its digits are */
+    CELL_FORCED_INT8, /* binary bigint, the same */
     CELL_REFUSED,     /* not known: the result is refused */
     CELL_OPS
 };
 
-/* The operation for a type by its OID (pg_type.dat) and format (0 text, 1 binary). */
-int cell_op_of(uint32_t oid, int format);
+/* An operation and, above its eight bits, the OID of the type inside a range or multirange. */
+typedef uint64_t cell_op_t;
+#define CELL_KIND(op) ((int)((op) & 0xff))
+#define CELL_INNER(op) ((uint32_t)((op) >> 8))
+#define CELL_WITH(kind, inner) ((cell_op_t)(inner) << 8 | (cell_op_t)(kind))
+
+/* The types that a database has beside the built-in ones, sorted by OID: what their binary form needs. */
+struct cell_type {
+    uint32_t oid;
+    cell_op_t op;
+};
+typedef struct {
+    const struct cell_type *rows;
+    size_t count;
+} cell_types_t;
+
+/* What masking a cell needs to know. `types` may be NULL. */
+typedef struct {
+    const scan_rules_t *rules;
+    scan_counts_t *counts;
+    const cell_types_t *types;
+    int kind;
+} cell_env_t;
+
+/* The operation for a type by its OID (pg_type.dat, then `types`) and format (0 text, 1 binary). */
+cell_op_t cell_op_of(const cell_types_t *types, uint32_t oid, int format);
 
 /* Mask one cell in place. Returns the number of PANs masked, or -1 when the bytes are not what the type
  * says, hold an inner type that is refused, or memory ran out: the caller must not forward them. */
-long cell_mask(const scan_rules_t *rules, int kind, int op, uint8_t *cell, size_t len,
-               scan_counts_t *counts);
+long cell_mask(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len);
 
 #endif

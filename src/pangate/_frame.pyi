@@ -1,27 +1,58 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pangate._scan import Scanner
 
+SAFE: int
+TEXT: int
+INT8: int
+ARRAY: int
+RECORD: int
+RANGE: int
+MULTIRANGE: int
+HSTORE: int
+VERSIONED: int
+FORCED: int
+FORCED_INT8: int
 REFUSED: int
 OPS: int
+WIPES: Mapping[str, int]
 
-def op_of(oid: int, format: int) -> int:
+def with_inner(op: int, oid: int) -> int:
+    """A range or multirange (`op`) of the type `oid`."""
+
+class Types:
+    """The types that a database has beside the built-in ones: {OID: operation for the binary form}."""
+
+    def __init__(self, operations: Mapping[int, int] = ...) -> None: ...
+    def __len__(self) -> int: ...
+
+def op_of(oid: int, format: int, types: Types | None = ...) -> int:
     """What has to be done with a cell of this type (its OID) and format (0 text, 1 binary)."""
 
-def mask_cell(scanner: Scanner, kind: int, op: int, cell: bytearray) -> int:
+def mask_cell(
+    scanner: Scanner, kind: int, op: int, cell: bytearray, types: Types | None = ...
+) -> int:
     """Mask one cell in place. Returns the number of PANs masked; -1 when it cannot be decoded."""
 
 class Plan:
-    """How the cells of one result are handled: one operation a column."""
+    """How the cells of one result are handled: one operation a column, and what takes the place of values
+    that are wiped (one of WIPES, 0 for none)."""
 
-    columns: int
-    def __init__(self, ops: Sequence[int]) -> None: ...
+    @property
+    def columns(self) -> int: ...
+    @property
+    def rewrites(self) -> bool: ...
+    def __init__(self, ops: Sequence[int], wipes: Sequence[int] | None = ...) -> None: ...
+    def take_hits(self) -> dict[int, int]: ...
 
 class Walker:
     """The backend's bytes, message by message. See _frame.pyx."""
 
     kind: int
+    types: Types | None
     muted: bool
+    @property
+    def undecodable(self) -> bool: ...
     @property
     def limit(self) -> int: ...
     @property
@@ -31,6 +62,11 @@ class Walker:
     @property
     def held(self) -> int: ...
     def __init__(self, scanner: Scanner, limit: int) -> None: ...
+    def copy_lines(self) -> None: ...
+    def copy_cells(
+        self, csv: bool, delimiter: int, quote: int, escape: int, null: bytes
+    ) -> None: ...
+    def copy_binary(self) -> None: ...
     def load(self, data: bytes | bytearray | memoryview) -> None: ...
     def advance(self, plan: Plan | None) -> int: ...
     def body(self) -> bytes: ...

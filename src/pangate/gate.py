@@ -174,6 +174,8 @@ class GateSession:
             "masked": dict(outcome.masked),
             "seconds": round(time.monotonic() - began, 6),
         }
+        if outcome.columns:
+            data["columns"] = dict(outcome.columns)
         if outcome.error:
             data["error"] = outcome.error
         self._record("statement.finished", not outcome.error, data)

@@ -88,12 +88,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a statement ended: rows and bytes to the agent, PANs masked by network, the error's code
-    when there was one. `seconds` runs from the forwarding to the last byte."""
+    """How a statement ended: rows and bytes to the agent, PANs masked by network, what was masked or
+    wiped by column, the error's code when there was one. `seconds` runs from the forwarding to the
+    last byte."""
 
     rows: int = 0
     bytes: int = 0
     masked: Mapping[str, int] = field(default_factory=dict)
+    columns: Mapping[str, int] = field(default_factory=dict)
     error: str = ""
     seconds: float = 0.0
 

@@ -241,6 +241,23 @@ class ResourceSettings(Settings, frozen=True, kw_only=True):
         Meta(description="PEM file with the CA of the resource; left out: the system's CAs."),
     ] = None
 
+    columns: Annotated[
+        dict[str, Literal["wipe", "mask", "leave"]],
+        Meta(
+            description='Columns and what is done with their values: "wipe" (nothing is shown), "mask" (a '
+            'card number, whatever its digits are), "leave" (no card number, whatever its digits '
+            "are). A key is `column`, `table.column` or `schema.table.column`, in quotes; "
+            '"leave" needs the full name. An alias changes nothing.'
+        ),
+    ] = {}
+    sensitive_columns: Annotated[
+        bool,
+        Meta(
+            description="Wipe columns that are named as sensitive authentication data (cvv, cvc2, "
+            "security_code, pin_block, track2, ...)."
+        ),
+    ] = True
+
     @property
     def unix(self) -> bool:
         """Whether `host` is the directory of a unix socket."""

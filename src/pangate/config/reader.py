@@ -33,7 +33,8 @@ from pangate.config import (
     toml_key,
     url_problem,
 )
-from pangate.errors import ConfigError
+from pangate.errors import ConfigError, MaskingError
+from pangate.protocols import open_knowledge
 
 MAX_FILE_BYTES = 1 << 20
 """A configuration file that is larger than this is refused unread."""
@@ -353,6 +354,11 @@ class _Check:
             self.certificates(resource.ca, f"{key}.ca")
             if resource.tls == "disable":
                 self.problem(f"{key}.ca", 'has no effect with tls = "disable"; take one away')
+
+        try:
+            open_knowledge(resource.protocol, resource.columns)
+        except MaskingError as wrong:
+            self.problem(key, str(wrong))
 
     def role(self, role: RoleSettings, key: str) -> None:
         if not role.name.isprintable():

@@ -4,7 +4,8 @@ A codec is the protocol machine of one connection: bytes in, actions out, no soc
 made for one connection and shared with nothing. Three rules hold for every codec:
 
 * `Execute` and `Authenticate` are always the last action of the list they stand in: the codec then reads
-  nothing more of what the agent sent until `resume` or `ready` is called, and keeps the rest.
+  nothing more of what the agent sent until `resume` or `ready` is called, and keeps the rest. `Learn` is the
+  same for what the resource sent, until `learned` is called.
 * Splitting the bytes in any way gives the same bytes out (joined) and the same statements.
 * Bytes that the protocol does not allow, or that the codec does not know, raise `ProtocolError`;
   what is understood and not passed (a limit, an encoding, replication) raises `Refused`. Nothing
@@ -71,6 +72,15 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Learn:
+    """What comes from the resource cannot be masked before more is known of the resource. Run `errand` on a
+    connection of the gateway's own, then call `learned`, whether it went well or not. Until then
+    the codec keeps what comes."""
+
+    errand: Errand
+
+
+@dataclass(frozen=True, slots=True)
 class StartTLS:
     """Send `reply`, then speak TLS; the codec goes on inside it."""
 
@@ -84,16 +94,29 @@ class Close:
     reason: str
 
 
-Action = ToBackend | ToFrontend | Authenticate | Execute | Finished | Cancel | StartTLS | Close
+Action = (
+    ToBackend | ToFrontend | Authenticate | Execute | Finished | Cancel | Learn | StartTLS | Close
+)
 
 
 class Login(Protocol):
     """pangate's own login at a resource, before the session's bytes. Sans sockets as well."""
 
-    parameters: Mapping[str, str]
-    key: bytes
-    rest: bytes
-    done: bool
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """What the resource reports of itself."""
+
+    @property
+    def key(self) -> bytes:
+        """The resource's cancel key."""
+
+    @property
+    def rest(self) -> bytes:
+        """What came behind the login."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it is over."""
 
     def bind(self, binding: bytes) -> None:
         """Tell it the channel binding of the TLS connection, before `start`."""
@@ -105,8 +128,41 @@ class Login(Protocol):
         """Take bytes of the resource, give the answer; `done` says when it is over."""
 
 
+class Errand(Protocol):
+    """What the gateway itself asks a resource, after a login of its own. Sans sockets as well; what it
+    brings home goes to the knowledge that it was made for."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it is over."""
+
+    @property
+    def summary(self) -> Mapping[str, object]:
+        """What is asked for, for the record."""
+
+    def login(self, user: str, database: str, password: str, *, cleartext: bool) -> Login:
+        """The login of the connection."""
+
+    def start(self) -> bytes:
+        """The first bytes after the login."""
+
+    def feed(self, data: Buffer) -> None:
+        """Take bytes of the resource; `done` says when it is over."""
+
+
+class Knowledge(Protocol):
+    """What a codec knows of a resource beside what its protocol says. The sessions on a resource share
+    one."""
+
+    def expire(self) -> None:
+        """Learn everything again when it is needed."""
+
+
 class Codec(Protocol):
     """One connection's protocol machine."""
+
+    key_bytes: int
+    """Length of a cancel key."""
 
     in_preface: bool
     """Whether the agent may still ask for TLS."""
@@ -129,9 +185,15 @@ class Codec(Protocol):
     def login(self, user: str, database: str, password: str, *, cleartext: bool) -> Login:
         """The login for what the agent asked for. `cleartext` allows the password in clear."""
 
-    def ready(self, parameters: Mapping[str, str], key: bytes, mask: str) -> list[Action]:
+    def ready(
+        self, parameters: Mapping[str, str], key: bytes, mask: str, knowledge: Knowledge
+    ) -> list[Action]:
         """Go on after `Authenticate`: the resource is logged in. `parameters` are what it reported,
-        `key` is the cancel key for the agent, `mask` the mask of the grant."""
+        `key` is the cancel key for the agent, `mask` the mask of the grant, `knowledge` what
+        `open_knowledge` made for the resource."""
+
+    def learned(self) -> list[Action]:
+        """Go on after `Learn`, with what the resource sent meanwhile."""
 
     def resume(self, verdict: Verdict) -> list[Action]:
         """Go on after `Execute`: forward the statement, or answer with the protocol's own error."""
@@ -145,6 +207,17 @@ class Codec(Protocol):
     @property
     def received(self) -> tuple[int, int]:
         """Rows and bytes of rows that the agent was given since the session began."""
+
+
+def open_knowledge(
+    protocol: str, columns: Mapping[str, str], *, sensitive: bool = True
+) -> Knowledge:
+    """The knowledge of one resource of `protocol`, empty. `columns` says what to do with columns by their
+    names ("wipe", "mask" or "leave"), `sensitive` whether those that are named as sensitive
+    authentication data are wiped. MaskingError names an entry that cannot be used."""
+    module = importlib.import_module(PROTOCOLS[protocol][0])
+    knowledge: Knowledge = module.open_knowledge(columns, sensitive=sensitive)
+    return knowledge
 
 
 def open_codec(

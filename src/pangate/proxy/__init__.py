@@ -12,9 +12,10 @@ import socket
 import ssl
 import struct
 
+from pangate import credentials
 from pangate.audit import open_recorder
 from pangate.auth import open_authenticator
-from pangate.config import Config, ResourceSettings
+from pangate.config import Config, ResourceSettings, is_loopback
 from pangate.errors import (
     LimitReached,
     PangateError,
@@ -23,7 +24,7 @@ from pangate.errors import (
     ResourceUnavailable,
 )
 from pangate.gate import Gate
-from pangate.protocols import Codec, StartTLS, ToFrontend
+from pangate.protocols import Codec, Errand, Knowledge, StartTLS, ToFrontend, open_knowledge
 from pangate.proxy import sockets
 from pangate.proxy.session import Session
 
@@ -44,6 +45,14 @@ class Gateway:
         self._keys: dict[bytes, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: asyncio.TimerHandle | None = None
+        self.knowledge: dict[str, Knowledge] = {
+            resource.name: open_knowledge(
+                resource.protocol, resource.columns, sensitive=resource.sensitive_columns
+            )
+            for resource in config.resources
+        }
+        """What is known of each resource, by its name."""
+        self._errands: dict[str, asyncio.Lock] = {}
         self._contexts: dict[str, ssl.SSLContext | None] = {
             resource.name: sockets.backend_context(resource) for resource in config.resources
         }
@@ -181,7 +190,8 @@ class Gateway:
     def new_key(self, session: Session) -> bytes:
         """A cancel key of our own for `session`: process id and secret, as BackendKeyData has them."""
         while True:
-            key = struct.pack("!I", secrets.randbits(31) or 1) + secrets.token_bytes(4)
+            key = struct.pack("!I", secrets.randbits(31) or 1)
+            key += secrets.token_bytes(session.codec.key_bytes - len(key))
             if key not in self._keys:
                 self._keys[key] = session
                 return key
@@ -207,6 +217,55 @@ class Gateway:
             writer.write(session.codec.cancel_request(session.backend_key))
             await writer.drain()
             await reader.read()  # the server closes when it has done it
+        finally:
+            writer.close()
+
+    # --- errands --------------------------------------------------------------------------------
+
+    async def run_errand(
+        self, session: Session, resource: ResourceSettings, errand: Errand
+    ) -> None:
+        """Ask the resource for what the codec of `session` has to know, on a connection of the gateway's
+        own, one after the other for each resource. Raises PangateError."""
+        limits = self.config.limits
+        async with self._errands.setdefault(resource.name, asyncio.Lock()):
+            session.gate.event("catalog.read", True, errand.summary)
+            session.gate.written()
+            try:
+                async with asyncio.timeout(limits.connect_seconds):
+                    await self._run_errand(session.codec, resource, errand)
+            except TimeoutError:
+                raise ResourceUnavailable(
+                    "the resource did not say in time what its columns are (limits.connect_seconds)"
+                ) from None
+            except (OSError, EOFError) as wrong:
+                raise ResourceUnavailable(
+                    f"the connection that asks for columns failed: {sockets.why(wrong)}"
+                ) from None
+
+    async def _run_errand(self, codec: Codec, resource: ResourceSettings, errand: Errand) -> None:
+        secret = await credentials.read(resource, self.config.limits.credential_seconds)
+        sock, context = await self.connect(resource, codec)
+        reader, writer = await asyncio.open_connection(
+            sock=sock, ssl=context, server_hostname=resource.host if context else None
+        )
+        try:
+            login = errand.login(
+                resource.user,
+                resource.database,
+                secret.reveal(),
+                cleartext=context is not None or is_loopback(resource.host) or resource.unix,
+            )
+            if context is not None:
+                login.bind(sockets.end_point(writer.transport))
+            writer.write(login.start())
+            while not login.done:
+                writer.write(login.feed(await _some(reader)))
+            writer.write(errand.start())
+            if login.rest:
+                errand.feed(login.rest)
+            while not errand.done:
+                errand.feed(await _some(reader))
         finally:
             writer.close()
 
@@ -241,6 +300,14 @@ class Gateway:
         if self._writing:
             self._writing.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _some(reader: asyncio.StreamReader) -> bytes:
+    """The next bytes of a connection of our own. EOFError when there are none."""
+    data = await reader.read(65536)
+    if not data:
+        raise EOFError("the resource closed the connection")
+    return data
 
 
 async def serve(config: Config) -> None:

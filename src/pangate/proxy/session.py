@@ -28,6 +28,7 @@ from pangate.protocols import (
     Close,
     Execute,
     Finished,
+    Learn,
     Login,
     StartTLS,
     ToBackend,
@@ -63,11 +64,13 @@ class _AgentSide(_Peer):
         self.session.close("the agent went away")
 
     def pause_writing(self) -> None:
+        self.session.agent_full = True
         if self.session.backend:
             self.session.backend.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self.session.backend:
+        self.session.agent_full = False
+        if self.session.backend and not self.session.learning:
             self.session.backend.transport.resume_reading()
 
 
@@ -137,6 +140,11 @@ class Session:
             token_bytes=limits.token_bytes,
         )
         self.agent = _AgentSide(self)
+        self.agent_full = False
+        """Whether the agent reads too slowly to be given more."""
+        self.learning = False
+        """Whether the codec waits for an errand."""
+        self._errand: asyncio.Task[None] | None = None
         self.backend: _BackendSide | None = None
         self.backend_key = b""
         self.key = b""
@@ -201,6 +209,8 @@ class Session:
                         self._login = asyncio.get_running_loop().create_task(
                             self.gateway.cancel(self, action.key)
                         )
+                    case Learn():
+                        self._learn(action)
                     case Close():
                         closing = action.reason
                     case StartTLS():
@@ -223,6 +233,35 @@ class Session:
         if self._to_agent:
             self.agent.transport.writelines(self._to_agent)
             self._to_agent = []
+
+    # --- what has to be known ---------------------------------------------------------------------
+
+    def _learn(self, action: Learn) -> None:
+        """Nothing more is taken from the resource until the codec knows what it needs."""
+        assert self.backend is not None
+        self.learning = True
+        self.backend.transport.pause_reading()
+        self._errand = asyncio.get_running_loop().create_task(self._run_errand(action))
+
+    async def _run_errand(self, action: Learn) -> None:
+        assert self.resource is not None
+        try:
+            await self.gateway.run_errand(self, self.resource, action.errand)
+        except PangateError as wrong:
+            log.error("resource %s: %s", self.resource.name, wrong)
+        except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
+            self._crashed(wrong)
+        if self.closed or self.backend is None:
+            return
+        self.learning = False
+        try:
+            self._run(self.codec.learned())
+        except PangateError as wrong:
+            self.fail(wrong)
+        except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
+            self._crashed(wrong)
+        if not self.closed and not self.learning and not self.agent_full:
+            self.backend.transport.resume_reading()
 
     # --- login --------------------------------------------------------------------------------
 
@@ -250,7 +289,8 @@ class Session:
             self.backend_key = login.key
             self.key = self.gateway.new_key(self)
             grant = admission.grant
-            self._run(self.codec.ready(login.parameters, self.key, grant.mask))
+            knowledge = self.gateway.knowledge[admission.resource.name]
+            self._run(self.codec.ready(login.parameters, self.key, grant.mask, knowledge))
             if login.rest:
                 self.from_backend(login.rest)
             if not self.closed:
@@ -381,8 +421,9 @@ class Session:
             transport = getattr(side, "transport", None)
             if transport is not None:
                 transport.close()
-        if self._login is not None and self._login is not asyncio.current_task():
-            self._login.cancel()
+        for task in (self._login, self._errand):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
         for future in (self.settled, self.over):
             if not future.done():
                 future.set_result(None)

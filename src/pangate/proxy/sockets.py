@@ -108,7 +108,7 @@ def backend_context(resource: ResourceSettings) -> ssl.SSLContext | None:
     return context
 
 
-def end_point(transport: asyncio.Transport) -> bytes:
+def end_point(transport: asyncio.BaseTransport) -> bytes:
     """The tls-server-end-point binding (RFC 5929) of a TLS connection, empty when its certificate's
     signature has no hash to take."""
     found = transport.get_extra_info("ssl_object")

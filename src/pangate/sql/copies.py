@@ -133,7 +133,17 @@ def _copy(copy: dict[str, Any], query: str) -> CopyOut:
 _ABSENT: Any = object()
 _FALSE = ("false", "off", "0", "no")
 _OPTIONS = frozenset(
-    ("format", "freeze", "delimiter", "null", "header", "quote", "escape", "force_quote", "encoding")
+    (
+        "format",
+        "freeze",
+        "delimiter",
+        "null",
+        "header",
+        "quote",
+        "escape",
+        "force_quote",
+        "encoding",
+    )
 )
 
 
@@ -224,7 +234,8 @@ def _placeless(node: Any) -> Any:
         return {
             key: _placeless(value)
             for key, value in node.items()
-            if key not in ("location", "stmt_location", "stmt_len", "rexpr_list_start", "rexpr_list_end")
+            if key
+            not in ("location", "stmt_location", "stmt_len", "rexpr_list_start", "rexpr_list_end")
         }
     if isinstance(node, list):
         return [_placeless(item) for item in node]

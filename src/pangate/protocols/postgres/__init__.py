@@ -5,7 +5,7 @@ queue what the server will answer, in order; the backend machine walks the answe
 So it knows for every row which statement and which result description it belongs to, also when the
 agent pipelines.
 
-Three things are done in the protocol's own way rather than beside it:
+Four things are done in the protocol's own way rather than beside it:
 
 * A refused statement is replaced by one that the server itself refuses, and the server's error by ours.
   So transactions abort, pipelines skip to the next Sync and `ReadyForQuery` is right, with no model of
@@ -13,8 +13,10 @@ Three things are done in the protocol's own way rather than beside it:
 * The description of a result is taken from the portal that runs, right before it runs: a Describe is put
   in where the agent sent none, and its answer left out. Nothing that an agent can rename,
   deallocate or prepare again in SQL can make a plan stale.
-* A result that cannot be masked (a binary type that is not known, COPY in binary) is replaced by an
-  error; what the server still sends of it is dropped.
+* A COPY carries no types. So what it sends is described by the server right before it: a Parse and
+  Describe of the COPY's own query are put in front.
+* A result that cannot be masked (a binary type that is not known) is replaced by an error; what the
+  server still sends of it is dropped.
 """
 
 from __future__ import annotations
@@ -32,16 +34,34 @@ from pangate.protocols import (
     Cancel,
     Close,
     Execute,
+    Knowledge,
     StartTLS,
     ToBackend,
     ToFrontend,
 )
-from pangate.protocols.postgres import messages
-from pangate.protocols.postgres.answers import Answers
+from pangate.protocols.postgres import largeobjects, messages
+from pangate.protocols.postgres.answers import SIMPLE, Answers
 from pangate.protocols.postgres.binds import bind_values
-from pangate.protocols.postgres.conversation import UNKNOWN, Expected, Prepared, Running
+from pangate.protocols.postgres.catalog import Catalog
+from pangate.protocols.postgres.catalog import open_catalog as open_knowledge
+from pangate.protocols.postgres.conversation import (
+    UNKNOWN,
+    CopyPlan,
+    Expected,
+    Prepared,
+    Running,
+)
 from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import Reader, message
+from pangate.sql import copy_out
+
+__all__ = ["PostgresCodec", "open_knowledge"]
+
+NEWEST_MINOR = 2
+"""3.2 is the newest protocol: PostgreSQL 18. There is no 3.1."""
+
+OWN_NAME = "pangate: what a COPY sends"
+"""Name of a prepared statement of our own."""
 
 POISON = "PANGATE REFUSED A STATEMENT"
 """What the server gets in the place of a refused statement: a syntax error, whatever the state."""
@@ -78,6 +98,7 @@ class PostgresCodec(Answers):
         self._state: Callable[[list[Action]], bool] = self._startup
         self._in_tls = False
         self._startup_parameters: dict[str, str] = {}
+        self.key_bytes = 8
         self.in_preface = True
         """Whether the agent may still ask for TLS."""
         self._described: bytes | None = None
@@ -96,6 +117,8 @@ class PostgresCodec(Answers):
     def backend(self, data: Buffer) -> list[Action]:
         """Take bytes from the server, after its login."""
         actions = super().backend(data)
+        if self._learning:
+            return actions  # Learn is the last one
         if self._state == self._command and self._inbox:
             self._read(actions)  # a Bind may have waited for one of these answers
         return actions
@@ -135,14 +158,18 @@ class PostgresCodec(Answers):
             return False
         if code >> 16 != 3:
             raise ProtocolError(
-                f"protocol {code >> 16}.{code & 0xFFFF} is not spoken here; use protocol 3.0"
+                f"protocol {code >> 16}.{code & 0xFFFF} is not spoken here; use protocol 3.0 or 3.2"
             )
         if self._tls == "required" and not self._in_tls:
             raise Refused("this gateway takes identity tokens inside TLS only; set sslmode=require")
         parameters = messages.startup_parameters(body)
         unknown = [name for name in parameters if name.startswith("_pq_.")]
-        if code & 0xFFFF or unknown:
-            actions.append(ToFrontend(_negotiate(unknown)))
+        minor = code & 0xFFFF
+        if minor > NEWEST_MINOR or unknown or (0 < minor < NEWEST_MINOR):
+            minor = NEWEST_MINOR if minor >= NEWEST_MINOR else 0
+            actions.append(ToFrontend(_negotiate(minor, unknown)))
+        # From 3.2 on a cancel key may be longer, and be no guess for anybody.
+        self.key_bytes = 36 if minor >= 2 else 8
         if parameters.get("replication", "false").lower() not in ("false", "off", "no", "0"):
             raise Refused("replication connections are not passed through this gateway")
         if not parameters.get("user"):
@@ -215,10 +242,16 @@ class PostgresCodec(Answers):
         """Rows and bytes of rows since the session began."""
         return self._walker.all_rows, self._walker.all_bytes
 
-    def ready(self, parameters: Mapping[str, str], key: bytes, mask: str) -> list[Action]:
+    def ready(
+        self, parameters: Mapping[str, str], key: bytes, mask: str, knowledge: Knowledge
+    ) -> list[Action]:
         """Go on after `Authenticate`."""
+        if not isinstance(knowledge, Catalog):
+            raise TypeError(f"a PostgreSQL codec needs a Catalog, not {type(knowledge).__name__}")
+        self._catalog = knowledge
         self._walker.kind = KINDS[mask]
-        self._check_encoding(parameters.get("client_encoding", "UTF8"))
+        self._encoding = parameters.get("client_encoding", "UTF8")
+        self._check_encoding(self._encoding)
         greeting = message(b"R", (0).to_bytes(4, "big"))
         for name, value in parameters.items():
             masked = bytearray(messages.text(value))
@@ -337,6 +370,7 @@ class PostgresCodec(Answers):
         actions: list[Action] = []
         number, self._deciding = self._deciding, 0
         if verdict.action == "allow":
+            running = self._running[number]
             if kind == "P":
                 self._expect(Expected("P", number, name, prepared))
             elif kind == "B":
@@ -345,8 +379,13 @@ class PostgresCodec(Answers):
                 self._expect(Expected("B", number, name))
             elif kind == "E":
                 self._run_portal(raw, name, number, actions)
+            elif kind == "F":
+                self._expect(Expected("F", number, call=self._reads.call(raw)))
             else:
                 self._described = None
+                running.copy = _copy_plan(running.text)
+                if running.copy:
+                    self._describe_copy(running.copy.out.select, number, actions)
                 self._expect(Expected("Q", number))
             if kind != "E":
                 actions.append(ToBackend(raw))
@@ -358,13 +397,34 @@ class PostgresCodec(Answers):
 
     def _poison(self, kind: str, number: int, reason: str, actions: list[Action]) -> None:
         error = messages.error("42501", reason)
-        if kind == "Q":
+        if kind in "QF":
             self._expect(Expected("Q", number, error=error))
             actions.append(ToBackend(messages.query(POISON)))
         else:
             self._expect(Expected("X", number, error=error))
             actions.append(ToBackend(messages.parse("", POISON)))
             self._skipping = True
+
+    def _describe_copy(
+        self, select: str, number: int, actions: list[Action], *, extended: bool = False
+    ) -> None:
+        """Have the server describe what a COPY will send, right before it."""
+        if extended:
+            # The unnamed statement is the agent's.
+            self._expect(Expected("c"))
+            actions.append(ToBackend(messages.close_statement(OWN_NAME)))
+            name, tag = OWN_NAME, b""
+        else:
+            name, tag = "", SIMPLE  # a Query takes the unnamed statement away in any case
+        self._expect(Expected("p", name=tag))
+        self._expect(Expected("y", number, name=tag))
+        actions.append(ToBackend(messages.parse(name, select) + messages.describe_statement(name)))
+        if extended:
+            self._expect(Expected("c"))
+            actions.append(ToBackend(messages.close_statement(OWN_NAME)))
+        else:
+            self._expect(Expected("s"))
+            actions.append(ToBackend(messages.sync()))
 
     def _expect(self, expected: Expected) -> None:
         self._queue.append(expected)
@@ -394,6 +454,10 @@ class PostgresCodec(Answers):
             self._expect(Expected("d", 0, portal, describes="P"))
             actions.append(ToBackend(messages.describe_portal(portal)))
         self._described = None
+        running = self._running.get(number)
+        if running and running.copy is None and (copy := _copy_plan(running.text)):
+            running.copy = copy
+            self._describe_copy(copy.out.select, number, actions, extended=True)
         self._expect(Expected("E", number, portal))
         actions.append(ToBackend(raw))
 
@@ -426,14 +490,7 @@ class PostgresCodec(Answers):
         return True
 
     def _on_call(self, raw: bytes, actions: list[Action]) -> bool:
-        # FunctionCall answers with one value whose type the protocol does not say
-        reader = Reader(raw[5:], "frontend")
-        statement = Statement(
-            "call",
-            f"function call of OID {reader.int32() & 0xFFFFFFFF}",
-            refusal="function calls by OID cannot be masked; call the function with SELECT",
-        )
-        return self._ask("Q", raw, statement, None, actions)
+        return self._ask("F", raw, largeobjects.statement(raw), None, actions)
 
     def _on_terminate(self, raw: bytes, actions: list[Action]) -> bool:
         actions.append(ToBackend(raw))
@@ -448,10 +505,17 @@ class PostgresCodec(Answers):
         return messages.refusal(error)
 
 
-def _negotiate(unknown: Sequence[str]) -> bytes:
-    """NegotiateProtocolVersion: 3.0 is what we speak, and these options are not known."""
-    body = messages.PROTOCOL_3_0.to_bytes(4, "big") + len(unknown).to_bytes(4, "big")
+def _negotiate(minor: int, unknown: Sequence[str]) -> bytes:
+    """NegotiateProtocolVersion: 3.`minor` is what we speak, and these options are not known."""
+    body = (messages.PROTOCOL_3_0 + minor).to_bytes(4, "big") + len(unknown).to_bytes(4, "big")
     return message(b"v", body + b"".join(messages.text(name) for name in unknown))
+
+
+def _copy_plan(text: str) -> CopyPlan | None:
+    if "copy" not in text.lower():
+        return None
+    out = copy_out(text)
+    return CopyPlan(out) if out else None
 
 
 _Handler = Callable[[PostgresCodec, bytes, list[Action]], "bool | None"]

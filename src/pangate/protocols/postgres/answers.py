@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from pangate import sql
-from pangate._frame import REFUSED, Plan, op_of
+from pangate._frame import Plan
 from pangate._scan import Scanner
 from pangate.errors import ProtocolError
-from pangate.protocols import Action, Buffer, Close, ToBackend, ToFrontend
-from pangate.protocols.postgres import messages
+from pangate.protocols import Action, Buffer, Close, Learn, ToBackend, ToFrontend
+from pangate.protocols.postgres import largeobjects, messages
 from pangate.protocols.postgres.conversation import ENCODINGS, Conversation, Expected
-from pangate.protocols.postgres.messages import Reader, message
+from pangate.protocols.postgres.messages import Column, Reader, message
+from pangate.protocols.postgres.plans import Planned, plan_for
+from pangate.sql import CopyOut
 
-_PLAIN = frozenset("\t!\"#%&':;<=>?@^_`|~")
+_PLAIN = frozenset("\t!\"#%&':;<=>?@^_`|~ -")
 """What may stand between the values of a COPY and around them. A digit would glue itself to a PAN. The
-rest of what is left out can be a part of one, and inside a value it would be doubled or escaped, which
-tears the PAN (4111\\-1111...) or its hex form apart."""
+rest of what is left out can be a part of a value's hex form, and would tear it apart."""
 
+_EMBEDDING = frozenset(("SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"))
+"""Client encodings whose characters can hold a byte that looks like a mark of COPY."""
 
 
 class Answers(Conversation):
@@ -25,14 +28,20 @@ class Answers(Conversation):
 
     def __init__(self, scanner: Scanner, max_message: int) -> None:
         super().__init__(scanner, max_message)
-        self._plans: dict[bytes, tuple[Plan | bytes, bytes]] = {}
+        self._plans: dict[bytes, Planned] = {}
+        self._plans_of = 0
+        self._learning: Learn | None = None
+        self._asked_at = -1
+        """Generation of the catalog when it was asked last."""
+        self._encoding = "UTF8"
+        self._reads = largeobjects.Reads()
 
     def backend(self, data: Buffer) -> list[Action]:
         """Take bytes from the server, after its login."""
         walker = self._walker
         walker.load(data)
         actions: list[Action] = []
-        while code := walker.advance(self._plan):
+        while not self._learning and (code := walker.advance(self._plan)):
             handler = _BACKEND.get(code)
             if handler is None:
                 raise ProtocolError(
@@ -40,7 +49,38 @@ class Answers(Conversation):
                     "backend",
                 )
             handler(self, actions)
+        if self._learning and self._learning not in actions:
+            actions.append(self._learning)
         return [*(ToFrontend(buffer) for buffer in walker.release()), *actions]
+
+    def learned(self) -> list[Action]:
+        """Go on after `Learn`."""
+        self._learning = None
+        return self.backend(b"")
+
+    @property
+    def _plan(self) -> Plan | None:
+        return self._planned.plan if self._planned else None
+
+    def _unknown(self, columns: list[Column]) -> str:
+        """Ask for what a plan for these columns needs and the catalog does not know: then `_learning` is set.
+        When that was in vain, why; empty when all is known."""
+        types = [column.oid for column in columns if column.format]
+        wanted = self._catalog.wanted(
+            types, [(column.table, column.attribute) for column in columns]
+        )
+        if not wanted:
+            self._asked_at = -1
+            return ""
+        if self._asked_at == self._catalog.generation:
+            self._asked_at = -1
+            return (
+                "the gateway cannot read what the database says of this result's columns, so it "
+                "cannot be masked; try again, or tell whoever runs the gateway to see its log"
+            )
+        self._asked_at = self._catalog.generation
+        self._learning = Learn(self._catalog.errand(wanted))
+        return ""
 
     def _head(self, kinds: str) -> Expected:
         """What the server answers now; ProtocolError when it owes nothing of these kinds."""
@@ -55,11 +95,26 @@ class Answers(Conversation):
             self._walker.keep()
 
     def _on_row(self, actions: list[Action]) -> None:
-        self._walker.drop()  # only while muted does a row come here
+        # only while muted does a row come here, or when it cannot be decoded
+        if self._walker.undecodable:
+            self._refuse_result(
+                "a value in this result cannot be decoded, so it cannot be masked",
+                hint="Cast the column to text, or ask for text results.",
+            )
+        else:
+            self._walker.drop()
+
+    def _refuse_result(self, reason: str, *, hint: str = "") -> None:
+        """An error in the place of the message, and nothing more of this result."""
+        self._walker.replace(messages.error("0A000", reason, hint=hint))
+        self._mute("0A000")
 
     def _on_parse_complete(self, actions: list[Action]) -> None:
-        expected = self._head("P")
+        expected = self._head("Pp")
         self._queue.popleft()
+        if expected.kind == "p":
+            self._walker.drop()
+            return
         if expected.prepared:
             self._prepared[expected.name] = expected.prepared
         self._finish(expected.statement, actions)
@@ -71,8 +126,11 @@ class Answers(Conversation):
         self._keep()
 
     def _on_close_complete(self, actions: list[Action]) -> None:
-        expected = self._head("C")
+        expected = self._head("Cc")
         self._queue.popleft()
+        if expected.kind == "c":
+            self._walker.drop()
+            return
         name = expected.name[1:]
         if expected.name[:1] == b"S":
             self._prepared.pop(name, None)
@@ -82,62 +140,73 @@ class Answers(Conversation):
 
     def _on_row_description(self, actions: list[Action]) -> None:
         walker = self._walker
-        expected = self._head("QDd")
+        expected = self._head("QDdy")
         body = walker.body()
-        plan, shown = self._plan_for(body)
-        statement_only = expected.kind == "D" and expected.describes == "S"
+        columns = messages.row_description(body)
+        shown = self._shown(body, columns)
+        if expected.kind == "D" and expected.describes == "S":
+            self._queue.popleft()
+            self._show(shown, body)
+            return
+        unreadable = self._unknown(columns)
+        if self._learning:
+            return
         if expected.kind != "Q":
             self._queue.popleft()
-        if expected.kind == "d" or self._muted:
+        if expected.kind == "y":
+            running = self._running.get(expected.statement)
+            if running and running.copy and not unreadable:
+                running.copy.columns = columns
             walker.drop()
-        elif shown != body:
-            walker.replace(message(b"T", shown))
-        elif statement_only or isinstance(plan, Plan):
-            walker.keep()
-        if statement_only:
             return
-        if isinstance(plan, Plan):
-            self._plan = plan
-            return
-        self._plan = None
-        if not self._muted:
-            if expected.kind == "d" or shown != body:
-                walker.insert(plan)
+        planned = None if unreadable else self._plan_for(body, columns)
+        self._planned = planned if planned and planned.plan else None
+        if self._planned or self._muted:
+            if expected.kind == "d" or self._muted:
+                walker.drop()
             else:
-                walker.replace(plan)
-            self._mute("0A000")
+                self._show(shown, body)
+            return
+        reason = unreadable
+        if planned:
+            column = columns[planned.refused]
+            name = messages.row_description(shown)[planned.refused].name
+            reason = (
+                f"column {name.decode('utf-8', 'replace')!r} has a type (OID {column.oid}) whose "
+                "binary form pangate cannot mask; cast it to text, or ask for text results"
+            )
+        self._refuse_result(reason)
 
-    def _plan_for(self, body: bytes) -> tuple[Plan | bytes, bytes]:
-        """The plan of a RowDescription, or the error that says why there is none; and the description
-        with its column names masked."""
-        found = self._plans.get(body)
-        if found:
-            return found
-        columns = messages.row_description(body)
+    def _show(self, shown: bytes, body: bytes) -> None:
+        if self._muted:
+            self._walker.drop()
+        elif shown != body:
+            self._walker.replace(message(b"T", shown))
+        else:
+            self._walker.keep()
+
+    def _shown(self, body: bytes, columns: list[Column]) -> bytes:
+        """A RowDescription with its column names masked."""
         names = []
         for column in columns:
             name = bytearray(column.name)
             self._walker.mask_text(name)
             names.append(bytes(name))
-        shown = body
-        if names != [column.name for column in columns]:
-            shown = messages.with_names(body, names)
-        ops = [op_of(column.oid, column.format) for column in columns]
-        plan: Plan | bytes
-        if REFUSED in ops:
-            at = ops.index(REFUSED)
-            plan = messages.error(
-                "0A000",
-                f"column {names[at].decode('utf-8', 'replace')!r} has a type (OID "
-                f"{columns[at].oid}) whose binary form pangate cannot mask",
-                hint="Cast the column to text, or ask for text results.",
-            )
-        else:
-            plan = Plan(ops)
-        if len(self._plans) >= 256:
+        if names == [column.name for column in columns]:
+            return body
+        return messages.with_names(body, names)
+
+    def _plan_for(self, body: bytes, columns: list[Column]) -> Planned:
+        """The plan of a RowDescription."""
+        catalog = self._catalog
+        if self._plans_of != catalog.generation or len(self._plans) >= 256:
             self._plans.clear()
-        self._plans[body] = (plan, shown)
-        return plan, shown
+            self._plans_of = catalog.generation
+            self._walker.types = catalog.types
+        found = self._plans.get(body)
+        if found is None:
+            found = self._plans[body] = plan_for(columns, catalog)
+        return found
 
     def _mute(self, code: str) -> None:
         """Drop everything up to the next ReadyForQuery: the agent has had its error."""
@@ -150,20 +219,23 @@ class Answers(Conversation):
                 running.error = running.error or code
 
     def _on_no_data(self, actions: list[Action]) -> None:
-        expected = self._head("Dd")
+        expected = self._head("Ddy")
         self._queue.popleft()
         if expected.describes == "P":
-            self._plan = None
-        if expected.kind == "d":
+            self._planned = None
+        if expected.kind in "dy":
             self._walker.drop()
         else:
             self._keep()
 
     def _on_parameter_description(self, actions: list[Action]) -> None:
-        expected = self._head("D")
+        expected = self._head("Dy")
         reader = Reader(self._walker.body(), "backend")
         types = reader.uint32s(reader.int16())
         reader.done()
+        if expected.kind == "y":
+            self._walker.drop()
+            return
         prepared = self._prepared.get(expected.name)
         if prepared:
             prepared.types = types
@@ -177,10 +249,13 @@ class Answers(Conversation):
             self._queue.popleft()
             self._finish(expected.statement, actions)
         else:
-            self._plan = None
-        if self._walker.body() == b"PREPARE\0":
+            self._planned = None
+        tag = self._walker.body()
+        if tag == b"PREPARE\0":
             # SQL may have given a name that Parse gave before another meaning: none is trusted now.
             self._prepared.clear()
+        elif tag.startswith((b"ALTER ", b"CREATE ", b"DROP ")):
+            self._catalog.expire()
         self._walker.mask_body(0)
         self._keep()
 
@@ -193,20 +268,65 @@ class Answers(Conversation):
     def _on_copy_out(self, actions: list[Action]) -> None:
         expected = self._head("QE")
         body = self._walker.body()
-        if not body or self._muted:
-            self._keep()
+        if self._muted:
+            self._walker.drop()
             return
         running = self._running.get(expected.statement)
-        reason = ""
-        if body[0] != 0:
-            reason = "COPY in binary format cannot be masked; use the text or csv format"
+        copy = running.copy if running else None
+        reader = Reader(body, "backend")
+        format_ = reader.take(1)[0]
+        reader.int16s(reader.int16())
+        reader.done()
+        if copy is None:
+            reason = (
+                "this COPY is not understood, so what it sends cannot be masked; send it by itself"
+            )
         else:
-            reason = _copy_refusal(running.text if running else "")
+            reason = _copy_refusal(copy.out) or self._plan_copy(copy.out, copy.columns, body)
+        if format_ > 1 or (copy and (format_ == 1) != (copy.out.format == "binary")):
+            reason = reason or "the server sends this COPY in a format that was not asked for"
         if reason:
-            self._walker.replace(messages.error("0A000", reason))
-            self._mute("0A000")
+            self._refuse_result(reason)
         else:
             self._walker.keep()
+
+    def _plan_copy(self, out: CopyOut, columns: list[Column] | None, body: bytes) -> str:
+        """Plan the rows of a COPY, whose CopyOutResponse is `body`; or say why that cannot be done."""
+        count = int.from_bytes(body[1:3], "big")
+        if columns is not None and len(columns) != count and out.relation and not out.columns:
+            # A table's generated columns are described and not copied.
+            facts = [self._catalog.fact(column.table, column.attribute) for column in columns]
+            pairs = zip(columns, facts, strict=True)
+            columns = [column for column, fact in pairs if not (fact and fact.generated)]
+        if columns is None or len(columns) != count:
+            return "the columns of this COPY are not known, so they cannot be masked; name them"
+        binary = out.format == "binary"
+        # What was described a moment ago is planned with what is known now.
+        columns = [replace(column, format=int(binary)) for column in columns]
+        self._walker.types = self._catalog.types
+        planned = plan_for(columns, self._catalog)
+        if planned.plan is None:
+            return (
+                f"column {planned.names[planned.refused]!r} has a type (OID "
+                f"{columns[planned.refused].oid}) whose binary form pangate cannot mask; use the text "
+                "or csv format"
+            )
+        if binary:
+            self._walker.copy_binary()
+        elif (out.encoding or self._encoding).upper() in _EMBEDDING:
+            if planned.plan.rewrites:
+                return f"COPY of these columns in {self._encoding} cannot be masked; use UTF8"
+            self._walker.copy_lines()
+            return ""
+        else:
+            marks = (out.delimiter + out.quote + out.escape).encode()
+            if len(marks) != 3:
+                return "COPY takes one byte as a DELIMITER, QUOTE or ESCAPE"
+            delimiter, quote, escape = marks
+            csv = out.format == "csv"
+            self._walker.copy_cells(csv, delimiter, quote, escape, out.null.encode())
+        self._planned = planned
+        return ""
 
     def _on_copy_in(self, actions: list[Action]) -> None:
         self._head("QE")
@@ -221,9 +341,25 @@ class Answers(Conversation):
         self._head("QE")
         self._keep()
 
+    def _on_call_result(self, actions: list[Action]) -> None:
+        expected = self._head("F")
+        value = self._reads.mask(expected.call, self._walker)
+        if value is None:
+            self._refuse_result("the result of this function cannot be masked")
+        else:
+            self._walker.replace(message(b"V", value))
+
     def _on_error(self, actions: list[Action]) -> None:
         walker = self._walker
         fields = messages.error_fields(walker.body())
+        if self._queue and self._queue[0].kind in "py" and self._queue[0].name == SIMPLE:
+            # What was asked in front of a COPY; the COPY itself will say what is wrong.
+            while self._queue[0].kind != "s":
+                self._queue.popleft()
+            walker.mask_body(0)
+            self._queue[1].aborted = message(b"E", walker.body())
+            walker.drop()
+            return
         if fields.get("V", fields.get("S")) in ("FATAL", "PANIC") and not self._queue:
             walker.mask_body(0)
             walker.keep()
@@ -241,11 +377,15 @@ class Answers(Conversation):
             walker.drop()
         elif expected.error:
             walker.replace(expected.error)
+        elif expected.aborted and code == "25P02":
+            walker.replace(expected.aborted)
         else:
             walker.mask_body(0)
             walker.keep()
-        self._plan = None
-        if expected.kind != "Q":
+        self._planned = None
+        if expected.call:
+            self._reads.failed()
+        if expected.kind not in "QF":
             self._failed = True
 
     def _on_notice(self, actions: list[Action]) -> None:
@@ -262,18 +402,23 @@ class Answers(Conversation):
         name, value = reader.cstring(), reader.cstring()
         reader.done()
         if name == b"client_encoding":
-            self._check_encoding(value.decode("ascii", "replace"))
+            self._encoding = value.decode("ascii", "replace")
+            self._check_encoding(self._encoding)
         self._walker.mask_body(0)
         self._walker.keep()
 
     def _on_ready(self, actions: list[Action]) -> None:
         if not self._queue:
             raise ProtocolError("the backend said that it is ready, unasked", "backend")
-        ends = "S" if self._failed else "SQ"
+        if self._queue[0].kind == "s":
+            self._queue.popleft()
+            self._walker.drop()
+            return
+        ends = "S" if self._failed else "SQF"
         while self._queue:
             expected = self._queue.popleft()
             if expected.statement:
-                if expected.kind not in "QSX" and expected.statement in self._running:
+                if expected.kind not in "QSXF" and expected.statement in self._running:
                     # skipped by the server after an error before it
                     running = self._running[expected.statement]
                     running.error = running.error or "skipped"
@@ -285,7 +430,7 @@ class Answers(Conversation):
         if self._walker.body() == b"I" and self._running:
             self._sweep(actions)
         self._failed = False
-        self._plan = None
+        self._planned = None
         self._walker.muted = self._muted = False
         self._walker.keep()
 
@@ -301,24 +446,26 @@ class Answers(Conversation):
             del self._portals[name]
 
 
-def _copy_refusal(text: str) -> str:
-    """Why what a COPY in `text` sends cannot be masked; empty when it can."""
-    copies = sql.copies_out(text)
-    if not copies:
-        return "this COPY is not understood, so what it sends cannot be masked; send it by itself"
-    for copy in copies:
-        if copy.unknown:
-            return f"the COPY option {copy.unknown[0]!r} is not known to this gateway; leave it out"
-        if copy.encoding and copy.encoding.upper() not in ENCODINGS:
-            return f"COPY with ENCODING {copy.encoding} is not passed through this gateway; use UTF8"
-        for name in ("delimiter", "quote", "escape"):
-            given = getattr(copy, name)
-            if given not in _PLAIN and (name, given, copy.format) != ("delimiter", ",", "csv"):
-                return (
-                    f"COPY with this {name.upper()} is not passed through this gateway, because it "
-                    f"could hide a card number; use one of {''.join(sorted(_PLAIN - {chr(9)}))}"
-                )
+def _copy_refusal(copy: CopyOut) -> str:
+    """Why what a COPY sends cannot be masked, by its options; empty when it can."""
+    if copy.unknown:
+        return f"the COPY option {copy.unknown[0]!r} is not known to this gateway; leave it out"
+    if copy.encoding and copy.encoding.upper() not in ENCODINGS:
+        return f"COPY with ENCODING {copy.encoding} is not passed through this gateway; use UTF8"
+    if copy.format == "binary":
+        return ""
+    for name in ("delimiter", "quote", "escape"):
+        given = getattr(copy, name)
+        if given not in _PLAIN and (name, given, copy.format) != ("delimiter", ",", "csv"):
+            return (
+                f"COPY with this {name.upper()} is not passed through this gateway, because it "
+                f"could hide a card number; use one of {''.join(sorted(_PLAIN - {chr(9)}))}"
+            )
     return ""
+
+
+SIMPLE = b"simple"
+"""Name of messages of our own that stand in front of a Query."""
 
 
 _BACKEND: Mapping[int, Callable[[Answers, list[Action]], None]] = {
@@ -336,6 +483,7 @@ _BACKEND: Mapping[int, Callable[[Answers, list[Action]], None]] = {
     ord("H"): Answers._on_copy_out,
     ord("G"): Answers._on_copy_in,
     ord("c"): Answers._on_copy_done,
+    ord("V"): Answers._on_call_result,
     ord("E"): Answers._on_error,
     ord("N"): Answers._on_notice,
     ord("A"): Answers._on_notification,

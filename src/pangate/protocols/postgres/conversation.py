@@ -6,11 +6,15 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from pangate._frame import Plan, Walker
+from pangate._frame import Walker
 from pangate._scan import Scanner
 from pangate.errors import Refused
 from pangate.model import Outcome
 from pangate.protocols import Action, Finished
+from pangate.protocols.postgres.catalog import Catalog, open_catalog
+from pangate.protocols.postgres.messages import Column
+from pangate.protocols.postgres.plans import Planned
+from pangate.sql import CopyOut
 
 ENCODINGS = frozenset(
     {"UTF8", "SQL_ASCII", "LATIN1", "LATIN2", "LATIN3", "LATIN4", "LATIN5", "LATIN6", "LATIN7"}
@@ -36,8 +40,9 @@ UNKNOWN = Prepared("", ())
 
 @dataclass(slots=True)
 class Expected:
-    """One answer that the server owes. `kind` is the letter of the message that asked: Q, P, B, D, E,
-    C, S, or d for a Describe of ours and X for a statement that we refused."""
+    """One answer that the server owes. `kind` is the letter of the message that asked: Q, P, B, D, E, C,
+    S, F; X for a statement that we refused; and for messages of our own, whose answers the agent does
+    not see: d (Describe of a portal), p (Parse), y (Describe of what that named), c (Close), s (Sync)."""
 
     kind: str
     statement: int = 0
@@ -45,6 +50,19 @@ class Expected:
     prepared: Prepared | None = None
     error: bytes = b""
     describes: str = ""
+    aborted: bytes = b""
+    """The error that our own messages in front of a COPY got, which ended the transaction."""
+    call: int = 0
+    """OID of the function that is called (F)."""
+
+
+@dataclass(slots=True)
+class CopyPlan:
+    """A COPY TO STDOUT under way: what it was asked for, and the columns of its result once the server has
+    described them."""
+
+    out: CopyOut
+    columns: list[Column] | None = None
 
 
 @dataclass(slots=True)
@@ -54,6 +72,8 @@ class Running:
     number: int
     text: str
     masked: dict[str, int] = field(default_factory=dict)
+    columns: dict[str, int] = field(default_factory=dict)
+    copy: CopyPlan | None = None
     rows: int = 0
     bytes: int = 0
     error: str = ""
@@ -72,7 +92,9 @@ class Conversation:
         self._numbers = 0
         self._deciding = 0
         """The statement that the gate is asked about; 0 for none."""
-        self._plan: Plan | None = None
+        self._catalog: Catalog = open_catalog({})
+        self._planned: Planned | None = None
+        """What is done with the rows that come."""
         self._failed = False  # an error in an extended sequence: the server skips to Sync
         self._muted = False
 
@@ -84,13 +106,21 @@ class Conversation:
 
     def _count(self, expected: Expected) -> None:
         """Book what was masked since the last answer on the statement that it belongs to."""
+        self._book(self._running.get(expected.statement))
+
+    def _book(self, running: Running | None) -> None:
         masked, rows, size = self._walker.take_counts()
-        running = self._running.get(expected.statement)
+        planned = self._planned
+        hits = planned.plan.take_hits() if planned and planned.plan else {}
         if running is None:
             return
         for index, count in masked.items():
             network = self._networks[index]
             running.masked[network] = running.masked.get(network, 0) + count
+        if planned:
+            for index, count in hits.items():
+                name = planned.names[index]
+                running.columns[name] = running.columns.get(name, 0) + count
         running.rows += rows
         running.bytes += size
 
@@ -98,17 +128,15 @@ class Conversation:
         running = self._running.pop(number, None)
         if running is None:
             return
-        masked, rows, size = self._walker.take_counts()
-        for index, count in masked.items():
-            network = self._networks[index]
-            running.masked[network] = running.masked.get(network, 0) + count
+        self._book(running)
         actions.append(
             Finished(
                 number,
                 Outcome(
-                    rows=running.rows + rows,
-                    bytes=running.bytes + size,
+                    rows=running.rows,
+                    bytes=running.bytes,
                     masked=running.masked,
+                    columns=running.columns,
                     error=running.error,
                 ),
             )

@@ -96,6 +96,21 @@ def parse(name: str, sql: str) -> bytes:
     return message(b"P", text(name) + text(sql) + b"\0\0")
 
 
+def describe_statement(name: str) -> bytes:
+    """Describe of a prepared statement."""
+    return message(b"D", b"S" + text(name))
+
+
+def close_statement(name: str) -> bytes:
+    """Close of a prepared statement."""
+    return message(b"C", b"S" + text(name))
+
+
+def sync() -> bytes:
+    """Sync."""
+    return message(b"S")
+
+
 def describe_portal(name: bytes) -> bytes:
     """Describe of a portal."""
     return message(b"D", b"P" + name + b"\0")
