@@ -239,6 +239,7 @@ class Trial:
             words,
             capture_output=True,
             text=True,
+            errors="backslashreplace",  # what is binary
             stdin=subprocess.DEVNULL,
             env=self.environment(token, database),
             timeout=60,

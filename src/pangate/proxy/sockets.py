@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
 import ssl
 
@@ -98,7 +97,6 @@ def listen_context(config: Config) -> ssl.SSLContext | None:
     return context
 
 
-@functools.lru_cache(maxsize=256)
 def backend_context(resource: ResourceSettings) -> ssl.SSLContext | None:
     if resource.tls == "disable":
         return None

@@ -148,13 +148,17 @@ class Answers(Conversation):
             self._queue.popleft()
             self._show(shown, body)
             return
+        running = self._running.get(expected.statement)
+        if expected.kind == "y" and running and running.copy:
+            # Of a statement the format is not known yet; of a COPY it was said.
+            binary = int(running.copy.out.format == "binary")
+            columns = [replace(column, format=binary) for column in columns]
         unreadable = self._unknown(columns)
         if self._learning:
             return
         if expected.kind != "Q":
             self._queue.popleft()
         if expected.kind == "y":
-            running = self._running.get(expected.statement)
             if running and running.copy and not unreadable:
                 running.copy.columns = columns
             walker.drop()
@@ -301,8 +305,6 @@ class Answers(Conversation):
         if columns is None or len(columns) != count:
             return "the columns of this COPY are not known, so they cannot be masked; name them"
         binary = out.format == "binary"
-        # What was described a moment ago is planned with what is known now.
-        columns = [replace(column, format=int(binary)) for column in columns]
         self._walker.types = self._catalog.types
         planned = plan_for(columns, self._catalog)
         if planned.plan is None:

@@ -163,6 +163,14 @@ def test_binary_of_an_unknown_type_is_refused(bench):
     assert bench.finished[0].outcome.error == "0A000"
 
 
+def test_binary_of_a_type_of_ones_own(bench):
+    bench.types = [("20001", "e", "0", "0", "enum_send")]
+    row = SIGNATURE + binary_row(PAN)
+    got = copied(bench, "copy t to stdout (format binary)", [("a", 20001, 0)], row, binary=1)
+    assert got == [SIGNATURE + binary_row(MASKED)]
+    assert bench.errands == 1
+
+
 @pytest.mark.parametrize(
     "bad",
     [
