@@ -6,11 +6,28 @@ PostgreSQL's messages after the login: one type byte, an int32 length that count
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from pangate._scan cimport Scanner, scan_counts_t, scan_rules_t
 
 from pangate.errors import ProtocolError
+
+cdef extern from "names.h" nogil:
+    enum:
+        NAME_LONGEST
+        NAME_ANY
+        NAME_CODE
+        NAME_PIN
+    ctypedef struct name_rule_t:
+        uint8_t text[40]
+        uint8_t len
+        uint8_t shape
+        uint8_t glued
+    ctypedef struct names_t:
+        const name_rule_t *rules
+        size_t count
+        uint8_t ends[256]
+    int names_find(const names_t *names, const uint8_t *name, size_t len)
 
 cdef extern from "cell.h" nogil:
     enum:
@@ -38,6 +55,7 @@ cdef extern from "cell.h" nogil:
         const scan_rules_t *rules
         scan_counts_t *counts
         const cell_types_t *types
+        const names_t *names
         int kind
     cell_op_t cell_op_of(const cell_types_t *types, uint32_t oid, int format)
     long cell_mask(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len)
@@ -112,17 +130,55 @@ cdef class Types:
         return self.table.count
 
 
+ANY, CODE, PIN = NAME_ANY, NAME_CODE, NAME_PIN
+
+
+cdef class Names:
+    """Names whose values are wiped in JSON and hstore: {name: shape}, the name as words in lower case with `_`
+    between them, the shape ANY, CODE (three or four digits) or PIN. Those of `glued` may end any longer
+    word. Does not change; safe to share."""
+
+    cdef names_t table
+    cdef name_rule_t *rules
+
+    def __cinit__(self, shapes, glued=()):
+        every = [(name, shape, 0) for name, shape in shapes.items()] + [(name, ANY, 1) for name in glued]
+        self.rules = <name_rule_t *>calloc(len(every) or 1, sizeof(name_rule_t))
+        if self.rules == NULL:
+            raise MemoryError
+        memset(&self.table, 0, sizeof(self.table))
+        cdef bytes text
+        for i, (name, shape, joined) in enumerate(every):
+            text = name.encode()
+            if not 0 < len(text) <= NAME_LONGEST or shape not in (ANY, CODE, PIN):
+                raise ValueError(f"the name {name!r} or its shape {shape} cannot be used")
+            memcpy(self.rules[i].text, <const char *>text, len(text))
+            self.rules[i].len, self.rules[i].shape, self.rules[i].glued = len(text), shape, joined
+            last = text[len(text) - 1]
+            self.table.ends[last] = self.table.ends[ord(chr(last).upper())] = 1
+        self.table.rules, self.table.count = self.rules, len(every)
+
+    def __dealloc__(self):
+        free(self.rules)
+
+    def find(self, bytes name not None):
+        """Whether some rule is about this name."""
+        return names_find(&self.table, <const uint8_t *><const char *>name, len(name)) >= 0
+
+
 def op_of(unsigned int oid, int format, Types types=None) -> int:
     """What has to be done with a cell of this type (its OID) and format (0 text, 1 binary)."""
     return cell_op_of(NULL if types is None else &types.table, oid, format)
 
 
-def mask_cell(Scanner scanner not None, int kind, op, bytearray cell not None, Types types=None):
+def mask_cell(Scanner scanner not None, int kind, op, bytearray cell not None, Types types=None,
+              Names names=None):
     """Mask one cell in place. Returns the number of PANs masked; -1 when it cannot be decoded."""
     cdef uint8_t *p = cell
     cdef cell_env_t env
     env.rules, env.counts, env.kind = scanner.rules, NULL, kind
     env.types = NULL if types is None else &types.table
+    env.names = NULL if names is None else &names.table
     return cell_mask(&env, op, p, len(cell))
 
 
@@ -199,18 +255,11 @@ cdef enum:
     COPY_CELLS = 1
     COPY_BINARY = 2
 
-SIGNATURE = b"PGCOPY\n\377\r\n\0"
-cdef const uint8_t *_signature = SIGNATURE
-
 
 cdef Py_ssize_t binary_head(const uint8_t *p, Py_ssize_t n) noexcept nogil:
     """Length of what stands before the first row of COPY in binary; -1 when it does not."""
-    cdef int i
-    if n < 19:
+    if n < 19 or memcmp(p, b"PGCOPY\n\377\r\n\0", 11):
         return -1
-    for i in range(11):
-        if p[i] != _signature[i]:
-            return -1
     if be32(p + 11) or be32(p + 15):  # flags and an extension, which no server sends
         return -1
     return 19
@@ -229,6 +278,7 @@ cdef class Walker:
     cdef scan_counts_t counts
     cdef cell_env_t env
     cdef Types known
+    cdef Names wiped
     cdef copy_form_t form
     cdef bytes null_text
     cdef int copying
@@ -255,6 +305,7 @@ cdef class Walker:
         self.env.rules = scanner.rules
         self.env.counts = &self.counts
         self.env.types = NULL
+        self.env.names = NULL
         self.env.kind = 0
 
     @property
@@ -275,6 +326,16 @@ cdef class Walker:
     def types(self, Types types):
         self.known = types
         self.env.types = NULL if types is None else &types.table
+
+    @property
+    def names(self):
+        """Names whose values are wiped in JSON and hstore."""
+        return self.wiped
+
+    @names.setter
+    def names(self, Names names):
+        self.wiped = names
+        self.env.names = NULL if names is None else &names.table
 
     def copy_lines(self) -> None:
         """COPY data that comes is text, of which only lines are known."""

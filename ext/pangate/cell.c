@@ -110,8 +110,33 @@ static long mask_behind_high(const scan_rules_t *r, int kind, uint8_t *p, size_t
     return hits;
 }
 
+/* What follows a masked PAN on a magnetic stripe (ISO/IEC 7813) may not be kept: on track 2 the digits behind
+ * `=`, on track 1 those behind the second `^`. Their first seven are expiry and service code. */
+static void wipe_tracks(uint8_t *p, size_t n) {
+    for (size_t i = 12; i + 8 <= n; i++) {
+        if ((p[i] != '=' && p[i] != '^') || (p[i - 1] != '*' && !is_digit(p[i - 1]))) continue;
+        int masked = 0;
+        for (size_t k = i; k-- && i - k <= 19 && (p[k] == '*' || is_digit(p[k]));) masked |= p[k] == '*';
+        if (!masked) continue;
+        size_t at = i + 1;
+        if (p[i] == '^') {
+            while (at < n && at - i < 30 && p[at] != '^' && p[at] != '\n') at++;
+            if (at >= n || p[at] != '^') continue;
+            at++;
+        }
+        size_t end = at;
+        while (end < n && (is_digit(p[end]) || p[end] == '=' || p[end] == '^')) end++;
+        if (end - at < 7) continue;
+        if (p[i] == '^') /* discretionary data may hold letters there */
+            while (end < n && p[end] != '?' && p[end] != '\n' && p[end] != '"' && end - at < 60) end++;
+        memset(p + at, '*', end - at);
+        i = end - 1;
+    }
+}
+
 static long mask_text(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
     long hits = (long)scan_mask(r, kind, p, n, c);
+    if (hits) wipe_tracks(p, n);
     hits += mask_behind_high(r, kind, p, n, c);
     if (n > 12 && memchr(p, '\\', n)) {
         long more = mask_escapes(r, kind, p, n, c);
@@ -407,10 +432,34 @@ static long mask_range(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, 
     return mask_elements(e, bound, p, n, 1, depth);
 }
 
+/* A JSON value: what stands under names of sensitive data is wiped, PANs are masked. */
+static long mask_document(const cell_env_t *e, uint8_t *p, size_t n) {
+    long wiped = e->names ? names_wipe_json(e->names, p, n) : 0;
+    long hits = mask_json(e->rules, e->kind, p, n, e->counts);
+    return hits < 0 ? -1 : hits + wiped;
+}
+
 /* hstore_send: int32 count, then per pair a text and a text that may be null, each with its length */
 static long mask_hstore(const cell_env_t *e, uint8_t *p, size_t n, int depth) {
     if (n < 4) return -1;
-    return mask_elements(e, CELL_TEXT, p, n, 4, depth);
+    size_t at = 4;
+    long hits = 0;
+    while (at < n) {
+        size_t key = at + 4;
+        long one = mask_element(e, CELL_TEXT, p, n, &at, depth);
+        if (one < 0) return -1;
+        hits += one;
+        int rule = e->names && at > key ? names_find(e->names, p + key, at - key) : -1;
+        size_t value = at + 4;
+        one = mask_element(e, CELL_TEXT, p, n, &at, depth);
+        if (one < 0) return -1;
+        if (rule >= 0 && at > value && name_fits(e->names->rules[rule].shape, p + value, at - value)) {
+            memset(p + value, '*', at - value);
+            one++;
+        }
+        hits += one;
+    }
+    return hits;
 }
 
 /* A text that ends with NUL, at `*at`; moves `*at` behind the NUL. */
@@ -647,14 +696,19 @@ static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, i
     case CELL_SAFE:
         return 0;
     case CELL_TEXT:
+        /* a document in a column of text */
+        if (e->names && n > 8 && (p[0] == '{' || p[0] == '[')) {
+            long wiped = names_wipe_json(e->names, p, n), hits = mask_text(r, kind, p, n, c);
+            return hits < 0 ? -1 : hits + wiped;
+        }
         return mask_text(r, kind, p, n, c);
     case CELL_NUMBER:
         return (long)scan_mask(r, kind | SCAN_DIGITS, p, n, c);
     case CELL_JSON:
-        return mask_json(r, kind, p, n, c);
+        return mask_document(e, p, n);
     case CELL_JSONB:
         if (n < 1 || p[0] != 1) return -1;
-        return mask_json(r, kind, p + 1, n - 1, c);
+        return mask_document(e, p + 1, n - 1);
     case CELL_INT8:
         return mask_int8(r, kind, p, n, c);
     case CELL_NUMERIC:

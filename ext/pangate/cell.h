@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "names.h"
 #include "scan.h"
 
 /* What has to be done with a cell of a certain type and format. */
@@ -57,11 +58,12 @@ typedef struct {
     size_t count;
 } cell_types_t;
 
-/* What masking a cell needs to know. `types` may be NULL. */
+/* What masking a cell needs to know. `types` and `names` may be NULL. */
 typedef struct {
     const scan_rules_t *rules;
     scan_counts_t *counts;
     const cell_types_t *types;
+    const names_t *names; /* keys whose values are wiped, in JSON and hstore */
     int kind;
 } cell_env_t;
 

@@ -26,11 +26,26 @@ class Types:
     def __init__(self, operations: Mapping[int, int] = ...) -> None: ...
     def __len__(self) -> int: ...
 
+ANY: int
+CODE: int
+PIN: int
+
+class Names:
+    """Names whose values are wiped in JSON and hstore. See _frame.pyx."""
+
+    def __init__(self, shapes: Mapping[str, int], glued: Sequence[str] = ...) -> None: ...
+    def find(self, name: bytes) -> bool: ...
+
 def op_of(oid: int, format: int, types: Types | None = ...) -> int:
     """What has to be done with a cell of this type (its OID) and format (0 text, 1 binary)."""
 
 def mask_cell(
-    scanner: Scanner, kind: int, op: int, cell: bytearray, types: Types | None = ...
+    scanner: Scanner,
+    kind: int,
+    op: int,
+    cell: bytearray,
+    types: Types | None = ...,
+    names: Names | None = ...,
 ) -> int:
     """Mask one cell in place. Returns the number of PANs masked; -1 when it cannot be decoded."""
 
@@ -50,6 +65,7 @@ class Walker:
 
     kind: int
     types: Types | None
+    names: Names | None
     muted: bool
     @property
     def undecodable(self) -> bool: ...

@@ -46,7 +46,9 @@ SENSITIVE: dict[str, re.Pattern[bytes] | None] = {
 }
 """Names of sensitive authentication data, and what their value must look like to be it."""
 
-_GLUED = ("cvv", "cvv2", "cvc2", "securitycode", "pinblock", "magstripe", "trackdata", "cardcvc")
+GLUED = ("cvv", "cvv2", "cvc2", "securitycode", "pinblock", "magstripe", "trackdata", "cardcvc")
+"""Names that may end any longer word."""
+
 _WORD = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
 
 
@@ -79,7 +81,7 @@ class Columns:
             {words(name): shape for name, shape in SENSITIVE.items()} if sensitive else {}
         )
         self._longest = max(map(len, (*self._given, *self._sensitive)), default=0)
-        self._glued = _GLUED if sensitive else ()
+        self._glued = GLUED if sensitive else ()
         self.ends = _ends([*self._given, *self._sensitive, *((name,) for name in self._glued)])
         self._known: dict[str, tuple[Action, re.Pattern[bytes] | None] | None] = {}
 

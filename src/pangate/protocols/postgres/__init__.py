@@ -250,6 +250,7 @@ class PostgresCodec(Answers):
             raise TypeError(f"a PostgreSQL codec needs a Catalog, not {type(knowledge).__name__}")
         self._catalog = knowledge
         self._walker.kind = KINDS[mask]
+        self._walker.names = knowledge.rules.names
         self._encoding = parameters.get("client_encoding", "UTF8")
         self._check_encoding(self._encoding)
         greeting = message(b"R", (0).to_bytes(4, "big"))

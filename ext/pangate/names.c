@@ -1,0 +1,153 @@
+#include "names.h"
+
+#include <string.h>
+
+static inline int is_digit(uint8_t b) { return (uint8_t)(b - '0') < 10; }
+static inline int is_upper(uint8_t b) { return (uint8_t)(b - 'A') < 26; }
+static inline int is_lower(uint8_t b) { return (uint8_t)(b - 'a') < 26; }
+static inline int is_space(uint8_t b) { return b == ' ' || b == '\t' || b == '\n' || b == '\r'; }
+
+static inline int nibble(uint8_t b) {
+    if (is_digit(b)) return b - '0';
+    b |= 0x20;
+    return b >= 'a' && b <= 'f' ? b - 'a' + 10 : -1;
+}
+
+int name_fits(int shape, const uint8_t *value, size_t len) {
+    if (shape == NAME_ANY) return len > 0;
+    size_t digits = 0, hex = 0;
+    for (size_t i = 0; i < len; i++) {
+        digits += is_digit(value[i]);
+        hex += nibble(value[i]) >= 0;
+    }
+    if (shape == NAME_CODE) return digits == len && (len == 3 || len == 4);
+    return (digits == len && len >= 4 && len <= 12) || (hex == len && len == 16);
+}
+
+/* The last words of a name in lower case with '_' between them, written from the end of `out` backwards:
+ * a rule is about last words, so more than the longest rule is never needed. */
+static size_t last_words(const uint8_t *name, size_t len, uint8_t out[2 * NAME_LONGEST]) {
+    size_t at = 2 * NAME_LONGEST;
+    uint8_t after = 0; /* the byte behind the one that is looked at */
+    for (size_t i = len; i-- && at > 2;) {
+        uint8_t b = name[i];
+        int letter = is_upper(b) || is_lower(b) || is_digit(b);
+        if (!letter) {
+            if (at < 2 * NAME_LONGEST && out[at] != '_') out[--at] = '_';
+        } else {
+            /* A word begins at a capital behind a small letter, at the last capital before small ones, and at
+             * a letter behind a digit: cardCvv, URLPin, x2track2. */
+            int begins = (is_upper(after) && is_lower(b)) ||
+                         ((is_upper(after) || is_lower(after)) && is_digit(b));
+            if (begins && at < 2 * NAME_LONGEST && out[at] != '_') out[--at] = '_';
+            out[--at] = is_upper(b) ? (uint8_t)(b | 0x20) : b;
+            if (is_upper(b) && is_lower(after) && i && is_upper(name[i - 1]) && at > 2) out[--at] = '_';
+        }
+        after = b;
+    }
+    return at;
+}
+
+int names_find(const names_t *names, const uint8_t *name, size_t len) {
+    while (len && !is_upper(name[len - 1]) && !is_lower(name[len - 1]) && !is_digit(name[len - 1])) len--;
+    if (len < 3 || !names->ends[name[len - 1]]) return -1;
+    uint8_t words[2 * NAME_LONGEST];
+    size_t at = last_words(name, len, words), have = 2 * NAME_LONGEST - at;
+    if (have && words[at] == '_') at++, have--;
+    for (size_t i = 0; i < names->count; i++) {
+        const name_rule_t *rule = &names->rules[i];
+        if (rule->len > have) continue;
+        size_t before = have - rule->len;
+        if (before && words[at + before - 1] != '_' && !rule->glued) continue;
+        if (!memcmp(words + at + before, rule->text, rule->len)) return (int)i;
+    }
+    return -1;
+}
+
+/* Behind the end of the string that begins at `at` (its opening quote); n when it has none. */
+static size_t string_end(const uint8_t *p, size_t n, size_t at) {
+    for (at++; at < n; at++) {
+        if (p[at] == '\\')
+            at++;
+        else if (p[at] == '"')
+            return at + 1;
+    }
+    return n;
+}
+
+static size_t nested_end(const uint8_t *p, size_t n, size_t at) {
+    size_t depth = 0;
+    while (at < n) {
+        if (p[at] == '"') {
+            at = string_end(p, n, at);
+            continue;
+        }
+        if (p[at] == '{' || p[at] == '[') depth++;
+        if ((p[at] == '}' || p[at] == ']') && !--depth) return at + 1;
+        at++;
+    }
+    return n;
+}
+
+/* A key may be spelled with escapes. */
+static int find_key(const names_t *names, const uint8_t *key, size_t len) {
+    uint8_t plain[4 * NAME_LONGEST];
+    if (!memchr(key, '\\', len)) return names_find(names, key, len);
+    if (len > 6 * sizeof plain) key += len - 6 * sizeof plain, len = 6 * sizeof plain;
+    size_t have = 0;
+    for (size_t i = 0; i < len && have < sizeof plain; i++) {
+        if (key[i] == '\\' && i + 6 <= len && key[i + 1] == 'u') {
+            int high = nibble(key[i + 2]) << 4 | nibble(key[i + 3]);
+            int low = nibble(key[i + 4]) << 4 | nibble(key[i + 5]);
+            plain[have++] = high == 0 && low > 0 && low < 0x80 ? (uint8_t)low : '.';
+            i += 5;
+        } else {
+            plain[have++] = key[i] == '\\' && i + 1 < len ? key[++i] : key[i];
+        }
+    }
+    return names_find(names, plain, have);
+}
+
+static int wipe_value(const name_rule_t *rule, uint8_t *p, size_t start, size_t end) {
+    if (p[start] == '"') {
+        size_t inside = end - start - 2;
+        if (end - start < 2 || !name_fits(rule->shape, p + start + 1, inside)) return 0;
+        size_t stars = inside < 3 ? inside : 3;
+        memset(p + start + 1, '*', stars);
+        p[start + 1 + stars] = '"';
+        memset(p + start + 2 + stars, ' ', inside - stars);
+        return 1;
+    }
+    if (p[start] != '{' && p[start] != '[' && !name_fits(rule->shape, p + start, end - start)) return 0;
+    p[start] = '0';
+    memset(p + start + 1, ' ', end - start - 1);
+    return 1;
+}
+
+long names_wipe_json(const names_t *names, uint8_t *p, size_t n) {
+    long wiped = 0;
+    size_t at = 0;
+    while (at < n) {
+        uint8_t *quote = memchr(p + at, '"', n - at);
+        if (!quote) break;
+        size_t start = (size_t)(quote - p), end = string_end(p, n, start);
+        at = end;
+        while (at < n && is_space(p[at])) at++;
+        if (at >= n || p[at] != ':' || end - start < 2) continue;
+        int rule = find_key(names, p + start + 1, end - start - 2);
+        if (rule < 0) continue;
+        at++;
+        while (at < n && is_space(p[at])) at++;
+        if (at >= n) break;
+        size_t value = at;
+        if (p[at] == '"')
+            at = string_end(p, n, at);
+        else if (p[at] == '{' || p[at] == '[')
+            at = nested_end(p, n, at);
+        else
+            while (at < n && !is_space(p[at]) && p[at] != ',' && p[at] != '}' && p[at] != ']') at++;
+        if (at == value || p[value] == 't' || p[value] == 'f' || p[value] == 'n') continue;
+        wiped += wipe_value(&names->rules[rule], p, value, at);
+    }
+    return wiped;
+}

@@ -1,0 +1,40 @@
+/* Names of fields that hold sensitive authentication data, and JSON in which they are keys. */
+#ifndef PANGATE_NAMES_H
+#define PANGATE_NAMES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define NAME_LONGEST 40 /* bytes of the longest name of a rule */
+
+/* What the value of a name must look like for the rule to hold. */
+enum name_shape {
+    NAME_ANY = 0,
+    NAME_CODE, /* three or four digits */
+    NAME_PIN   /* four to twelve digits, or sixteen of hexadecimal */
+};
+
+typedef struct {
+    uint8_t text[NAME_LONGEST]; /* words in lower case, '_' between them */
+    uint8_t len, shape;
+    uint8_t glued; /* it may follow other letters of its word */
+} name_rule_t;
+
+typedef struct {
+    const name_rule_t *rules;
+    size_t count;
+    uint8_t ends[256]; /* whether some rule ends with this byte, in either case */
+} names_t;
+
+/* Index of the rule that the name falls under, -1 for none. A name is read as words: cardCvv2, card_cvv2 and
+ * CARD-CVV2 are one; a rule's words must be its last ones. */
+int names_find(const names_t *names, const uint8_t *name, size_t len);
+
+/* Whether a value looks like what the rule is about. */
+int name_fits(int shape, const uint8_t *value, size_t len);
+
+/* Wipe the values of such keys in JSON text, in place and at the same length: a string becomes "***" and
+ * blanks, a number or what is nested 0 and blanks. Returns how many. */
+long names_wipe_json(const names_t *names, uint8_t *p, size_t n);
+
+#endif

@@ -1,0 +1,157 @@
+"""Names of sensitive data as keys in JSON and hstore, judged by the library's own reading of names and by
+a plain walk over the parsed document."""
+
+import json
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pangate import _frame
+from pangate.masking import default_scanner
+from pangate.masking.column import GLUED, SENSITIVE, Columns
+from pangate.protocols.postgres.catalog import NameRules
+
+SCANNER = default_scanner()
+RULES = NameRules({"secret": "wipe"})
+LIBRARY = Columns({"secret": "wipe"})
+TEXT, JSON, JSONB, HSTORE = _frame.TEXT, _frame.op_of(114, 0), _frame.op_of(3802, 1), _frame.HSTORE
+
+PARTS = [
+    *SENSITIVE,
+    *GLUED,
+    "secret",
+    "Cvv",
+    "CVV",
+    "card",
+    "URL",
+    "x",
+    "2",
+    "Pin",
+    "code",
+    "Security",
+]
+names = st.lists(
+    st.sampled_from([*PARTS, "_", "-", ".", " ", "[", "]"]), min_size=1, max_size=5
+).map("".join)
+
+
+def mask(op: int, value: bytes, names: _frame.Names | None = RULES.names) -> tuple[int, bytes]:
+    data = bytearray(value)
+    hits = _frame.mask_cell(SCANNER, 0, op, data, None, names)
+    assert len(data) == len(value)
+    return hits, bytes(data)
+
+
+@given(names, st.sampled_from([str, str.upper, str.title]))
+def test_a_name_is_read_as_the_library_reads_it(name, change):
+    name = change(name)
+    assert RULES.names.find(name.encode()) == (LIBRARY.action(name) is not None)
+
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(0, 10**6), st.text(alphabet='12ab"\\é', max_size=8)
+)
+keys = st.one_of(
+    st.sampled_from(["cvv", "cardCvv2", "pin", "cid", "track_data", "a", "x y", "secret"]), names
+)
+documents = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
+    max_leaves=12,
+)
+
+
+def wiped(value, name: str = ""):
+    """The document as it should come out."""
+    found = LIBRARY.action(name) if name else None
+    if found and value is not None and not isinstance(value, bool):
+        if isinstance(value, dict | list):
+            return 0
+        raw = json.dumps(value, ensure_ascii=False)
+        inside = raw[1:-1] if isinstance(value, str) else raw
+        if found[1].fullmatch(inside.encode()) if found[1] else inside:
+            return "*" * min(3, len(inside.encode())) if isinstance(value, str) else 0
+    if isinstance(value, dict):
+        return {key: wiped(one, key) for key, one in value.items()}
+    if isinstance(value, list):
+        return [wiped(one) for one in value]
+    return value
+
+
+@given(documents, st.booleans(), st.sampled_from([None, 1]))
+def test_documents(document, ascii_only, indent):
+    raw = json.dumps(document, ensure_ascii=ascii_only, indent=indent).encode()
+    _, out = mask(JSON, raw)
+    if not ascii_only:
+        assert json.loads(out) == wiped(document)
+    else:
+        json.loads(out)
+    assert mask(JSONB, b"\1" + raw)[1] == b"\1" + out
+
+
+@given(
+    st.binary(max_size=60),
+    st.lists(st.sampled_from([b'"cvv"', b":", b'"', b"\\", b"{", b"[", b"1", b" "])),
+)
+def test_what_is_no_json_stays_in_its_bounds(junk, parts):
+    mask(JSON, junk + b"".join(parts))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b'{"cvv": "123", "n": 5}', b'{"cvv": "***", "n": 5}'),
+        (b'{"cvv": "1234"}', b'{"cvv": "***" }'),
+        (b'{"cvv": 1234}', b'{"cvv": 0   }'),
+        (b'{"cvv": [1, {"a": "]"}], "b": 1}', b'{"cvv": 0              , "b": 1}'),
+        (b'{"cvv": null, "cvv2": true}', b'{"cvv": null, "cvv2": true}'),
+        (rb'{"\u0063vv": "123"}', rb'{"\u0063vv": "***"}'),
+        (b'{"pin": "110001 x", "pin2": 1}', b'{"pin": "110001 x", "pin2": 1}'),
+        (b'{"a": {"cvv":"9"}}', b'{"a": {"cvv":"*"}}'),
+        (b'["cvv", "123"]', b'["cvv", "123"]'),
+        (b'{"note": "cvv: \\"123\\""}', b'{"note": "cvv: \\"123\\""}'),
+    ],
+)
+def test_values(value, shown):
+    assert mask(JSON, value)[1] == shown
+    json.loads(shown)
+    assert mask(TEXT, value)[1] == shown, "in a column of text as well"
+    assert mask(JSON, value, None)[1] == value
+
+
+def test_hstore():
+    def sized(*texts: bytes | None) -> bytes:
+        return b"".join(
+            struct.pack("!i", -1) if t is None else struct.pack("!i", len(t)) + t for t in texts
+        )
+
+    head = struct.pack("!i", 4)
+    value = head + sized(b"cvv", b"1234", b"cvv2", None, b"a", b"1234", b"pin", b"1")
+    shown = head + sized(b"cvv", b"****", b"cvv2", None, b"a", b"1234", b"pin", b"1")
+    assert mask(HSTORE, value) == (1, shown)
+    assert mask(HSTORE, value[:-1])[0] == -1
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b";4111111111111111=25121010000012300000?", b";************1111=********************?"),
+        (b"4111111111111111=2512101", b"************1111=*******"),
+        (
+            b"%B4111111111111111^DOE/JOHN^25121010000012300000?x",
+            b"%B************1111^DOE/JOHN^********************?x",
+        ),
+        (
+            b"%B4111111111111111^DOE/JOHN^2512101ABC 9?",
+            b"%B************1111^DOE/JOHN^************?",
+        ),
+        (b"4111111111111111=251210 ", b"************1111=251210 "),  # too short for a track
+        (b"id=4111111111111111&n=1234567", b"id=************1111&n=1234567"),
+        (b"1234567890123456=2512101", b"1234567890123456=2512101"),  # no PAN
+        (b"4111111111111111^x", b"************1111^x"),
+    ],
+)
+def test_what_follows_a_pan_on_a_track(value, shown):
+    assert mask(TEXT, value)[1] == shown
