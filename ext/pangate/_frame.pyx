@@ -134,9 +134,9 @@ ANY, CODE, PIN = NAME_ANY, NAME_CODE, NAME_PIN
 
 
 cdef class Names:
-    """Names whose values are wiped in JSON and hstore: {name: shape}, the name as words in lower case with `_`
-    between them, the shape ANY, CODE (three or four digits) or PIN. Those of `glued` may end any longer
-    word. Does not change; safe to share."""
+    """Names whose values are wiped in JSON and hstore: {name: shape}, the name as words in lower case with
+    `_` between them, the shape ANY, CODE (three or four digits) or PIN. Those of `glued` may end any
+    longer word. Does not change; safe to share."""
 
     cdef names_t table
     cdef name_rule_t *rules
@@ -198,8 +198,8 @@ cdef inline uint16_t be16(const uint8_t *p) noexcept nogil:
 
 
 cdef class Plan:
-    """How the cells of one result are handled: one operation a column, and what takes the place of values that
-    are wiped. Counts what was found a column."""
+    """How the cells of one result are handled: one operation a column, and what takes the place of values
+    that are wiped. Counts what was found a column."""
 
     cdef cell_op_t *ops
     cdef uint8_t *wipes  # NULL when nothing is wiped
@@ -484,7 +484,8 @@ cdef class Walker:
             have += 4 + (made if made > 0 else 0)
         return have
 
-    cdef int mask_copy(self, Plan plan, uint8_t *p, Py_ssize_t n, uint8_t *out, Py_ssize_t *made) noexcept nogil:
+    cdef int mask_copy(self, Plan plan, uint8_t *p, Py_ssize_t n, uint8_t *out,
+                       Py_ssize_t *made) noexcept nogil:
         cdef long done
         cdef Py_ssize_t head = 0
         cdef int bad
