@@ -49,11 +49,14 @@ HEADS = (
     ("352800", 16),
 )
 
+CVV = "7319"
+"""What no card of the demonstration has in its number."""
+
 SCHEMA = """\
 create schema payments;
 create table payments.charges (
     id bigint primary key, holder text, card text, card_number bigint, reference numeric,
-    amount numeric(12, 2), gateway jsonb, receipt json, note text
+    amount numeric(12, 2), gateway jsonb, receipt json, note text, cvv text, history text[], raw bytea
 );
 grant usage on schema payments to payments_service;
 grant select on all tables in schema payments to payments_service;
@@ -62,7 +65,9 @@ alter role payments_service set search_path = payments;
 
 COLUMNS = "select id, holder, card, card_number, reference, amount from charges order by id limit 4"
 NESTED = "select gateway, receipt, note from charges where id = 1"
+HIDDEN = "select cvv as harmless, history, raw from charges where id = 1"
 COPY = "copy (select id, holder, card from charges order by id limit 2) to stdout"
+UNMASKABLE = "copy (select 1, card from charges) to stdout (format csv, delimiter '7')"
 EVERYTHING = ("select * from charges", "copy charges to stdout")
 
 
@@ -131,26 +136,37 @@ def _holds(trial: Trial, pans: Sequence[str]) -> None:
     shown = trial.postgres.psql(f"set search_path = payments; {COLUMNS}").rstrip()
     print(shown)
     nested = trial.postgres.psql(f"set search_path = payments; {NESTED}", "postgres", "-x").rstrip()
-    print("\n" + nested)
+    hidden = trial.postgres.psql(f"set search_path = payments; {HIDDEN}", "postgres", "-x").rstrip()
+    print(f"\n{nested}\n\n{hidden}")
     missing = [pan for pan in pans[:4] if shown.count(pan) != 3]
-    _check(not missing and nested.count(pans[0]) == 2, "the test data is not there")
+    there = nested.count(pans[0]) == 2 and CVV in hidden and hidden.count(pans[0]) == 2
+    _check(not missing and there, "the test data is not there")
 
 
 def _sees(trial: Trial, pans: Sequence[str]) -> None:
     _title("2. What the agent sees", "its own psql through pangate; its password is its token")
     token = trial.token()
-    for sql, arguments in ((COLUMNS, ()), (NESTED, ("-x",)), (COPY, ())):
+    for sql, arguments in ((COLUMNS, ()), (NESTED, ("-x",)), (HIDDEN, ("-x",)), (COPY, ())):
         print(f"payments=> {sql};")
         shown = _agent(trial, token, sql, arguments=arguments)
         _check_masked(shown, pans, "psql's output")
         print(shown.rstrip() + "\n")
+    print(f"payments=> {UNMASKABLE};")
+    done = trial.psql(token, UNMASKABLE)
+    reason = done.stderr.strip().partition("ERROR:  ")[2]
+    _check(
+        done.returncode != 0 and not done.stdout and "could hide a card number" in reason,
+        f"a COPY that glues a digit to each card number was not refused: {done.stdout}{done.stderr}",
+    )
+    print(_hanging("ERROR:  ", reason) + "\n")
     everything = _agent(trial, token, *EVERYTHING)
     _check_masked(everything, pans, "the whole table")
+    _check(CVV not in everything, "the CVV is in the whole table")
     missing = [pan for pan in pans if everything.count(_masked(pan)) < len(EVERYTHING)]
     _check(not missing, f"{len(missing)} of {len(pans)} rows do not show their masked card number")
     print(
-        f"All {len(pans)} rows, by SELECT and by COPY, hold no card number. Numbers stay numbers, and\n"
-        "JSON stays JSON."
+        f"All {len(pans)} rows, by SELECT and by COPY, hold no card number and no CVV, under whatever name.\n"
+        "Numbers stay numbers, and JSON stays JSON."
     )
 
 
@@ -199,12 +215,13 @@ def _recorded(trial: Trial, pans: Sequence[str]) -> None:
         codes.count("authorisation.denied") == 1 and codes.count("auth.failed") == 3,
         f"the four refusals of step 3 are not all there: {codes}",
     )
+    asked = [COLUMNS, NESTED, HIDDEN, COPY, UNMASKABLE, *EVERYTHING, command]
     sent = [
         event["data"]["text"]
         for event in events
         if event["code"] == "statement.allowed" and "text" in event["data"]
     ]
-    asked = [COLUMNS, NESTED, COPY, *EVERYTHING, command.replace(pans[0], _masked(pans[0]))]
+    asked = [sql.replace(pans[0], _masked(pans[0])) for sql in asked]
     _check(sent == asked, f"the agent's statements are not what is recorded: {sent}")
     _say(f"{len(events)} events, no gap, no card number, and nowhere the database's real password.")
 
@@ -294,6 +311,9 @@ def _seed(trial: Trial, rows: int = 300) -> tuple[str, ...]:
                 {"lines": [f"CARD {pan[:4]}-{pan[4:8]}-{pan[8:12]}-{pan[12:]}", "APPROVED"]}
             ),
             f"paid by phone, card {spaced}, called back",
+            CVV,
+            "{" + f'"declined {pan}","settled {pan}"' + "}",
+            r"\\x" + f"ref {pan}".encode().hex(),
         )
         lines.append("\t".join(map(str, row)))
     trial.postgres.psql(

@@ -461,7 +461,7 @@ def _copy_refusal(copy: CopyOut) -> str:
         if given not in _PLAIN and (name, given, copy.format) != ("delimiter", ",", "csv"):
             return (
                 f"COPY with this {name.upper()} is not passed through this gateway, because it "
-                f"could hide a card number; use one of {''.join(sorted(_PLAIN - {chr(9)}))}"
+                f"could hide a card number; use one of {''.join(sorted(_PLAIN - {chr(9), ' '}))}"
             )
     return ""
 
