@@ -16,10 +16,10 @@ FLOORS = (
     {"model", "sql", "ledger", "masking"},
     {"protocols", "policy", "config"},
     {"store"},
-    {"auth", "approvals", "audit", "credentials"},
+    {"auth", "approvals", "audit", "credentials", "logs", "metrics"},
     {"gate"},
     {"proxy", "control", "evidence"},
-    {"embedded", "issuer", "trial", "demo"},
+    {"embedded", "issuer", "trial", "demo", "service"},
     {"cli", "mask_cli"},
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -127,11 +127,13 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 
 def serve(arguments: list[str]) -> int:
-    """`pangate serve`: run the gateway until SIGTERM or SIGINT."""
+    """`pangate serve`: run the gateway until SIGTERM or SIGINT; SIGHUP reloads its configuration."""
     parser = _parser("serve")
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the TOML file")
     parser.add_argument(
-        "--log-level", choices=("debug", "info", "warning", "error"), default="info"
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="the least that is logged, whatever the file says",
     )
     options = parser.parse_args(arguments)
 
@@ -139,29 +141,9 @@ def serve(arguments: list[str]) -> int:
 
     settings = config.load(options.config)
 
-    import logging
+    from pangate import service
 
-    import uvloop
-
-    from pangate import proxy
-
-    logging.basicConfig(
-        level=options.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    # At info it writes a line for every request to an issuer.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    _keep_memory_private()
-    try:
-        uvloop.run(proxy.serve(settings))
-    except OSError as error:
-        print(
-            f"pangate serve: {settings.listen.host}:{settings.listen.port}: "
-            f"{error.strerror or error}; see [listen] in {options.config}",
-            file=sys.stderr,
-        )
-        return FAILED
+    service.serve(settings, options.log_level)
     return 0
 
 
@@ -195,18 +177,6 @@ def demo(arguments: list[str]) -> int:
     from pangate.demo import main as run
 
     return run(keep=options.keep)
-
-
-def _keep_memory_private() -> None:
-    """No core dumps, and no look into our memory for other processes of the same user: it holds
-    card numbers and the passwords of the resources."""
-    import ctypes
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        pr_set_dumpable = 4
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_dumpable, 0, 0, 0, 0)
 
 
 if __name__ == "__main__":

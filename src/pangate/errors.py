@@ -46,13 +46,15 @@ class Refused(PangateError):
 
 class AuthenticationFailed(Refused):
     """No principal could be made of what the agent presented. The agent reads one and the same
-    sentence whatever was wrong; `detail` says it for the record."""
+    sentence whatever was wrong; `detail` says it for the record, and `kind` is its class for whoever
+    counts: one of a few words of our own."""
 
     code = "auth.failed"
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", kind: str = "invalid") -> None:
         super().__init__(reason)
         self.detail = detail or reason
+        self.kind = kind
 
 
 class NotAuthorised(Refused):

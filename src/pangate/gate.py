@@ -19,13 +19,20 @@ import string
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pangate import policy
 from pangate.audit import Recorder
 from pangate.auth import Authenticator
 from pangate.config import Config, ResourceSettings
-from pangate.errors import AuthenticationFailed, LimitReached, NotAuthorised, Refused
+from pangate.errors import (
+    AuthenticationFailed,
+    LimitReached,
+    NotAuthorised,
+    RecordFailed,
+    Refused,
+)
+from pangate.metrics import Metrics
 from pangate.model import Event, Grant, Outcome, Principal, Statement, Verdict
 from pangate.protocols import Authenticate
 
@@ -43,18 +50,52 @@ class Admission:
 
 
 class Gate:
-    """What all sessions of one gateway share: the configuration, who authenticates, who records."""
+    """What all sessions of one gateway share: the configuration, who authenticates, who records, what
+    is counted."""
 
     def __init__(self, config: Config, authenticator: Authenticator, recorder: Recorder) -> None:
         self.config = config
         self.authenticator = authenticator
         self.recorder = recorder
+        self.metrics = Metrics()
+        self.record_failure = ""
+        """Why the record cannot be written now; empty when it can."""
         self.open: Counter[tuple[str, str]] = Counter()
         """Open sessions by (principal, role)."""
 
     def session(self, origin: str) -> GateSession:
         """The gate for one connection. `origin` is where it comes from, "address:port"."""
         return GateSession(self, origin)
+
+    def reconfigure(self, config: Config, authenticator: Authenticator) -> None:
+        """Put another configuration in force, and who authenticates by it. What is decided from now on
+        is decided by it, in open sessions too."""
+        self.config, self.authenticator = config, authenticator
+
+    def event(self, code: str, success: bool, data: Mapping[str, object]) -> None:
+        """Record something that the gateway itself did."""
+        self.record(
+            Event(code, time.time(), "-", "gateway", "local", "configuration", success, data)
+        )
+
+    def record(self, event: Event) -> None:
+        """Record an event, and count it."""
+        self.recorder.record(event)
+        self.metrics.count(event)
+
+    def written(self) -> None:
+        """Everything recorded so far is in the kernel. Raises RecordFailed when it is not."""
+        if not self.recorder.pending:
+            return
+        began = time.perf_counter()
+        try:
+            self.recorder.flush()
+        except RecordFailed as wrong:
+            self.record_failure = wrong.detail
+            self.metrics.record_failures += 1
+            raise
+        self.record_failure = ""
+        self.metrics.flush_seconds.observe(time.perf_counter() - began)
 
 
 class GateSession:
@@ -66,12 +107,15 @@ class GateSession:
         # letters only: digits in a row could read as a card number, and be masked in the record
         self.id = "".join(secrets.choice(string.ascii_lowercase) for _ in range(16))
         self._admission: Admission | None = None
+        self._config = gate.config
+        """The configuration by which the admission stands."""
         self._asked = ""
         self._began = time.monotonic()
         self._statements = 0
         self._started: dict[int, float] = {}
         self._rows = 0
         self._bytes = 0
+        self._given = (0, 0)
         self._masked: Counter[str] = Counter()
         self._ended = False
 
@@ -83,17 +127,17 @@ class GateSession:
         self._asked = ask.resource
         address = self._origin.rsplit(":", 1)[0]
         try:
-            principal = await self._gate.authenticator.authenticate(ask.credential, address)
+            principal = await self._authenticate(ask.credential, address)
         except AuthenticationFailed as refused:
-            self._refused(refused, refused.detail)
+            self._refused(refused, refused.detail, kind=refused.kind)
             raise
         try:
-            grant = policy.authorise(principal, ask.resource, self._gate.config)
+            grant = policy.authorise(principal, ask.resource, self._config)
             self._admit_one_more(principal, grant)
         except (NotAuthorised, LimitReached) as refused:
             self._refused(refused, refused.reason, principal)
             raise
-        resource = self._gate.config.resources_by_name[grant.resource]
+        resource = self._config.resources_by_name[grant.resource]
         self._admission = Admission(principal, grant, resource)
         self._gate.open[principal.name, grant.role] += 1
         self._record(
@@ -104,11 +148,19 @@ class GateSession:
                 "mask": grant.mask,
                 "token_expires": principal.expires_at,
                 "application": ask.parameters.get("application_name", ""),
-                "config": self._gate.config.digest,
+                "config": self._config.digest,
             },
         )
         self.written()
         return self._admission
+
+    async def _authenticate(self, credential: str, address: str) -> Principal:
+        """The principal, by the configuration that is in force when this returns."""
+        while True:
+            self._config = self._gate.config
+            principal = await self._gate.authenticator.authenticate(credential, address)
+            if self._config is self._gate.config:
+                return principal
 
     def _admit_one_more(self, principal: Principal, grant: Grant) -> None:
         most = grant.limits.max_sessions
@@ -118,9 +170,11 @@ class GateSession:
                 f"(roles[{grant.role}].limits.max_sessions); close one"
             )
 
-    def _refused(self, refused: Refused, detail: str, principal: Principal | None = None) -> None:
+    def _refused(
+        self, refused: Refused, detail: str, principal: Principal | None = None, **more: str
+    ) -> None:
         self._ended = True
-        self._record(refused.code, False, {"detail": detail}, principal)
+        self._record(refused.code, False, {"detail": detail, **more}, principal)
         self.written()
 
     # 3, 4, 5
@@ -155,7 +209,7 @@ class GateSession:
     def written(self) -> None:
         """Between 5 and 6: everything recorded so far is in the kernel. Raises RecordFailed when
         it is not, and then nothing may be forwarded."""
-        self._gate.recorder.flush()
+        self._gate.written()
 
     # 8
 
@@ -188,6 +242,8 @@ class GateSession:
             raise LimitReached(f"this role may read {limits.max_rows} rows a session (max_rows)")
         if limits.max_bytes is not None and size > limits.max_bytes:
             raise LimitReached(f"this role may read {limits.max_bytes} bytes a session (max_bytes)")
+        self._gate.metrics.given(rows - self._given[0], size - self._given[1])
+        self._given = rows, size
 
     def event(self, code: str, success: bool, data: Mapping[str, object]) -> None:
         """Record something of the session that is not a statement."""
@@ -223,6 +279,9 @@ class GateSession:
     def _admitted(self) -> Admission:
         if self._admission is None:
             raise RuntimeError("a statement came before the session was admitted")
+        if self._config is not self._gate.config:
+            self._config = self._gate.config
+            self._admission = _again(self._admission, self._config)
         return self._admission
 
     def _record(
@@ -233,7 +292,7 @@ class GateSession:
         principal: Principal | None = None,
     ) -> None:
         who = principal or (self._admission.principal if self._admission else None)
-        self._gate.recorder.record(
+        self._gate.record(
             Event(
                 code=code,
                 time=time.time(),
@@ -245,3 +304,25 @@ class GateSession:
                 data=data,
             )
         )
+
+
+def _again(admission: Admission, config: Config) -> Admission:
+    """What an open session is admitted to by a configuration that is not the one it began with.
+
+    It keeps its grant, with the limits as they are now, when a login would give it the same role on
+    the same resource and show no less of a card number. Otherwise it holds no role any more: its next
+    statement is denied, and the agent may connect again to be given what it has now."""
+    principal, before = admission.principal, admission.grant
+    believed = principal.issuer in config.issuers_by_url
+    roles = policy.roles_for(config, principal.claims, principal.issuer) if believed else ()
+    now = replace(principal, roles=roles)
+    try:
+        grant = policy.authorise(now, before.resource, config)
+    except NotAuthorised:
+        grant = before
+        now = replace(principal, roles=())
+    shows = policy.MASKS.index
+    if grant.role != before.role or shows(grant.mask) < shows(before.mask):
+        return replace(admission, principal=replace(principal, roles=()))
+    # What it shows was settled when it began.
+    return replace(admission, principal=now, grant=replace(grant, mask=before.mask))

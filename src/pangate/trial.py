@@ -69,6 +69,7 @@ resources = ["ledger"]
 [audit]
 path = "{audit}"
 {audit_settings}
+{tables}
 """
 
 
@@ -80,7 +81,7 @@ class Trial:
     """The database, the issuer and the gateway, from `with` to its end.
 
     `listen`, `role`, `audit`, `limits` are lines that go into those tables of the configuration;
-    `tls` is how the gateway reaches the database;
+    `tables` are whole tables that follow; `tls` is how the gateway reaches the database;
     `postgres` is a running database to use instead of one of its own."""
 
     def __init__(
@@ -91,12 +92,19 @@ class Trial:
         role: str = "",
         audit: str = "",
         limits: str = "",
+        tables: str = "",
         tls: str = "verify-full",
     ) -> None:
         self._own = postgres is None
         self.postgres = postgres or EmbeddedPostgres()
         self.issuer = LocalIssuer()
-        self._lines = {"listen": listen, "role": role, "audit_settings": audit, "limits": limits}
+        self._lines = {
+            "listen": listen,
+            "role": role,
+            "audit_settings": audit,
+            "limits": limits,
+            "tables": tables,
+        }
         self._tls = tls
         self._stack = contextlib.ExitStack()
         self._gateway: subprocess.Popen[bytes] | None = None

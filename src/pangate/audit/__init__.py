@@ -72,6 +72,7 @@ class Recorder:
         self._clock = clock
         self._pending: list[bytes] = []
         self._pending_bytes = 0
+        self._waiting_since = 0.0
         self._sequence = sink.last_sequence
         self._closed = False
         if sink.repaired_bytes:
@@ -89,6 +90,11 @@ class Recorder:
         """Events that are recorded and not yet flushed."""
         return len(self._pending)
 
+    @property
+    def waiting_seconds(self) -> float:
+        """How long the oldest of these has been waiting."""
+        return max(0.0, self._clock() - self._waiting_since) if self._pending else 0.0
+
     def record(self, event: Event) -> int:
         """Gather `event` with every text in it masked, and return its sequence.
 
@@ -102,6 +108,8 @@ class Recorder:
                 f"more than {MAX_PENDING_BYTES} bytes of records wait to be written; see whether "
                 "the disk of the audit file is full or slow"
             )
+        if not self._pending:
+            self._waiting_since = self._clock()
         self._pending.append(leaf)
         self._pending_bytes += len(leaf)
         self._sequence += 1

@@ -3,6 +3,8 @@ way to the ones that the configuration asks for. One kind of identity provider a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pangate.model import Principal
@@ -26,6 +28,20 @@ THROTTLED = (
 """What an agent reads when its token was not looked at, good or bad."""
 
 
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """How the keys of one issuer stand. `age` is in seconds since they were fetched, infinite when they
+    never were; `usable` is false when they are too old to check a token with; `failure` says why the
+    last fetch failed, empty when it did not."""
+
+    issuer: str
+    age: float
+    usable: bool
+    fetches: int
+    failures: int
+    failure: str
+
+
 class Authenticator(Protocol):
     """Makes a principal of a credential. Safe to be used by any number of sessions of one loop."""
 
@@ -36,12 +52,25 @@ class Authenticator(Protocol):
         `UNAVAILABLE` or `THROTTLED`; its `detail` says more, for the record, and never holds the
         credential."""
 
+    async def refresh(self) -> None:
+        """Fetch the keys that are due, so that no agent waits for it. Never raises for an issuer that
+        cannot be reached."""
+
+    def key_states(self) -> Sequence[KeyState]:
+        """How the keys of every issuer stand."""
+
     async def close(self) -> None:
         """Let go of connections and running fetches. May be called more than once."""
 
 
-def open_authenticator(config: Config) -> Authenticator:
-    """The authenticator for `config`. It opens nothing before the first credential."""
+def open_authenticator(config: Config, before: Authenticator | None = None) -> Authenticator:
+    """The authenticator for `config`. It opens nothing before the first credential.
+
+    `before` is the one whose place it takes: the keys of issuers whose settings are the same go over,
+    due to be fetched again, and so do the counts of failures. Verified tokens are forgotten. `before`
+    may still be asked, by whoever has begun to."""
     from pangate.auth.oidc import OidcAuthenticator
 
-    return OidcAuthenticator(config)
+    return OidcAuthenticator(
+        config, before=before if isinstance(before, OidcAuthenticator) else None
+    )

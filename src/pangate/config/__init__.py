@@ -26,6 +26,7 @@ Text = Annotated[str, Meta(min_length=1)]
 Name = Annotated[str, Meta(min_length=1, max_length=63)]
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+AnyPort = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 
 ALGORITHMS = frozenset(
@@ -343,6 +344,52 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
     ] = "interval"
 
 
+class LogSettings(Settings, frozen=True, kw_only=True):
+    """What the gateway says of itself on standard error. Card numbers in it are masked."""
+
+    format: Annotated[
+        Literal["text", "json"],
+        Meta(description='"text" for people, "json" for one JSON object a line.'),
+    ] = "text"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least that is written; `--log-level` has the last word."),
+    ] = "info"
+
+
+class MonitorSettings(Settings, frozen=True, kw_only=True):
+    """Where `/metrics`, `/healthz` and `/readyz` are read, by HTTP and by whoever can connect."""
+
+    host: Annotated[
+        str, Meta(min_length=1, description="Address to listen on: a name or an IP address.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        AnyPort | None,
+        Meta(
+            description="Port to listen on; 0 takes any free port; leave it out to have none.",
+        ),
+    ] = None
+    allow_network: Annotated[
+        bool,
+        Meta(
+            description="true allows a `host` that is not loopback: whoever reaches it may read, "
+            "without TLS and without a password."
+        ),
+    ] = False
+
+
+class ProcessSettings(Settings, frozen=True, kw_only=True):
+    """What the gateway asks of the operating system for itself."""
+
+    lock_memory: Annotated[
+        bool,
+        Meta(
+            description="true keeps the gateway's memory out of swap (mlockall); where the system "
+            "does not allow it, a warning says so."
+        ),
+    ] = True
+
+
 class Config(Settings, frozen=True, kw_only=True, dict=True):
     """The whole file. Made by `load`, which guarantees that every reference in it resolves."""
 
@@ -353,6 +400,9 @@ class Config(Settings, frozen=True, kw_only=True, dict=True):
     resources: tuple[ResourceSettings, ...]
     roles: tuple[RoleSettings, ...]
     audit: AuditSettings
+    log: LogSettings = LogSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    process: ProcessSettings = ProcessSettings()
 
     @functools.cached_property
     def resources_by_name(self) -> Mapping[str, ResourceSettings]:
@@ -379,6 +429,9 @@ TABLES: tuple[tuple[str, type[Settings], bool], ...] = (
     ("resources", ResourceSettings, True),
     ("roles", RoleSettings, True),
     ("audit", AuditSettings, False),
+    ("log", LogSettings, False),
+    ("monitor", MonitorSettings, False),
+    ("process", ProcessSettings, False),
 )
 """The tables of the file in the order of its reference: key, type, and whether it is an array."""
 

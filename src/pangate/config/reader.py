@@ -21,6 +21,7 @@ from pangate.config import (
     Config,
     IssuerSettings,
     ListenSettings,
+    MonitorSettings,
     ResourceSettings,
     RoleSettings,
     SecretSettings,
@@ -202,6 +203,7 @@ class _Check:
             ResourceSettings: self.resource,
             RoleSettings: self.role,
             AuditSettings: self.audit,
+            MonitorSettings: self.monitor,
         }
         rule = rules.get(type(made))
         if rule is not None:
@@ -406,6 +408,15 @@ class _Check:
             self.problem(
                 f"{key}.path",
                 f"uid {os.geteuid()} may not write in {audit.path.parent}; change its owner",
+            )
+
+    def monitor(self, monitor: MonitorSettings, key: str) -> None:
+        self.host(monitor.host, f"{key}.host")
+        if not is_loopback(monitor.host) and not monitor.allow_network:
+            self.problem(
+                f"{key}.host",
+                f"{monitor.host} is not a loopback address, and whoever reaches it may read; use "
+                '"127.0.0.1", or set allow_network = true where the network keeps others away',
             )
 
     # Between tables. Names are taken from the raw document, so that an item with a problem of its

@@ -7,14 +7,13 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import signal
 import socket
 import ssl
 import struct
+from typing import Any
 
 from pangate import credentials
-from pangate.audit import open_recorder
-from pangate.auth import open_authenticator
+from pangate.auth import Authenticator
 from pangate.config import Config, ResourceSettings, is_loopback
 from pangate.errors import (
     LimitReached,
@@ -24,6 +23,7 @@ from pangate.errors import (
     ResourceUnavailable,
 )
 from pangate.gate import Gate
+from pangate.logs import SESSION
 from pangate.protocols import Codec, Errand, Knowledge, StartTLS, ToFrontend, open_knowledge
 from pangate.proxy import sockets
 from pangate.proxy.session import Session
@@ -37,25 +37,55 @@ OUTCOME_SECONDS = 0.02
 class Gateway:
     """The listener and what its sessions share."""
 
-    def __init__(self, config: Config, gate: Gate, tls: ssl.SSLContext | None) -> None:
-        self.config = config
+    def __init__(self, gate: Gate, contexts: sockets.Contexts) -> None:
         self.gate = gate
-        self.tls = tls
+        self.contexts = contexts
         self._sessions: set[Session] = set()
         self._keys: dict[bytes, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: asyncio.TimerHandle | None = None
-        self.knowledge: dict[str, Knowledge] = {
-            resource.name: open_knowledge(
-                resource.protocol, resource.columns, sensitive=resource.sensitive_columns
-            )
-            for resource in config.resources
-        }
-        """What is known of each resource, by its name."""
         self._errands: dict[str, asyncio.Lock] = {}
-        self._contexts: dict[str, ssl.SSLContext | None] = {
-            resource.name: sockets.backend_context(resource) for resource in config.resources
+        self._knowledge: dict[str, tuple[ResourceSettings, Knowledge]] = {}
+        self._knowledge = self._knowledge_for(gate.config)
+
+    @property
+    def config(self) -> Config:
+        """The configuration that is in force."""
+        return self.gate.config
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """TLS of connections that are accepted now."""
+        return self.contexts.listener
+
+    @property
+    def connections(self) -> int:
+        """Connections from agents that are open, their logins included."""
+        return len(self._sessions)
+
+    def reconfigure(
+        self, config: Config, authenticator: Authenticator, contexts: sockets.Contexts
+    ) -> None:
+        """Put another configuration in force, all of it at once. Open sessions go on with their
+        connections as they are."""
+        knowledge = self._knowledge_for(config)
+        self.gate.reconfigure(config, authenticator)
+        self.contexts, self._knowledge = contexts, knowledge
+
+    def _knowledge_for(self, config: Config) -> dict[str, tuple[ResourceSettings, Knowledge]]:
+        # of a resource whose settings are the same, what is known stays known
+        return {
+            resource.name: (resource, self.knowledge(resource)) for resource in config.resources
         }
+
+    def knowledge(self, resource: ResourceSettings) -> Knowledge:
+        """What is known of `resource`, which an older configuration may have had."""
+        known = self._knowledge.get(resource.name)
+        if known is not None and known[0] == resource:
+            return known[1]
+        return open_knowledge(
+            resource.protocol, resource.columns, sensitive=resource.sensitive_columns
+        )
 
     async def run(self, listener: socket.socket) -> None:
         """Accept agents until cancelled."""
@@ -80,6 +110,8 @@ class Gateway:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         session = Session(self, origin)
+        # of this task, and so of everything that its connection will call
+        SESSION.set(session.gate.id)
         self._sessions.add(session)
         if len(self._sessions) > self.config.limits.max_sessions:
             await self._turn_away(session, sock)
@@ -100,7 +132,7 @@ class Gateway:
                 )
             session.close(str(wrong))
         except Exception as wrong:
-            log.error("session %s: internal error", session.gate.id, exc_info=wrong)
+            log.error("internal error", exc_info=wrong)
             session.close("internal error")
         finally:
             if session.closed and not hasattr(session.agent, "transport"):
@@ -121,8 +153,8 @@ class Gateway:
         context: ssl.SSLContext | None = None
         first = True
         while session.codec.in_preface:
-            if first and self.tls is not None and await sockets.peek(sock) == sockets.TLS_RECORD:
-                context = self.tls
+            if first and session.tls is not None and await sockets.peek(sock) == sockets.TLS_RECORD:
+                context = session.tls
                 session.codec.tls_started()
                 break
             first = False
@@ -131,7 +163,7 @@ class Gateway:
                 match action:
                     case StartTLS():
                         await loop.sock_sendall(sock, action.reply)
-                        context = self.tls
+                        context = session.tls
                     case ToFrontend():
                         await loop.sock_sendall(sock, action.data)
                     case _:
@@ -155,8 +187,8 @@ class Gateway:
         """A connected socket to `resource` that is ready for TLS when a context comes with it.
         Raises ResourceUnavailable."""
         loop = asyncio.get_running_loop()
-        context = self._contexts[resource.name]
         try:
+            context = self.contexts.backend(resource)
             if resource.unix:
                 sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 sock.setblocking(False)
@@ -278,7 +310,7 @@ class Gateway:
     def _write(self) -> None:
         self._writing = None
         try:
-            self.gate.recorder.flush()
+            self.gate.written()
         except RecordFailed as wrong:
             # kept, and tried again; a command that comes meanwhile is refused
             log.error("%s", wrong.detail)
@@ -288,11 +320,15 @@ class Gateway:
         self._sessions.discard(session)
         self._keys.pop(session.key, None)
 
-    async def drain(self, seconds: float) -> None:
-        """Let open sessions end by themselves for `seconds`, then end them."""
+    async def drain(self, seconds: float, at_once: asyncio.Event) -> None:
+        """Let open sessions end by themselves for `seconds` or until `at_once`, then end them."""
         if self._sessions:
             log.info("draining %d sessions, %g seconds at most", len(self._sessions), seconds)
-            await asyncio.wait({session.over for session in self._sessions}, timeout=seconds)
+            over = asyncio.gather(*(session.over for session in self._sessions))
+            hurry = asyncio.ensure_future(at_once.wait())
+            both: set[asyncio.Future[Any]] = {over, hurry}
+            await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
         for session in list(self._sessions):
             session.fail(ResourceUnavailable("the gateway is shutting down; connect again"))
         for task in list(self._tasks):
@@ -308,30 +344,3 @@ async def _some(reader: asyncio.StreamReader) -> bytes:
     if not data:
         raise EOFError("the resource closed the connection")
     return data
-
-
-async def serve(config: Config) -> None:
-    """Run the gateway until SIGTERM or SIGINT, then drain. Raises ConfigError, OSError or
-    RecordFailed when it cannot start."""
-    loop = asyncio.get_running_loop()
-    tls = sockets.listen_context(config)
-    recorder = open_recorder(config)
-    authenticator = open_authenticator(config)
-    try:
-        gateway = Gateway(config, Gate(config, authenticator, recorder), tls)
-        listener = sockets.listen(config.listen.host, config.listen.port)
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        with listener:
-            host, port = listener.getsockname()[:2]
-            accepting = loop.create_task(gateway.run(listener))
-            log.info("listening on %s:%d%s", host, port, "" if tls else " without TLS")
-            await stop.wait()
-            accepting.cancel()
-            await asyncio.gather(accepting, return_exceptions=True)
-        await gateway.drain(config.limits.drain_seconds)
-    finally:
-        await authenticator.close()
-        recorder.close()
-    log.info("stopped")

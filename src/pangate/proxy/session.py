@@ -7,6 +7,7 @@ import logging
 import ssl
 import time
 from collections.abc import Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 from pangate import credentials
@@ -129,8 +130,9 @@ class Session:
         listen = gateway.config.listen
         self.gateway = gateway
         self.gate: GateSession = gateway.gate.session(origin)
-        tls = "none" if gateway.tls is None else "required"
-        if gateway.tls is not None and listen.allow_plaintext_loopback:
+        self.tls = gateway.tls
+        tls = "none" if self.tls is None else "required"
+        if self.tls is not None and listen.allow_plaintext_loopback:
             tls = "offered"
         self.codec = open_codec(
             "postgresql",
@@ -150,6 +152,8 @@ class Session:
         self.key = b""
         self.resource: ResourceSettings | None = None
         self.closed = False
+        self._came = 0.0
+        """When the bytes came that are being handled now; 0.0 outside of that."""
         self._to_agent: list[bytes | bytearray | memoryview] = []
         self._to_backend: list[bytes | bytearray | memoryview] = []
         self._login: asyncio.Task[None] | None = None
@@ -167,6 +171,7 @@ class Session:
         """Bytes came from the agent."""
         if self.closed:
             return
+        self._came = perf_counter()
         self._touch()
         try:
             self._run(self.codec.frontend(data))
@@ -174,11 +179,13 @@ class Session:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
             self._crashed(wrong)
+        self._came = 0.0
 
     def from_backend(self, data: bytes) -> None:
         """Bytes came from the resource."""
         if self.closed:
             return
+        self._came = perf_counter()
         self._touch()
         try:
             actions = self.codec.backend(data)
@@ -188,6 +195,7 @@ class Session:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
             self._crashed(wrong)
+        self._came = 0.0
 
     def _run(self, actions: Sequence[Action]) -> None:
         closing = ""
@@ -221,6 +229,7 @@ class Session:
             self.close(closing)
 
     def _send(self) -> None:
+        metrics = self.gateway.gate.metrics
         if self._to_backend:
             self.gate.written()  # law 2: the record first
         else:
@@ -230,9 +239,13 @@ class Session:
                 raise ProtocolError("the agent sent commands before its login was done")
             self.backend.transport.writelines(self._to_backend)
             self._to_backend = []
+            if self._came:
+                metrics.to_backend_seconds.observe(perf_counter() - self._came)
         if self._to_agent:
             self.agent.transport.writelines(self._to_agent)
             self._to_agent = []
+            if self._came:
+                metrics.to_agent_seconds.observe(perf_counter() - self._came)
 
     # --- what has to be known ---------------------------------------------------------------------
 
@@ -289,7 +302,7 @@ class Session:
             self.backend_key = login.key
             self.key = self.gateway.new_key(self)
             grant = admission.grant
-            knowledge = self.gateway.knowledge[admission.resource.name]
+            knowledge = self.gateway.knowledge(admission.resource)
             self._run(self.codec.ready(login.parameters, self.key, grant.mask, knowledge))
             if login.rest:
                 self.from_backend(login.rest)
@@ -399,7 +412,7 @@ class Session:
         self.close(getattr(wrong, "detail", "") or str(wrong), success=False)
 
     def _crashed(self, wrong: Exception) -> None:
-        log.error("session %s: internal error", self.gate.id, exc_info=wrong)
+        log.error("internal error", exc_info=wrong)
         self.fail(Refused("internal error in the gateway; tell whoever runs it to see its log"))
 
     def close(self, reason: str, *, success: bool = True) -> None:
@@ -416,7 +429,7 @@ class Session:
             self.gate.end(reason, success=success)
             self.gate.written()
         except PangateError as wrong:
-            log.error("session %s: %s", self.gate.id, wrong)
+            log.error("the end of the session could not be recorded: %s", wrong)
         for side in (self.agent, self.backend):
             transport = getattr(side, "transport", None)
             if transport is not None:

@@ -106,6 +106,34 @@ def backend_context(resource: ResourceSettings) -> ssl.SSLContext | None:
     return context
 
 
+class Contexts:
+    """The TLS of one configuration: of the listener (None without), and of every resource. Made by
+    reading all its files, so that one that is wrong is found before it is needed. With `keep`, the
+    listener's is the one that is there.
+
+    Raises OSError, which ssl.SSLError is one of."""
+
+    def __init__(self, config: Config, keep: Contexts | None = None) -> None:
+        self.listener: ssl.SSLContext | None = keep.listener if keep else listen_context(config)
+        self.expires: float | None = keep.expires if keep else _expiry(config)
+        """When the listener's certificate ends, in seconds since the epoch; None without."""
+        self._backends = {
+            resource.name: (resource, backend_context(resource)) for resource in config.resources
+        }
+
+    def backend(self, resource: ResourceSettings) -> ssl.SSLContext | None:
+        """The TLS towards `resource`, which an older configuration may have had."""
+        known = self._backends.get(resource.name)
+        return known[1] if known and known[0] == resource else backend_context(resource)
+
+
+def _expiry(config: Config) -> float | None:
+    if config.listen.certificate is None:
+        return None
+    first = x509.load_pem_x509_certificates(config.listen.certificate.read_bytes())[0]
+    return first.not_valid_after_utc.timestamp()
+
+
 def end_point(transport: asyncio.BaseTransport) -> bytes:
     """The tls-server-end-point binding (RFC 5929) of a TLS connection, empty when its certificate's
     signature has no hash to take."""

@@ -7,6 +7,7 @@ one that the token brings along; (8) the signature; (9) the claims."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ipaddress
 import json
@@ -14,14 +15,14 @@ import re
 import time
 from base64 import urlsafe_b64decode
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn
 
 import jwt
 
-from pangate.auth import FAILED, THROTTLED, UNAVAILABLE
+from pangate.auth import FAILED, THROTTLED, UNAVAILABLE, KeyState
 from pangate.auth.oidc.keys import IssuerUnavailable, Key, KeySet
 from pangate.config import Config, IssuerSettings
 from pangate.errors import AuthenticationFailed
@@ -53,7 +54,11 @@ _FAULTS: tuple[tuple[type[jwt.PyJWTError], str], ...] = (
 
 
 class _Fault(Exception):
-    """What is wrong with a token, for the record; without the token."""
+    """What is wrong with a token, for the record; without the token. `kind` is its class."""
+
+    def __init__(self, text: str, kind: str = "invalid") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +72,24 @@ class _Verified:
 class OidcAuthenticator:
     """Checks tokens of the issuers in `config`; the contract is `pangate.auth.Authenticator`."""
 
-    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Callable[[], float] = time.monotonic,
+        before: OidcAuthenticator | None = None,
+    ) -> None:
         self._config = config
-        self._keys = {issuer.url: KeySet(issuer, clock) for issuer in config.issuers}
+        known = {} if before is None else before._keys
+        self._keys: dict[str, KeySet] = {
+            issuer.url: known[issuer.url].renewed()
+            if issuer.url in known and known[issuer.url].settings == issuer
+            else KeySet(issuer, clock)
+            for issuer in config.issuers
+        }
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
-        self._throttle = Throttle(config.limits.auth_failures_per_minute, clock)
+        self._throttle: Throttle = Throttle(
+            config.limits.auth_failures_per_minute, clock, before._throttle if before else None
+        )
 
     async def authenticate(self, credential: str, origin: str) -> Principal:
         """The principal of a token. Raises AuthenticationFailed."""
@@ -86,19 +104,31 @@ class OidcAuthenticator:
             return known
         if self._throttle.reached(origin):
             raise AuthenticationFailed(
-                THROTTLED, "too many failures from this address (limits.auth_failures_per_minute)"
+                THROTTLED,
+                "too many failures from this address (limits.auth_failures_per_minute)",
+                "throttled",
             )
         try:
             verified = await self._verify(credential)
         except _Fault as fault:
             # Raised outside of the handler: what a fault is chained to may quote the token.
-            reason = str(fault)
+            reason, kind = str(fault), fault.kind
         except IssuerUnavailable as error:
-            raise AuthenticationFailed(UNAVAILABLE, f"no keys of the issuer {error}") from None
+            raise AuthenticationFailed(
+                UNAVAILABLE, f"no keys of the issuer {error}", "unavailable"
+            ) from None
         else:
             self._remember(digest, verified)
             return verified.principal
-        raise self._failed(origin, reason)
+        raise self._failed(origin, reason, kind)
+
+    async def refresh(self) -> None:
+        """Fetch the keys that are due, all issuers at the same time."""
+        await asyncio.gather(*(keys.refresh() for keys in self._keys.values()))
+
+    def key_states(self) -> Sequence[KeyState]:
+        """How the keys of every issuer stand."""
+        return [keys.state for keys in self._keys.values()]
 
     async def close(self) -> None:
         """Forget every token and end what is being fetched."""
@@ -106,9 +136,9 @@ class OidcAuthenticator:
         for keys in self._keys.values():
             await keys.close()
 
-    def _failed(self, origin: str, reason: str) -> AuthenticationFailed:
+    def _failed(self, origin: str, reason: str, kind: str = "invalid") -> AuthenticationFailed:
         self._throttle.failed(origin)
-        return AuthenticationFailed(FAILED, reason)
+        return AuthenticationFailed(FAILED, reason, kind)
 
     async def _verify(self, token: str) -> _Verified:
         if not _COMPACT.fullmatch(token):
@@ -127,7 +157,7 @@ class OidcAuthenticator:
             verified = _verified_claims(token, key, algorithm, issuer)
             if verified is not None:
                 return _Verified(self._principal(verified, issuer), key.fingerprint)
-        raise _Fault("the signature is wrong")
+        raise _Fault("the signature is wrong", "signature")
 
     def _principal(self, claims: dict[str, Any], issuer: IssuerSettings) -> Principal:
         for claim in ("exp", "iat", "nbf"):
@@ -181,10 +211,18 @@ class Throttle:
     """Counts failures by address (an IPv6 one by its /64) over a sliding minute, approximately: the
     count of the minute before fades out linearly while the present one fills."""
 
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        per_minute: int,
+        clock: Callable[[], float] = time.monotonic,
+        before: Throttle | None = None,
+    ) -> None:
+        """`before` is another whose counts are taken over."""
         self._limit = per_minute
         self._clock = clock
-        self._counts: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
+        self._counts: OrderedDict[str, tuple[int, int, int]] = (
+            OrderedDict() if before is None else before._counts
+        )
 
     def reached(self, origin: str) -> bool:
         """Whether the limit is reached for `origin`."""
@@ -301,7 +339,8 @@ def _verified_claims(
     except jwt.MissingRequiredClaimError as error:
         raise _Fault(f"the claim {error.claim} is missing") from None
     except jwt.PyJWTError as error:
-        raise _Fault(_reason(error)) from None
+        expired = isinstance(error, jwt.ExpiredSignatureError)
+        raise _Fault(_reason(error), "expired" if expired else "invalid") from None
     return claims
 
 

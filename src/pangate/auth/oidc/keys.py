@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -18,7 +19,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import PyJWTError
 
+from pangate.auth import KeyState
 from pangate.config import IssuerSettings, url_problem
+
+log = logging.getLogger("pangate")
 
 MAX_RESPONSE_BYTES = 512 * 1024
 """No key set and no discovery document is longer."""
@@ -74,6 +78,7 @@ class KeySet:
     ) -> None:
         self._settings = settings
         self._clock = clock
+        self._due = False
         self._keys: tuple[Key, ...] = ()
         self._fetched_at: float | None = None
         self._failure = "never fetched"
@@ -83,13 +88,39 @@ class KeySet:
         self._tls: ssl.SSLContext | None = None
         self.fetches = 0
         """How many fetches were begun."""
+        self.failures = 0
+        """How many of them failed."""
+
+    @property
+    def settings(self) -> IssuerSettings:
+        """What the configuration says of the issuer."""
+        return self._settings
+
+    @property
+    def state(self) -> KeyState:
+        """How the keys stand."""
+        age = self._age()
+        usable = age <= self._settings.stale_seconds
+        return KeyState(self._settings.url, age, usable, self.fetches, self.failures, self._failure)
+
+    def renewed(self) -> KeySet:
+        """This set, to be fetched again before it is used; if that fails, as it is."""
+        self._due = True
+        self._retry_at = float("-inf")
+        self._tls = None
+        return self
+
+    async def refresh(self) -> None:
+        """Fetch the keys if they are due. A failure is left for `find` and `state` to tell."""
+        if self._is_due():
+            await self._refresh()
 
     async def find(self, kid: str | None, algorithm: str) -> tuple[Key, ...]:
         """The keys that may have signed a token whose header says `kid` and `algorithm`: none, one,
         or several of the same kid.
 
         Without a kid there must be one suitable key only. Raises IssuerUnavailable."""
-        if self._age() > self._settings.refresh_seconds and self._clock() >= self._retry_at:
+        if self._is_due():
             await self._refresh()
         if self._age() > self._settings.stale_seconds:
             raise IssuerUnavailable(f"{self._settings.url}: {self._failure}")
@@ -122,6 +153,10 @@ class KeySet:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    def _is_due(self) -> bool:
+        old = self._due or self._age() > self._settings.refresh_seconds
+        return old and self._clock() >= self._retry_at
+
     def _age(self) -> float:
         return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at
 
@@ -146,7 +181,10 @@ class KeySet:
             async with asyncio.timeout(self._settings.fetch_seconds):
                 self._keys = await self._load()
             self._fetched_at = self._clock()
+            if self._failure and self.failures:
+                log.warning("issuer %s: its keys can be fetched again", self._settings.url)
             self._failure = ""
+            self._due = False
         except TimeoutError:
             self._failed(f"no answer within {self._settings.fetch_seconds:g} seconds")
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
@@ -155,6 +193,9 @@ class KeySet:
             self._failed(str(error))
 
     def _failed(self, reason: str) -> None:
+        if reason != self._failure:
+            log.warning("issuer %s: its keys cannot be fetched: %s", self._settings.url, reason)
+        self.failures += 1
         self._failure = reason
         self._retry_at = self._clock() + RETRY_SECONDS
 

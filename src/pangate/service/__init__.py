@@ -1,0 +1,249 @@
+"""The gateway as a service: from its start by way of reloads to its end, and what whoever runs it can see
+meanwhile. It serves no agent; `proxy` does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+
+import msgspec
+import uvloop
+
+from pangate import config as configuration
+from pangate import logs
+from pangate.audit import open_recorder
+from pangate.auth import open_authenticator
+from pangate.config import Config
+from pangate.errors import ConfigError, RecordFailed
+from pangate.gate import Gate
+from pangate.proxy import Gateway, sockets
+from pangate.service import monitor, system
+from pangate.service.state import State
+
+log = logging.getLogger("pangate")
+
+BEAT_SECONDS = 0.5
+"""How often the service looks after itself: the lag of its event loop, pending records, keys that are due."""
+
+MOST_PROBLEMS = 100
+"""Problems of one file that go into the record; the log has all."""
+
+NEEDS_RESTART = ("audit", "monitor", "process")
+"""Tables that a reload leaves as they are. So it does with `listen` when its host or port is another."""
+
+
+class Service:
+    """One gateway from start to end. `level` is the command line's, which a reload does not change."""
+
+    def __init__(self, config: Config, level: str | None = None) -> None:
+        self._config = config
+        self._level = level
+        self._stop = asyncio.Event()
+        self._at_once = asyncio.Event()
+        self._hangup = asyncio.Event()
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain; a second one ends at once. SIGHUP reloads. Raises
+        ConfigError or RecordFailed when it cannot start."""
+        config = self._config
+        async with contextlib.AsyncExitStack() as stack:
+            self._handle_signals(stack)
+            listener = stack.enter_context(self._listen())
+            tls = _contexts(config)
+            recorder = open_recorder(config)
+            stack.callback(recorder.close)
+            gate = Gate(config, open_authenticator(config), recorder)
+            stack.push_async_callback(lambda: gate.authenticator.close())
+            self._gateway = Gateway(gate, tls)
+            self._state = State(self._gateway)
+            if config.monitor.port is not None:
+                paths = {
+                    "/metrics": self._state.metrics,
+                    "/healthz": self._state.healthz,
+                    "/readyz": self._state.readyz,
+                }
+                watched = await monitor.listen(config.monitor, paths)
+                stack.callback(watched.close)
+            async with self._running(self._beat(), self._reloads()):
+                async with self._running(self._gateway.run(listener)):
+                    host, port = listener.getsockname()[:2]
+                    log.info(
+                        "listening on %s:%d%s", host, port, "" if tls.listener else " without TLS"
+                    )
+                    system.notify(f"READY=1\nSTATUS=listening on {host}:{port}")
+                    await self._stop.wait()
+                listener.close()
+                self._state.draining = True
+                system.notify("STOPPING=1\nSTATUS=draining")
+                await self._gateway.drain(gate.config.limits.drain_seconds, self._at_once)
+        log.info("stopped")
+
+    @contextlib.asynccontextmanager
+    async def _running(self, *work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+        """Run `work` until the block ends. When one of it ends by itself, the gateway stops: it would be
+        half of one."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled():
+                log.critical("internal error, the gateway stops", exc_info=task.exception())
+                self._stop.set()
+
+        tasks = [asyncio.get_running_loop().create_task(one) for one in work]
+        for task in tasks:
+            task.add_done_callback(ended)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _listen(self) -> socket.socket:
+        listen = self._config.listen
+        try:
+            return sockets.listen(listen.host, listen.port)
+        except OSError as wrong:
+            raise ConfigError(
+                [
+                    f"listen.port: cannot listen on {listen.host}:{listen.port}: "
+                    f"{wrong.strerror or wrong}; name an address and a free port of this machine"
+                ]
+            ) from None
+
+    def _handle_signals(self, stack: contextlib.AsyncExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        handlers: dict[signal.Signals, Callable[[], object]] = {
+            signal.SIGTERM: self._asked_to_stop,
+            signal.SIGINT: self._asked_to_stop,
+            signal.SIGHUP: self._hangup.set,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+            stack.callback(loop.remove_signal_handler, number)
+
+    def _asked_to_stop(self) -> None:
+        if self._stop.is_set():
+            log.warning("asked to stop again: sessions are ended now")
+            self._at_once.set()
+        self._stop.set()
+
+    # --- reload -------------------------------------------------------------------------------
+
+    async def _reloads(self) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            if self._stop.is_set():
+                continue
+            system.notify_reloading()
+            await self.reload()
+            system.notify("READY=1")
+
+    async def reload(self) -> None:
+        """Read the file again and put it in force, all of it or, when anything is wrong, nothing. What
+        happened is logged, recorded and counted."""
+        before = self._gateway.config
+        try:
+            # In a thread: its files, certificates too, may be on a disk that is slow or gone.
+            config, tls, waiting = await asyncio.to_thread(self._read, before)
+        except ConfigError as wrong:
+            self._refuse(wrong.problems)
+            return
+        except OSError as wrong:
+            self._refuse([f"a file of its TLS cannot be used: {sockets.why(wrong)}"])
+            return
+        except Exception as wrong:
+            log.error("internal error in the reload", exc_info=wrong)
+            self._refuse(["internal error in the gateway; see its log"])
+            return
+        gate = self._gateway.gate
+        # No await from here on: no session sees half of it, and every later event comes after this one.
+        authenticator = open_authenticator(config, gate.authenticator)
+        self._gateway.reconfigure(config, authenticator, tls)
+        logs.configure(config.log, self._level)
+        self._state.loaded_at = time.time()
+        for table in waiting:
+            log.warning("[%s] has changed and needs a restart; what it said before stays", table)
+        log.info("configuration %s is in force", config.digest[:12])
+        data = {"config": config.digest, "before": before.digest, "needs_restart": waiting}
+        self._record("config.reloaded", True, data)
+        self._refresh_keys()
+
+    def _read(self, before: Config) -> tuple[Config, sockets.Contexts, list[str]]:
+        """What to put in force, with its TLS, and the tables that wait for a restart. In a thread."""
+        config = configuration.load(before.path)
+        waiting = [name for name in NEEDS_RESTART if getattr(config, name) != getattr(before, name)]
+        old, new = before.listen, config.listen
+        listen_waits = (old.host, old.port) != (new.host, new.port)
+        if listen_waits:
+            # All of the table: whether plaintext is allowed hangs on the address.
+            waiting.insert(0, "listen")
+        config = msgspec.structs.replace(
+            config, **{name: getattr(before, name) for name in waiting}
+        )
+        keep = self._gateway.contexts if listen_waits else None
+        return config, sockets.Contexts(config, keep), waiting
+
+    def _refuse(self, problems: Sequence[str]) -> None:
+        for problem in problems:
+            log.error("the configuration is not reloaded: %s", problem)
+        data = {
+            "config": self._gateway.config.digest,
+            "problems": list(problems[:MOST_PROBLEMS]),
+            "count": len(problems),
+        }
+        self._record("config.refused", False, data)
+
+    def _record(self, code: str, success: bool, data: Mapping[str, object]) -> None:
+        try:
+            self._gateway.gate.event(code, success, data)
+            self._gateway.gate.written()
+        except RecordFailed as wrong:
+            # No statement goes on either, and this event is written before the next one is.
+            log.error("%s", wrong.detail)
+
+    # --- in between ---------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        watched = "WATCHDOG_USEC" in os.environ
+        lag = self._gateway.gate.metrics.loop_lag_seconds
+        while True:
+            due = time.monotonic() + BEAT_SECONDS
+            self._refresh_keys()
+            await asyncio.sleep(BEAT_SECONDS)
+            lag.observe(max(0.0, time.monotonic() - due))
+            # what could not be written is tried again, so that /readyz can come back by itself
+            self._gateway.write_soon()
+            if watched:
+                system.notify("WATCHDOG=1")
+
+    def _refresh_keys(self) -> None:
+        if self._refreshing is None or self._refreshing.done():
+            authenticator = self._gateway.gate.authenticator
+            self._refreshing = asyncio.get_running_loop().create_task(authenticator.refresh())
+
+
+def _contexts(config: Config) -> sockets.Contexts:
+    try:
+        return sockets.Contexts(config)
+    except OSError as wrong:
+        raise ConfigError([f"a file of its TLS cannot be used: {sockets.why(wrong)}"]) from None
+
+
+def serve(config: Config, level: str | None = None) -> None:
+    """Be a gateway until told to stop: the whole process. `level` is the least that is logged, if not
+    what the configuration says. Raises ConfigError or RecordFailed."""
+    logs.configure(config.log, level)
+    system.forbid_dumps()
+    if config.process.lock_memory:
+        why = system.lock_memory()
+        if why:
+            log.warning("memory, and with it secrets, may be swapped out: %s", why)
+    uvloop.run(Service(config, level).run())
