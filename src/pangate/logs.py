@@ -6,8 +6,10 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import TracebackType
 
 import msgspec
 
@@ -17,6 +19,8 @@ from pangate.masking.logfilter import MaskingFilter
 SESSION: ContextVar[str] = ContextVar("session", default="")
 """The id of the session that the running code belongs to: whatever it logs, and whatever the code that
 it calls logs, is told apart by it."""
+
+log = logging.getLogger("pangate")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -37,11 +41,28 @@ def configure(settings: LogSettings, level: str | None = None) -> None:
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
+    # What nobody handles goes the same way, and so past the mask.
+    sys.excepthook = _unhandled
+    sys.unraisablehook = _unraisable
+    threading.excepthook = _unraisable
 
 
 def _add_session(record: logging.LogRecord) -> bool:
     record.session = SESSION.get()
     return True
+
+
+def _unhandled(
+    kind: type[BaseException], value: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        log.critical("an exception was not handled", exc_info=(kind, value, trace))
+
+
+def _unraisable(found: sys.UnraisableHookArgs | threading.ExceptHookArgs) -> None:
+    # also the threads': both have these three
+    if found.exc_value is not None:
+        _unhandled(found.exc_type, found.exc_value, found.exc_traceback)
 
 
 class TextFormatter(logging.Formatter):

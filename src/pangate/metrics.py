@@ -74,7 +74,7 @@ class Metrics(Collector):
         """Connections that never became a session, by the code of their event."""
         self.auth_failures: Counter[str] = Counter()
         """Credentials that were not accepted, by the class of the reason."""
-        self.statements: Counter[tuple[str, str]] = Counter()
+        self.statements: dict[tuple[str, str], int] = {}
         """Statements by kind and verdict."""
         self.failed_statements = 0
         self.masked: Counter[str] = Counter()
@@ -123,7 +123,8 @@ class Metrics(Collector):
         self.ended["ok" if event.success else "error"] += 1
 
     def _statement(self, event: Event) -> None:
-        self.statements[event.data["kind"], event.data["verdict"]] += 1  # type: ignore[index]
+        key = str(event.data["kind"]), str(event.data["verdict"])
+        self.statements[key] = self.statements.get(key, 0) + 1
 
     def _finished(self, event: Event) -> None:
         data = event.data
@@ -131,8 +132,9 @@ class Metrics(Collector):
         if not event.success:
             self.failed_statements += 1
         masked: Mapping[str, int] = data["masked"]  # type: ignore[assignment]
-        for network, count in masked.items():
-            self.masked[_bounded(self.masked, network)] += count
+        if masked:
+            for network, count in masked.items():
+                self.masked[_bounded(self.masked, network)] += count
 
     def _reload(self, event: Event) -> None:
         self.reloads["ok" if event.success else "refused"] += 1

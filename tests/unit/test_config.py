@@ -185,6 +185,13 @@ fsync = "always"
          ["listen.certificate: there is no file", "listen.key: there is no file"]),
         (LISTEN + 'certificate = "password"\nkey = "password"\n' + WHOLE.replace(LISTEN, ""),
          ["listen.certificate: ", "listen.key: "]),
+        # log, monitor, process
+        (WHOLE + '[log]\nformat = "xml"\n', ["log.format: invalid enum value"]),
+        (WHOLE + "[monitor]\nport = 65536\n", ["monitor.port: expected a whole number <= 65535"]),
+        (WHOLE + '[monitor]\nhost = "0.0.0.0"\nport = 1\n',
+         ["monitor.host: 0.0.0.0 is not a loopback address"]),
+        (WHOLE + '[monitor]\nhost = "a b"\nallow_network = true\n', ["monitor.host: is neither"]),
+        (WHOLE + "[process]\nlock_memory = 1\n", ["process.lock_memory: expected true or false"]),
         # issuers
         (WHOLE.replace("https://issuer", "http://issuer"), ["issuers[0].url: http to issuer.example"]),
         (WHOLE.replace("https://issuer.example", "http://127.0.0.1"),

@@ -162,3 +162,137 @@ async def test_a_record_that_cannot_be_written_stops_everything(gate, issuer):
 async def test_statements_need_an_admission(gate):
     with pytest.raises(RuntimeError):
         gate.session("o:1").decide(Statement("query", "select 1"))
+
+
+# --- another configuration under open sessions -----------------------------------------------------
+
+
+def reconfigure(gate: Gate, issuer, change: str = "", to: str = "") -> None:
+    path = gate.config.path
+    text = TOML.format(issuer=issuer.url)
+    assert change in text
+    path.write_text(text.replace(change, to) if change else text)
+    settings = config.load(path)
+    gate.reconfigure(settings, open_authenticator(settings, gate.authenticator))
+
+
+ROLE = 'resources = ["payments"]'
+WIDE = 'mask = "first6_last4"\njustification = "disputes"\n' + ROLE
+ANOTHER = """[[roles]]
+name = "another"
+match = { sub = "job" }
+resources = ["payments"]
+[[roles]]"""
+OTHER_RESOURCE = """[[resources]]
+name = "elsewhere"
+host = "127.0.0.1"
+database = "db"
+user = "svc"
+password = { env = "PANGATE_TEST_PASSWORD" }
+tls = "disable"
+[[roles]]
+name = "reader"
+match = { team = "payments" }
+resources = ["elsewhere"]
+[[roles]]
+name = "rest"""
+
+
+@pytest.mark.parametrize(
+    ("change", "to", "expected"),
+    [
+        ("", "", "role:reader"),
+        (ROLE, WIDE, "role:reader"),
+        ('team = "payments"', 'team = "treasury"', "role.missing"),
+        ('team = "payments"', "sub = ['job', 'x']", "role:reader"),
+        ('name = "reader"', 'name = "writer"', "role.missing"),
+        # a login would give it another role, or this one on another resource
+        ("[[roles]]", ANOTHER, "role.missing"),
+        ('[[roles]]\nname = "reader', OTHER_RESOURCE, "role.missing"),
+    ],
+)
+async def test_open_sessions_are_decided_by_the_configuration_of_now(
+    gate, issuer, change, to, expected
+):
+    session = gate.session("127.0.0.1:1")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    reconfigure(gate, issuer, change, to)
+    assert session.decide(Statement("query", "select 1")).rule == expected
+    reconfigure(gate, issuer)
+    assert session.decide(Statement("query", "select 1")).rule == "role:reader"
+    session.end("over", success=True)
+    assert not gate.open, "what was counted is given back, whatever the roles are now"
+
+
+async def test_limits_are_those_of_the_configuration_of_now(gate, issuer):
+    session = gate.session("127.0.0.1:1")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    session.received(10, 0)
+    reconfigure(gate, issuer, "max_rows = 10", "max_rows = 12")
+    session.received(11, 0)
+    reconfigure(gate, issuer, "max_rows = 10", "max_rows = 3")
+    with pytest.raises(LimitReached, match="3 rows"):
+        session.received(11, 0)
+    assert gate.metrics.rows == 11
+
+
+async def test_a_session_never_shows_more_than_a_login_would(gate, issuer):
+    """Its codec masks as it did at the login."""
+    reconfigure(gate, issuer, ROLE, WIDE)
+    wide = gate.session("127.0.0.1:1")
+    await wide.admit(ask(issuer.mint("job", team="payments")))
+    reconfigure(gate, issuer)
+    narrow = gate.session("127.0.0.1:1")
+    await narrow.admit(ask(issuer.mint("job", team="payments")))
+    query = Statement("query", "select 1")
+    assert wide.decide(query).rule == "role.missing"
+    assert narrow.decide(query).rule == "role:reader"
+    for change, rule in ((("", ""), "role.missing"), ((ROLE, WIDE), "role:reader")):
+        reconfigure(gate, issuer, *change)
+        assert wide.decide(query).rule == rule
+        assert narrow.decide(query).rule == "role:reader"
+    reconfigure(gate, issuer)
+    assert narrow.decide(query).rule == "role:reader"
+
+
+async def test_an_issuer_that_is_believed_no_more(gate, issuer):
+    session = gate.session("127.0.0.1:1")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    reconfigure(gate, issuer, issuer.url, "https://other.example")
+    assert session.decide(Statement("query", "select 1")).rule == "role.missing"
+
+
+async def test_a_login_that_is_under_way_is_of_the_configuration_of_now(gate, issuer):
+    """What the old one vouched for does not slip in under the new one."""
+    old = gate.authenticator
+
+    class Slow:
+        async def authenticate(self, credential: str, origin: str):
+            principal = await old.authenticate(credential, origin)
+            gate.authenticator = old
+            reconfigure(gate, issuer, 'audience = "pangate"', 'audience = "elsewhere"')
+            return principal
+
+    gate.authenticator = Slow()
+    session = gate.session("127.0.0.1:1")
+    with pytest.raises(AuthenticationFailed):
+        await session.admit(ask(issuer.mint("job", team="payments")))
+    assert "audience" in events(gate)[-1]["data"]["detail"]
+
+
+async def test_a_record_that_fails_and_heals_is_known(gate, monkeypatch):
+    def full(leaves: object) -> None:
+        raise RecordFailed("no room")
+
+    gate.event("config.reloaded", True, {"config": "x"})
+    with monkeypatch.context() as patched:
+        patched.setattr(gate.recorder._sink, "append", full)
+        with pytest.raises(RecordFailed):
+            gate.written()
+    assert (gate.record_failure, gate.metrics.record_failures) == ("no room", 1)
+    assert gate.recorder.waiting_seconds > 0
+    gate.written()
+    assert gate.record_failure == ""
+    assert gate.recorder.waiting_seconds == 0
+    last = events(gate)[-1]
+    assert (last["code"], last["principal"], last["session"]) == ("config.reloaded", "gateway", "-")

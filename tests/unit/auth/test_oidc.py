@@ -704,3 +704,88 @@ async def test_nothing_but_a_refusal_comes_of_garbage(issuer, make_config):
             assert credential[: len(token) - 1] == token[:-1]
     assert refused == {FAILED}
     assert passed < 300
+
+
+# --- the authenticator of another configuration ----------------------------------------------------
+
+
+async def test_keys_of_the_same_issuer_go_over_and_are_fetched_again(issuer, make_config):
+    clock = Clock()
+    old = OidcAuthenticator(make_config(issuer), clock)
+    token = issuer.token()
+    await old.authenticate(token, ORIGIN)
+    assert issuer.requests.count("/jwks") == 1
+    new = open_authenticator(make_config(issuer), old)
+    await new.authenticate(token, ORIGIN)
+    assert issuer.requests.count("/jwks") == 2, "fetched again, and the token looked at again"
+    await new.authenticate(token, ORIGIN)
+    assert issuer.requests.count("/jwks") == 2
+    # with the issuer down, its keys are good for as long as before
+    newest = open_authenticator(make_config(issuer), new)
+    issuer.stop()
+    assert (await newest.authenticate(token, ORIGIN)).subject == "agent-1"
+    (state,) = newest.key_states()
+    assert (state.usable, state.fetches, state.failures) == (True, 3, 1)
+    assert state.failure
+    clock.now += 4000
+    assert (await refusal(newest, issuer.token(sub="b"))).reason == UNAVAILABLE
+    assert not newest.key_states()[0].usable
+    # and other settings mean other keys
+    other = open_authenticator(make_config(issuer, leeway_seconds=1.0), newest)
+    assert other.key_states()[0].age == float("inf")
+
+
+async def test_a_withdrawn_key_is_gone_with_the_next_configuration(issuer, make_config):
+    old = open_authenticator(make_config(issuer))
+    token = issuer.token()
+    await old.authenticate(token, ORIGIN)
+    issuer.keys = [entry for entry in issuer.keys if entry["kid"] != "rsa"]
+    await old.authenticate(token, ORIGIN)  # within refresh_seconds
+    new = open_authenticator(make_config(issuer), old)
+    assert "has no RS256 key" in (await refusal(new, token)).detail
+
+
+async def test_counts_of_failures_go_over(issuer, make_config):
+    limits = LimitSettings(auth_failures_per_minute=3)
+    old = open_authenticator(make_config(issuer, limits))
+    for _ in range(3):
+        await refusal(old, "nonsense")
+    new = open_authenticator(make_config(issuer, limits), old)
+    assert (await refusal(new, "nonsense")).reason == THROTTLED
+
+
+async def test_refresh_fetches_what_is_due_and_says_once_that_it_cannot(
+    issuer, make_config, caplog
+):
+    clock = Clock()
+    authenticator = OidcAuthenticator(make_config(issuer), clock)
+    assert not authenticator.key_states()[0].usable
+    await authenticator.refresh()
+    await authenticator.refresh()
+    assert authenticator.key_states()[0].usable
+    assert issuer.requests.count("/jwks") == 1
+    clock.now += 301
+    issuer.stop()
+    for _ in range(3):
+        await authenticator.refresh()
+        clock.now += 6
+    assert caplog.text.count("its keys cannot be fetched") == 1
+    assert authenticator.key_states()[0].failures == 3
+
+
+async def test_refusals_have_a_class(issuer, make_config):
+    limits = LimitSettings(auth_failures_per_minute=4)
+    authenticator = open_authenticator(make_config(issuer, limits))
+    kinds = []
+    for token in (
+        "nonsense",
+        issuer.token(exp=int(time.time()) - 100, iat=int(time.time()) - 200, nbf=0),
+        issuer.token(OTHER_RSA),
+        issuer.token(aud="other"),
+        "more",
+    ):
+        kinds.append((await refusal(authenticator, token)).kind)
+    assert kinds == ["invalid", "expired", "signature", "invalid", "throttled"]
+    issuer.stop()
+    down = open_authenticator(make_config(issuer))
+    assert (await refusal(down, issuer.token())).kind == "unavailable"
