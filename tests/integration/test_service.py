@@ -359,6 +359,45 @@ def test_plaintext_is_not_let_in_through_an_address_that_waits_for_a_restart(pos
         assert "inside TLS only" in done.stderr
 
 
+def test_a_connection_that_is_promised_tls_gets_it(postgres):
+    """The configuration that takes TLS away comes between its request and its answer."""
+    with monitored(postgres) as own:
+        request = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+        with socket.create_connection((own.host, own.port), timeout=10) as plain:
+            plain.sendall(request[:5])
+            time.sleep(0.2)
+            tls = re.search(
+                r'^certificate = ".*"\nkey = ".*"$', own.config.read_text(), re.MULTILINE
+            )[0]
+            assert reload(own, tls, "allow_plaintext_loopback = true")["code"] == "config.reloaded"
+            plain.sendall(request[5:])
+            assert plain.recv(1) == b"S"
+            context = ssl.create_default_context(cafile=str(own.ca))
+            with context.wrap_socket(plain, server_hostname="localhost") as sock:
+                assert sock.version() == "TLSv1.3"
+        # and one that comes now is told that there is none
+        with socket.create_connection((own.host, own.port), timeout=10) as plain:
+            plain.sendall(request)
+            assert plain.recv(1) == b"N"
+
+
+def test_reloads_leave_nothing_behind(postgres):
+    with monitored(postgres) as own, connect(own) as open_one:
+        reload(own)
+
+        def used() -> tuple[int, int]:
+            found = samples(own)
+            return int(found[("process_open_fds",)]), int(found[("process_resident_memory_bytes",)])
+
+        files, memory = used()
+        for _ in range(60):
+            reload(own)
+        now = used()
+        assert now[0] <= files + 1
+        assert now[1] - memory < 8 << 20
+        open_one.execute("select 1")
+
+
 def test_reloads_under_load_lose_no_session(postgres):
     with monitored(postgres) as own:
         stop = threading.Event()
