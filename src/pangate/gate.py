@@ -310,8 +310,8 @@ def _again(admission: Admission, config: Config) -> Admission:
     """What an open session is admitted to by a configuration that is not the one it began with.
 
     It keeps its grant, with the limits as they are now, when a login would give it the same role on
-    the same resource and show no less of a card number. Otherwise it holds no role any more: its next
-    statement is denied, and the agent may connect again to be given what it has now."""
+    the same resource, show no less of a card number and do the same with columns. Otherwise it holds no role any
+    more: its next statement is denied, and the agent may connect again to be given what it has now."""
     principal, before = admission.principal, admission.grant
     believed = principal.issuer in config.issuers_by_url
     roles = policy.roles_for(config, principal.claims, principal.issuer) if believed else ()
@@ -322,7 +322,14 @@ def _again(admission: Admission, config: Config) -> Admission:
         grant = before
         now = replace(principal, roles=())
     shows = policy.MASKS.index
-    if grant.role != before.role or shows(grant.mask) < shows(before.mask):
+    narrower = shows(grant.mask) < shows(before.mask) or _columns(
+        config.resources_by_name.get(grant.resource)
+    ) != _columns(admission.resource)
+    if grant.role != before.role or narrower:
         return replace(admission, principal=replace(principal, roles=()))
     # What it shows was settled when it began.
     return replace(admission, principal=now, grant=replace(grant, mask=before.mask))
+
+
+def _columns(resource: ResourceSettings | None) -> tuple[object, ...]:
+    return () if resource is None else (resource.columns, resource.sensitive_columns)

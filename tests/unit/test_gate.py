@@ -206,6 +206,9 @@ name = "rest"""
         ('team = "payments"', 'team = "treasury"', "role.missing"),
         ('team = "payments"', "sub = ['job', 'x']", "role:reader"),
         ('name = "reader"', 'name = "writer"', "role.missing"),
+        ('tls = "disable"', 'tls = "disable"\ncolumns = { note = "wipe" }', "role.missing"),
+        ('tls = "disable"', 'tls = "disable"\nsensitive_columns = false', "role.missing"),
+        ('database = "db"', 'database = "other"', "role:reader"),
         # a login would give it another role, or this one on another resource
         ("[[roles]]", ANOTHER, "role.missing"),
         ('[[roles]]\nname = "reader', OTHER_RESOURCE, "role.missing"),
