@@ -281,7 +281,8 @@ class GateSession:
             raise RuntimeError("a statement came before the session was admitted")
         if self._config is not self._gate.config:
             self._config = self._gate.config
-            self._admission = _again(self._admission, self._config)
+            believed = self._gate.authenticator.believes(self._admission.principal.issuer)
+            self._admission = _again(self._admission, self._config, believed)
         return self._admission
 
     def _record(
@@ -306,14 +307,14 @@ class GateSession:
         )
 
 
-def _again(admission: Admission, config: Config) -> Admission:
+def _again(admission: Admission, config: Config, believed: bool) -> Admission:
     """What an open session is admitted to by a configuration that is not the one it began with.
+    `believed` is whether who vouched for its principal may still do so.
 
     It keeps its grant, with the limits as they are now, when a login would give it the same role on
     the same resource, show no less of a card number and do the same with columns. Otherwise it holds no role any
     more: its next statement is denied, and the agent may connect again to be given what it has now."""
     principal, before = admission.principal, admission.grant
-    believed = principal.issuer in config.issuers_by_url
     roles = policy.roles_for(config, principal.claims, principal.issuer) if believed else ()
     now = replace(principal, roles=roles)
     try:

@@ -52,6 +52,10 @@ class Authenticator(Protocol):
         `UNAVAILABLE` or `THROTTLED`; its `detail` says more, for the record, and never holds the
         credential."""
 
+    def believes(self, issuer: str) -> bool:
+        """Whether principals of `issuer` could be made now: what an open session's principal is asked
+        for when the configuration has changed."""
+
     async def refresh(self) -> None:
         """Fetch the keys that are due, so that no agent waits for it. Never raises for an issuer that
         cannot be reached."""

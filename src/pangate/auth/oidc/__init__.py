@@ -122,6 +122,10 @@ class OidcAuthenticator:
             return verified.principal
         raise self._failed(origin, reason, kind)
 
+    def believes(self, issuer: str) -> bool:
+        """Whether the issuer is configured."""
+        return issuer in self._keys
+
     async def refresh(self) -> None:
         """Fetch the keys that are due, all issuers at the same time."""
         await asyncio.gather(*(keys.refresh() for keys in self._keys.values()))
