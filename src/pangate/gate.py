@@ -312,8 +312,9 @@ def _again(admission: Admission, config: Config, believed: bool) -> Admission:
     `believed` is whether who vouched for its principal may still do so.
 
     It keeps its grant, with the limits as they are now, when a login would give it the same role on
-    the same resource, show no less of a card number and do the same with columns. Otherwise it holds no role any
-    more: its next statement is denied, and the agent may connect again to be given what it has now."""
+    the same resource, show no less of a card number and do the same with columns. Otherwise it
+    holds no role any more: its next statement is denied, and the agent may connect again to be given
+    what it has now."""
     principal, before = admission.principal, admission.grant
     roles = policy.roles_for(config, principal.claims, principal.issuer) if believed else ()
     now = replace(principal, roles=roles)
