@@ -85,7 +85,7 @@ class GateSession:
         try:
             principal = await self._gate.authenticator.authenticate(ask.credential, address)
         except AuthenticationFailed as refused:
-            self._refused(refused, refused.detail)
+            self._refused(refused, refused.detail, way=ask.way)
             raise
         try:
             grant = policy.authorise(principal, ask.resource, self._gate.config)
@@ -102,6 +102,7 @@ class GateSession:
             {
                 "role": grant.role,
                 "mask": grant.mask,
+                "authentication": ask.way,
                 "token_expires": principal.expires_at,
                 "application": ask.parameters.get("application_name", ""),
                 "config": self._gate.config.digest,
@@ -118,9 +119,12 @@ class GateSession:
                 f"(roles[{grant.role}].limits.max_sessions); close one"
             )
 
-    def _refused(self, refused: Refused, detail: str, principal: Principal | None = None) -> None:
+    def _refused(
+        self, refused: Refused, detail: str, principal: Principal | None = None, way: str = ""
+    ) -> None:
         self._ended = True
-        self._record(refused.code, False, {"detail": detail}, principal)
+        data = {"detail": detail, "authentication": way} if way else {"detail": detail}
+        self._record(refused.code, False, data, principal)
         self.written()
 
     # 3, 4, 5

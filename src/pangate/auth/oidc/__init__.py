@@ -25,7 +25,7 @@ from pangate.auth import FAILED, THROTTLED, UNAVAILABLE
 from pangate.auth.oidc.keys import IssuerUnavailable, Key, KeySet
 from pangate.config import Config, IssuerSettings
 from pangate.errors import AuthenticationFailed
-from pangate.model import Principal
+from pangate.model import Credential, Principal
 from pangate.policy import roles_for
 
 MAX_SUBJECT = 512
@@ -73,8 +73,10 @@ class OidcAuthenticator:
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
         self._throttle = Throttle(config.limits.auth_failures_per_minute, clock)
 
-    async def authenticate(self, credential: str, origin: str) -> Principal:
+    async def authenticate(self, credential: Credential, origin: str) -> Principal:
         """The principal of a token. Raises AuthenticationFailed."""
+        if not isinstance(credential, str):
+            raise TypeError("a certificate is no token")
         limits = self._config.limits
         if len(credential) > limits.token_bytes:
             raise self._failed(

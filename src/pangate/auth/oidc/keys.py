@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import PyJWTError
 
-from pangate.config import IssuerSettings, url_problem
+from pangate.config import IssuerSettings, discovery_url, url_problem
 
 MAX_RESPONSE_BYTES = 512 * 1024
 """No key set and no discovery document is longer."""
@@ -172,9 +172,7 @@ class KeySet:
         ) as client:
             url = settings.jwks_url
             if url is None:
-                document = await _get(
-                    client, settings.url.rstrip("/") + "/.well-known/openid-configuration"
-                )
+                document = await _get(client, discovery_url(settings.url))
                 url = self._jwks_url(document)
             return _parse(await _get(client, url))
 

@@ -21,9 +21,9 @@ class BackendLogin:
     When `done` is true, `parameters` and `key` hold what the server said, and `rest` the bytes
     behind the login.
 
-    `cleartext` allows a password in
-    clear, which is right only inside verified TLS or on loopback. Raises ResourceUnavailable when
-    the server refuses, ProtocolError when it does not speak the protocol."""
+    `password` is empty when there is none; `cleartext` allows a password in clear, which is right only
+    inside verified TLS or on loopback. Raises ResourceUnavailable when the server refuses, ProtocolError
+    when it does not speak the protocol."""
 
     def __init__(
         self,
@@ -110,6 +110,10 @@ class BackendLogin:
         kind = reader.int32()
         if self._authenticated:
             raise ProtocolError("the backend asks for authentication twice", "backend")
+        if kind in (3, 5, 10) and not self._password:
+            raise ResourceUnavailable(
+                "the backend asks for a password, and this resource has none in the configuration"
+            )
         match kind:
             case 0:
                 if self._scram and not self._verified:
