@@ -298,9 +298,9 @@ class PostgresCodec(Answers):
         self._check_encoding(self._encoding)
         greeting = message(b"R", (0).to_bytes(4, "big"))
         for name, value in parameters.items():
-            masked = bytearray(messages.text(value))
+            masked = bytearray(messages.text(name) + messages.text(value))
             self._walker.mask_text(masked)
-            greeting += message(b"S", messages.text(name) + masked)
+            greeting += message(b"S", masked)
         greeting += message(b"K", key) + message(b"Z", b"I")
         actions: list[Action] = [ToFrontend(greeting)]
         self._state = self._command
