@@ -1,4 +1,4 @@
-"""pangate's own login against servers that lie: what they say of it goes nowhere, and so does the password."""
+"""pangate's own login against servers that lie: what they say of it goes nowhere, nor does the password."""
 
 import struct
 import traceback
@@ -97,7 +97,9 @@ def test_what_the_server_reports_is_masked_name_and_value():
     )
 )
 def test_whatever_a_server_sends_no_error_holds_the_password(parts):
+    shown = ""
     try:
         login(cleartext=True).feed(b"".join(parts))
     except (ProtocolError, ResourceUnavailable) as wrong:
-        assert SECRET not in "".join(traceback.format_exception(wrong)) + repr(wrong.args)
+        shown = "".join(traceback.format_exception(wrong)) + repr(wrong.args)
+    assert SECRET not in shown
