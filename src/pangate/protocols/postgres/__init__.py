@@ -300,7 +300,7 @@ class PostgresCodec(Answers):
         for name, value in parameters.items():
             masked = bytearray(messages.text(name) + messages.text(value))
             self._walker.mask_text(masked)
-            greeting += message(b"S", masked)
+            greeting += message(b"S", bytes(masked))
         greeting += message(b"K", key) + message(b"Z", b"I")
         actions: list[Action] = [ToFrontend(greeting)]
         self._state = self._command

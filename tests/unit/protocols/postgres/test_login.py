@@ -12,7 +12,7 @@ from pangate.masking import default_scanner
 from pangate.protocols.postgres import PostgresCodec
 from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import message, startup
-from pgwire import error, split
+from pgwire import Bench, error, split
 
 SECRET = "pw-canary-9f31"
 PAN = "4111111111111111"
@@ -67,7 +67,7 @@ def test_what_the_server_reports_is_masked_name_and_value():
     codec = PostgresCodec(default_scanner(), tls="none")
     codec.frontend(startup({"user": "a"}) + message(b"p", b"t\0"))
     (greeting,) = codec.ready(
-        {f"n {PAN}": f"v {PAN}", "client_encoding": "UTF8"}, b"k" * 8, "last4"
+        {f"n {PAN}": f"v {PAN}", "client_encoding": "UTF8"}, b"k" * 8, "last4", Bench().catalog
     )
     assert PAN.encode() not in greeting.data
     assert split(greeting.data)[1] == ("S", b"n ************1111\0v ************1111\0")
