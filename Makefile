@@ -43,7 +43,16 @@ build: .venv/built  ## the venv and the extension modules
 demo: .venv/built  ## an agent's psql through the gateway, end to end, on a database of its own
 	@$(PY) -m pangate.cli demo
 
-test: .venv/built  ## all tests (PYTEST_ARGS= for less)
+# The OpenID Connect provider that the tests start, as its lock file has it.
+build/oidc/installed: tests/oidc/package.json tests/oidc/package-lock.json
+	@.ci/need node
+	@echo "installing the tests' OpenID Connect provider"
+	@mkdir -p build/oidc && cp tests/oidc/package.json tests/oidc/package-lock.json build/oidc
+	@npm ci --prefix build/oidc --ignore-scripts --no-audit --no-fund --loglevel=error > build/oidc/log 2>&1 \
+		|| { cat build/oidc/log; echo "npm could not install tests/oidc; it needs a registry of npm packages"; exit 1; }
+	@touch $@
+
+test: .venv/built build/oidc/installed  ## all tests (PYTEST_ARGS= for less)
 	@$(PY) -m pytest $(PYTEST_ARGS)
 
 bench: .venv/built  ## all benchmarks, peers beside us, to benchmarks/record/

@@ -63,7 +63,10 @@ class Secret:
 async def read(resource: ResourceSettings, seconds: float = 5.0) -> Secret:
     """The password of `resource`, read now, within `seconds` (the limit `credential_seconds`).
 
-    Raises CredentialError: what is wrong with the source, never what was read from it."""
+    Empty when the resource has none, because the gateway logs in with a certificate. Raises
+    CredentialError: what is wrong with the source, never what was read from it."""
+    if resource.password is None:
+        return Secret("")
     for name, source in SOURCES.items():
         where = getattr(resource.password, name)
         if where is None:

@@ -33,7 +33,7 @@ from pangate.errors import (
     Refused,
 )
 from pangate.metrics import Metrics
-from pangate.model import Event, Grant, Outcome, Principal, Statement, Verdict
+from pangate.model import Credential, Event, Grant, Outcome, Principal, Statement, Verdict
 from pangate.protocols import Authenticate
 
 UNKNOWN = "unknown"
@@ -129,7 +129,7 @@ class GateSession:
         try:
             principal = await self._authenticate(ask.credential, address)
         except AuthenticationFailed as refused:
-            self._refused(refused, refused.detail, kind=refused.kind)
+            self._refused(refused, refused.detail, kind=refused.kind, authentication=ask.way)
             raise
         try:
             grant = policy.authorise(principal, ask.resource, self._config)
@@ -146,6 +146,7 @@ class GateSession:
             {
                 "role": grant.role,
                 "mask": grant.mask,
+                "authentication": ask.way,
                 "token_expires": principal.expires_at,
                 "application": ask.parameters.get("application_name", ""),
                 "config": self._config.digest,
@@ -154,7 +155,7 @@ class GateSession:
         self.written()
         return self._admission
 
-    async def _authenticate(self, credential: str, address: str) -> Principal:
+    async def _authenticate(self, credential: Credential, address: str) -> Principal:
         """The principal, by the configuration that is in force when this returns."""
         while True:
             self._config = self._gate.config

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Action = Literal["allow", "deny", "hold"]
+Way = Literal["password", "oauth", "certificate"]
+"""How an agent proves who it is: its token as a password, its token by the protocol's OAuth mechanism,
+or a certificate in the TLS handshake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,19 @@ class Principal:
     def name(self) -> str:
         """`issuer#subject`: unique over all issuers."""
         return f"{self.issuer}#{self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What an agent proved in its TLS handshake: `der` is the certificate, which a configured CA
+    signed, and the agent has its key. Empty when it showed none. A type of its own, so that nothing
+    that an agent sends can pass for one."""
+
+    der: bytes = field(repr=False)
+
+
+Credential = str | Certificate
+"""A token as the agent sent it, or the certificate of its connection."""
 
 
 @dataclass(frozen=True, slots=True)

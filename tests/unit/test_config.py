@@ -491,3 +491,104 @@ def test_the_configuration_cannot_be_changed(write):
     assert isinstance(found, Config)
     with pytest.raises(AttributeError):
         found.listen.port = 1  # type: ignore[misc]
+
+
+# --- ways to authenticate, and the gateway's own login ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("listen", "issuers", "expected"),
+    [
+        ("authentication = []", 1, ["listen.authentication: is empty"]),
+        ('authentication = "password"', 1, ["listen.authentication: expected a list"]),
+        ('authentication = ["trust"]', 1, ["listen.authentication[0]: invalid enum value"]),
+        ('authentication = ["oauth", "oauth"]', 1, ["listen.authentication: names a way twice"]),
+        ('authentication = ["certificate"]', 1,
+         ["listen.client_ca: missing", "listen.certificate: missing: client certificates",
+          "roles[reporting].issuer: missing: with several issuers a role says whose claims it believes; "
+          "name one of https://issuer.example, x509"]),
+        ('client_ca = "nope"', 1,
+         ['listen.client_ca: has no effect unless authentication has "certificate"',
+          "listen.client_ca: there is no file"]),
+        ('client_crl = "password"', 1, ["listen.client_crl: has no effect", "holds no revocation list"]),
+        ('oauth_issuer = "https://issuer.example"', 1, ["listen.oauth_issuer: has no effect"]),
+        ('oauth_scope = "a"', 1, ["listen.oauth_scope: has no effect"]),
+        ('authentication = ["oauth"]\noauth_issuer = "https://issuer.exampel"', 1,
+         ['listen.oauth_issuer: there is no issuer "https://issuer.exampel"; did you mean']),
+        ('authentication = ["oauth"]', 2, ["listen.oauth_issuer: missing: with several issuers"]),
+        ('authentication = ["oauth"]\noauth_scope = "a  b"', 1, ["listen.oauth_scope: is no list"]),
+        ('authentication = ["oauth"]\noauth_scope = "a\\"b"', 1, ["listen.oauth_scope: is no list"]),
+        ('client_name = "cn"', 1, ["listen.client_name: invalid enum value"]),
+    ],
+)  # fmt: skip
+def test_ways_that_cannot_be(write, listen, issuers, expected):
+    more = ISSUER.replace("issuer.example", "second.example") if issuers == 2 else ""
+    found = problems(write(LISTEN + listen + WHOLE.replace(LISTEN, "") + more))
+    for text in expected:
+        assert any(text in problem for problem in found), found
+
+
+def test_certificates_alone_need_no_issuer(write, tls_files):
+    listen = (
+        f'[listen]\ncertificate = "{tls_files[0]}"\nkey = "{tls_files[1]}"\n'
+        f'client_ca = "{tls_files[0]}"\nauthentication = ["certificate"]\n'
+    )
+    found = load(write(listen + RESOURCE + ROLE + AUDIT))
+    assert found.issuers == ()
+    assert found.oauth_discovery == ""
+    also = listen.replace('["certificate"]', '["certificate", "password"]')
+    assert "issuers: missing" in problems(write(also + RESOURCE + ROLE + AUDIT))[0]
+
+
+def test_where_oauth_clients_are_sent(write):
+    listen = LISTEN + 'authentication = ["oauth", "password"]\noauth_scope = "openid pay:read"\n'
+    found = load(write(listen + WHOLE.replace(LISTEN, "")))
+    assert found.oauth_discovery == "https://issuer.example/.well-known/openid-configuration"
+    second = ISSUER.replace("issuer.example", "second.example/realm/")
+    role = ROLE + 'issuer = "https://issuer.example"\n'
+    listen += 'oauth_issuer = "https://second.example/realm/"\n'
+    found = load(write(listen + ISSUER + second + RESOURCE + role + AUDIT))
+    assert found.oauth_discovery == "https://second.example/realm/.well-known/openid-configuration"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", ["password: missing: the gateway logs in with a password, or"]),
+        ('certificate = "CERTIFICATE"', ["key: missing: certificate and key are given together"]),
+        ('key = "KEY"', ["certificate: missing: certificate and key are given together"]),
+        ('certificate = "CERTIFICATE"\nkey = "password"', ["key: ", "holds no private key"]),
+        ('certificate = "CERTIFICATE"\nkey = "nope"', ["key: there is no file"]),
+        ('certificate = "password"\nkey = "KEY"', ["certificate: ", "holds no certificate"]),
+        ('certificate = "CERTIFICATE"\nkey = "KEY"\ntls = "disable"\nhost = "localhost"',
+         ["certificate: has no effect with tls"]),
+        ('certificate = "CERTIFICATE"\nkey = "KEY"\npassword = "hunter2-canary"',
+         ["password: must be a table"]),
+    ],
+)  # fmt: skip
+def test_a_login_that_cannot_be(write, tls_files, lines, expected):
+    resource = RESOURCE.replace('password = { file = "password" }\n', "")
+    if "host" in lines:
+        resource = resource.replace('host = "db.example"\n', "")
+    lines = lines.replace("CERTIFICATE", str(tls_files[0])).replace("KEY", str(tls_files[1]))
+    found = problems(write(WHOLE.replace(RESOURCE, resource + lines + "\n")))
+    assert "hunter2-canary" not in str(found)
+    for text in expected:
+        assert any(text in problem for problem in found), found
+
+
+def test_a_login_with_a_certificate(write, tls_files):
+    lines = f'certificate = "{tls_files[0]}"\nkey = "{tls_files[1]}"\n'
+    resource = RESOURCE.replace('password = { file = "password" }\n', lines)
+    found = load(write(WHOLE.replace(RESOURCE, resource)))
+    assert found.resources[0].password is None
+    assert f'key = "{tls_files[1]}"' in config.describe(found)
+    assert load(write(WHOLE.replace(RESOURCE, RESOURCE + lines))).resources[0].password is not None
+
+
+def test_a_key_of_a_resource_is_as_private_as_the_gateways(write, tls_files):
+    tls_files[1].chmod(0o644)
+    lines = f'certificate = "{tls_files[0]}"\nkey = "{tls_files[1]}"\n'
+    (found,) = problems(write(WHOLE.replace(RESOURCE, RESOURCE + lines)))
+    assert "resources[payments].key: " in found
+    assert "mode 0644" in found

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pangate.model import Principal
+from pangate.model import Certificate, Credential, Principal
 
 if TYPE_CHECKING:
     from pangate.config import Config
@@ -16,6 +16,11 @@ FAILED = (
     "authentication failed: the password must be a valid, unexpired identity token for this gateway"
 )
 """What an agent reads, whatever was wrong with its token."""
+
+FAILED_CERTIFICATE = (
+    "authentication failed: this gateway needs a valid client certificate that names the agent"
+)
+"""What an agent reads that was to come with a certificate, whatever was wrong with it."""
 
 UNAVAILABLE = (
     "authentication is not possible now: the identity issuer cannot be reached; try again later"
@@ -45,12 +50,12 @@ class KeyState:
 class Authenticator(Protocol):
     """Makes a principal of a credential. Safe to be used by any number of sessions of one loop."""
 
-    async def authenticate(self, credential: str, origin: str) -> Principal:
+    async def authenticate(self, credential: Credential, origin: str) -> Principal:
         """The principal that `credential` proves. `origin` is the agent's address, for throttling.
 
-        Raises AuthenticationFailed, whose reason is `FAILED` for every fault of the credential,
-        `UNAVAILABLE` or `THROTTLED`; its `detail` says more, for the record, and never holds the
-        credential."""
+        Raises AuthenticationFailed, whose reason is `FAILED` (`FAILED_CERTIFICATE`) for every fault
+        of the credential, `UNAVAILABLE` or `THROTTLED`; its `detail` says more, for the record, and
+        never holds the credential."""
 
     def believes(self, issuer: str) -> bool:
         """Whether principals of `issuer` could be made now: what an open session's principal is asked
@@ -74,7 +79,41 @@ def open_authenticator(config: Config, before: Authenticator | None = None) -> A
     due to be fetched again, and so do the counts of failures. Verified tokens are forgotten. `before`
     may still be asked, by whoever has begun to."""
     from pangate.auth.oidc import OidcAuthenticator
+    from pangate.auth.x509 import CertificateAuthenticator
 
-    return OidcAuthenticator(
-        config, before=before if isinstance(before, OidcAuthenticator) else None
+    tokens = before.tokens if isinstance(before, ByKind) else before
+    return ByKind(
+        OidcAuthenticator(config, before=tokens if isinstance(tokens, OidcAuthenticator) else None),
+        CertificateAuthenticator(config),
     )
+
+
+class ByKind:
+    """Tokens to the one, certificates to the other. What fails at one is never shown to the other."""
+
+    def __init__(self, tokens: Authenticator, certificates: Authenticator) -> None:
+        self.tokens = tokens
+        self._certificates = certificates
+
+    async def authenticate(self, credential: Credential, origin: str) -> Principal:
+        """The principal of either."""
+        if isinstance(credential, Certificate):
+            return await self._certificates.authenticate(credential, origin)
+        return await self.tokens.authenticate(credential, origin)
+
+    def believes(self, issuer: str) -> bool:
+        """Whether one of the two does."""
+        return self.tokens.believes(issuer) or self._certificates.believes(issuer)
+
+    async def refresh(self) -> None:
+        """Fetch what is due."""
+        await self.tokens.refresh()
+
+    def key_states(self) -> Sequence[KeyState]:
+        """The keys of tokens; those of certificates are files."""
+        return self.tokens.key_states()
+
+    async def close(self) -> None:
+        """Let go of both."""
+        await self.tokens.close()
+        await self._certificates.close()

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import stat
+import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from pangate.model import Limits, Resource
+from pangate.model import Limits, Resource, Way
 
 Tls = Literal["verify-full", "verify-ca", "disable"]
 MaskName = Literal["full", "last4", "first6_last4", "first8_last4"]
@@ -33,6 +34,9 @@ ALGORITHMS = frozenset(
     ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 )
 """The signature algorithms that may be pinned: asymmetric ones only."""
+
+CERTIFICATE_ISSUER = "x509"
+"""What stands where a token's issuer would, for agents that come with a client certificate."""
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,6 +67,44 @@ class ListenSettings(Settings, frozen=True, kw_only=True):
             description="true takes tokens without TLS too; only on a loopback `host`, for trials."
         ),
     ] = False
+    authentication: Annotated[
+        tuple[Way, ...],
+        Meta(
+            description='How agents may authenticate: "password" (their token is the password), '
+            '"oauth" (their token by OAUTHBEARER), "certificate" (TLS client certificate). The first '
+            "that a connection can go is taken, unless the agent names another of them with the "
+            "startup option `pangate.authentication`; nothing falls back to another way."
+        ),
+    ] = ("password",)
+    client_ca: Annotated[
+        Path | None,
+        Meta(description="PEM file with the CAs of client certificates. For `certificate` only."),
+    ] = None
+    client_crl: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file with a current revocation list of each of these CAs; what is on "
+            "one, or has no current one, is refused."
+        ),
+    ] = None
+    client_name: Annotated[
+        Literal["spiffe", "common_name", "dns", "uri"],
+        Meta(
+            description="What names an agent whose certificate has no SPIFFE ID: the common name of "
+            'its subject, or its one DNS or URI name; "spiffe" refuses it.'
+        ),
+    ] = "spiffe"
+    oauth_issuer: Annotated[
+        str | None,
+        Meta(
+            description="`url` of the issuer that OAuth clients are sent to for a token; may be left "
+            "out if there is only one."
+        ),
+    ] = None
+    oauth_scope: Annotated[
+        str,
+        Meta(description="Scope that OAuth clients are told to ask for; empty for none."),
+    ] = ""
 
 
 class LimitSettings(Settings, frozen=True, kw_only=True):
@@ -224,12 +266,24 @@ class ResourceSettings(Settings, frozen=True, kw_only=True):
     database: Annotated[Name, Meta(description="Name of the database at the resource.")]
     user: Annotated[Name, Meta(description="User that the gateway logs in as.")]
     password: Annotated[
-        SecretSettings,
+        SecretSettings | None,
         Meta(
             description='Where the password is: { file = "path" }, { env = "NAME" } or '
-            '{ command = ["program", "argument"] }. It is never written in this file.'
+            '{ command = ["program", "argument"] }. It is never written in this file. Needed unless '
+            "the gateway logs in with a `certificate`."
         ),
-    ]
+    ] = None
+    certificate: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file with the certificate that the gateway shows to the resource, then "
+            "its chain. Needs `key`."
+        ),
+    ] = None
+    key: Annotated[
+        Path | None,
+        Meta(description="PEM file with the unencrypted private key of `certificate`, mode 0600."),
+    ] = None
     tls: Annotated[
         Tls,
         Meta(
@@ -304,7 +358,10 @@ class RoleSettings(Settings, frozen=True, kw_only=True):
     ]
     issuer: Annotated[
         str | None,
-        Meta(description="`url` of the issuer of the token; may be left out if there is only one."),
+        Meta(
+            description='`url` of the issuer of the token, or "x509" for client certificates; may be '
+            "left out if there is only one."
+        ),
     ] = None
     resources: Annotated[
         tuple[str, ...], Meta(description="Names of the resources that the role grants.")
@@ -413,6 +470,12 @@ class Config(Settings, frozen=True, kw_only=True, dict=True):
         return {issuer.url: issuer for issuer in self.issuers}
 
     @functools.cached_property
+    def oauth_discovery(self) -> str:
+        """Where OAuth clients find the issuer that they get their token of; empty for no issuer."""
+        url = self.listen.oauth_issuer or next((issuer.url for issuer in self.issuers), "")
+        return url and discovery_url(url)
+
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of the canonical form of what `describe` prints. Secrets are not
         in it: neither passwords nor the arguments of commands that fetch them."""
@@ -467,6 +530,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def discovery_url(issuer: str) -> str:
+    """Where the discovery document of an issuer is (OpenID Connect Discovery 1.0, section 4)."""
+    return issuer.rstrip("/") + "/.well-known/openid-configuration"
 
 
 def url_problem(url: str, allow_http_loopback: bool) -> str | None:
@@ -526,6 +594,9 @@ def _bare(annotation: Any) -> Any:
 
 def settings_of(annotation: Any) -> type[Settings] | None:
     bare = _bare(annotation)
+    if typing.get_origin(bare) is types.UnionType:
+        # a table that may be left out
+        bare = next(kind for kind in typing.get_args(bare) if kind is not types.NoneType)
     return bare if isinstance(bare, type) and issubclass(bare, Settings) else None
 
 

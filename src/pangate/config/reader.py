@@ -16,6 +16,7 @@ import msgspec
 
 from pangate.config import (
     ALGORITHMS,
+    CERTIFICATE_ISSUER,
     TABLES,
     AuditSettings,
     Config,
@@ -105,6 +106,8 @@ class _Check:
             raw = document.get(key)
             if not array:
                 values[key] = self.table(kind, {} if raw is None else raw, key)
+            elif raw is None and key == "issuers" and _ways(document) == ["certificate"]:
+                values[key] = ()
             elif raw is None:
                 values[key] = ()
                 self.problem(key, f"missing; write at least one [[{key}]]. {doc_of(kind)}")
@@ -230,6 +233,52 @@ class _Check:
             self.problem(f"{key}.{missing}", "missing: certificate and key are given together")
         else:
             self.certificate_and_key(listen.certificate, listen.key, key)
+        self.ways(listen, key)
+
+    def ways(self, listen: ListenSettings, key: str) -> None:
+        ways = listen.authentication
+        if not ways:
+            self.problem(f"{key}.authentication", 'is empty; name at least one, such as "password"')
+        if len(set(ways)) != len(ways):
+            self.problem(f"{key}.authentication", "names a way twice; drop one")
+        if "certificate" in ways:
+            if listen.client_ca is None:
+                self.problem(
+                    f"{key}.client_ca", "missing: it says whose client certificates are believed"
+                )
+            if listen.certificate is None:
+                self.problem(
+                    f"{key}.certificate", "missing: client certificates are shown inside TLS only"
+                )
+        for name, way in (
+            ("client_ca", "certificate"),
+            ("client_crl", "certificate"),
+            ("oauth_issuer", "oauth"),
+            ("oauth_scope", "oauth"),
+        ):
+            if getattr(listen, name) and way not in ways:
+                self.problem(
+                    f"{key}.{name}",
+                    f'has no effect unless authentication has "{way}"; add it there',
+                )
+        if listen.client_ca is not None:
+            self.certificates(listen.client_ca, f"{key}.client_ca")
+        if listen.client_crl is not None:
+            self.revocations(listen.client_crl, f"{key}.client_crl")
+        if not re.fullmatch(r"(?:[!#-\[\]-~]+(?: |$))*", listen.oauth_scope):
+            self.problem(f"{key}.oauth_scope", "is no list of scopes with one space between them")
+
+    def revocations(self, file: Path, key: str) -> None:
+        from cryptography import x509
+
+        try:
+            x509.load_pem_x509_crl(file.read_bytes())
+        except FileNotFoundError:
+            self.problem(key, f"there is no file {file}; create it or correct the path")
+        except OSError as error:
+            self.problem(key, f"cannot read {file}: {error.strerror}")
+        except ValueError:
+            self.problem(key, f"{file} holds no revocation list in PEM form")
 
     def certificate_and_key(self, certificate: Path, key_file: Path, key: str) -> None:
         from cryptography.hazmat.primitives import serialization
@@ -356,6 +405,21 @@ class _Check:
             self.certificates(resource.ca, f"{key}.ca")
             if resource.tls == "disable":
                 self.problem(f"{key}.ca", 'has no effect with tls = "disable"; take one away')
+        if resource.certificate is None and resource.key is None:
+            if resource.password is None:
+                self.problem(
+                    f"{key}.password",
+                    "missing: the gateway logs in with a password, or with certificate and key",
+                )
+        elif resource.certificate is None or resource.key is None:
+            missing = "certificate" if resource.certificate is None else "key"
+            self.problem(f"{key}.{missing}", "missing: certificate and key are given together")
+        else:
+            self.certificate_and_key(resource.certificate, resource.key, key)
+            if resource.tls == "disable":
+                self.problem(
+                    f"{key}.certificate", 'has no effect with tls = "disable"; take one away'
+                )
 
         try:
             open_knowledge(resource.protocol, resource.columns)
@@ -425,6 +489,9 @@ class _Check:
     def relations(self, document: dict[str, Any], values: dict[str, Any]) -> None:
         resources = self.unique(document, "resources", "name")
         issuers = self.unique(document, "issuers", "url")
+        self.discovery(document, issuers)
+        if "certificate" in _ways(document):
+            issuers = [*issuers, CERTIFICATE_ISSUER]
         self.unique(document, "roles", "name")
         used: set[str] = set()
         roles = document.get("roles")
@@ -457,6 +524,20 @@ class _Check:
                     f"{key}.issuer", f'there is no issuer "{issuer}"; {_suggest(issuer, issuers)}'
                 )
 
+    def discovery(self, document: dict[str, Any], issuers: list[str]) -> None:
+        listen = document.get("listen")
+        named = listen.get("oauth_issuer") if isinstance(listen, dict) else None
+        if named is None and "oauth" in _ways(document) and len(issuers) > 1:
+            self.problem(
+                "listen.oauth_issuer",
+                "missing: with several issuers it says which one OAuth clients are sent to; name one "
+                "of " + ", ".join(issuers),
+            )
+        elif isinstance(named, str) and named not in issuers:
+            self.problem(
+                "listen.oauth_issuer", f'there is no issuer "{named}"; {_suggest(named, issuers)}'
+            )
+
     def unique(self, document: dict[str, Any], table: str, field: str) -> list[str]:
         items = document.get(table)
         names: list[str] = []
@@ -471,6 +552,13 @@ class _Check:
             else:
                 names.append(name)
         return names
+
+
+def _ways(document: dict[str, Any]) -> list[object]:
+    """`listen.authentication` as it stands in the raw document."""
+    listen = document.get("listen")
+    ways = listen.get("authentication") if isinstance(listen, dict) else None
+    return ways if isinstance(ways, list) else []
 
 
 def _item_key(table: str, index: int, item: object) -> str:

@@ -62,7 +62,7 @@ def public(config: Config) -> dict[str, Any]:
     assert isinstance(plain, dict)
     del plain["path"]
     for resource in plain["resources"]:
-        command = resource["password"]["command"]
+        command = (resource["password"] or {}).get("command")
         if command is not None:
             # Arguments are where tokens of vault clients end up.
             resource["password"]["command"] = [command[0], *["(not shown)"] * (len(command) - 1)]

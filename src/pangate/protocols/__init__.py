@@ -21,7 +21,7 @@ from typing import Protocol
 
 from pangate._scan import Scanner
 from pangate.errors import ProtocolError, Refused
-from pangate.model import Outcome, Statement, Verdict
+from pangate.model import Certificate, Credential, Outcome, Statement, Verdict, Way
 
 Buffer = bytes | bytearray | memoryview
 
@@ -42,11 +42,13 @@ class ToFrontend:
 
 @dataclass(frozen=True, slots=True)
 class Authenticate:
-    """The agent presented a credential and asks for `resource`. Answer with `ready` or `refuse`."""
+    """The agent presented a credential and asks for `resource`. Answer with `ready`, or with
+    `challenge` and `refuse`."""
 
-    credential: str = field(repr=False)
+    credential: Credential = field(repr=False)
     resource: str
     parameters: Mapping[str, str]
+    way: Way = "password"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,19 @@ class Close:
 Action = (
     ToBackend | ToFrontend | Authenticate | Execute | Finished | Cancel | Learn | StartTLS | Close
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How agents may authenticate at a listener. `names` are in the order of precedence;
+    `discovery` and `scope` tell a client that comes by OAuth where it gets its token."""
+
+    names: tuple[Way, ...] = ("password",)
+    discovery: str = ""
+    scope: str = ""
+
+
+PASSWORD_ONLY = Ways()
 
 
 class Login(Protocol):
@@ -173,6 +188,9 @@ class Codec(Protocol):
     tls_accepted: bytes
     """What the resource answers when it agrees."""
 
+    certificate: Certificate | None
+    """What the agent proved in TLS; set, if at all, before the first byte inside it."""
+
     def tls_started(self) -> None:
         """The connection speaks TLS from its first byte on."""
 
@@ -198,6 +216,11 @@ class Codec(Protocol):
     def resume(self, verdict: Verdict) -> list[Action]:
         """Go on after `Execute`: forward the statement, or answer with the protocol's own error."""
 
+    def challenge(self, error: Refused) -> bytes:
+        """After `Authenticate`: what the protocol wants said, and answered by the agent, before the
+        refusal for `error`. Empty when it has no such thing; otherwise `frontend` raises `error`
+        as soon as the answer is there."""
+
     def refuse(self, error: Refused | ProtocolError) -> bytes:
         """The protocol's own fatal error for `error`, ready to be sent to the agent."""
 
@@ -221,13 +244,21 @@ def open_knowledge(
 
 
 def open_codec(
-    protocol: str, scanner: Scanner, *, tls: str, max_message: int, token_bytes: int
+    protocol: str,
+    scanner: Scanner,
+    *,
+    tls: str,
+    max_message: int,
+    token_bytes: int,
+    ways: Ways = PASSWORD_ONLY,
 ) -> Codec:
     """A codec for one connection of `protocol`. `tls` is "required", "offered" (plaintext is taken as
     well) or "none"; the bounds are in bytes. KeyError when the protocol is not known."""
     module, name = PROTOCOLS[protocol]
     make = getattr(importlib.import_module(module), name)
-    codec: Codec = make(scanner, tls=tls, max_message=max_message, token_bytes=token_bytes)
+    codec: Codec = make(
+        scanner, tls=tls, max_message=max_message, token_bytes=token_bytes, ways=ways
+    )
     return codec
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from pangate import credentials
 from pangate.config import ResourceSettings, is_loopback
 from pangate.errors import (
+    AuthenticationFailed,
     CredentialError,
     LimitReached,
     PangateError,
@@ -22,6 +23,7 @@ from pangate.errors import (
 )
 from pangate.gate import GateSession
 from pangate.masking import default_scanner
+from pangate.model import Way
 from pangate.protocols import (
     Action,
     Authenticate,
@@ -34,6 +36,7 @@ from pangate.protocols import (
     StartTLS,
     ToBackend,
     ToFrontend,
+    Ways,
     open_codec,
 )
 from pangate.proxy import sockets
@@ -58,6 +61,10 @@ class _Peer(asyncio.Protocol):
 
 
 class _AgentSide(_Peer):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.session.codec.certificate = sockets.peer_certificate(self.transport)
+
     def data_received(self, data: bytes) -> None:
         self.session.from_agent(data)
 
@@ -140,6 +147,7 @@ class Session:
             tls=tls,
             max_message=limits.max_message_bytes,
             token_bytes=limits.token_bytes,
+            ways=Ways(listen.authentication, gateway.config.oauth_discovery, listen.oauth_scope),
         )
         self.agent = _AgentSide(self)
         self.agent_full = False
@@ -280,7 +288,11 @@ class Session:
 
     async def _log_in(self, ask: Authenticate) -> None:
         try:
-            admission = await self.gate.admit(ask)
+            try:
+                admission = await self.gate.admit(ask)
+            except AuthenticationFailed as wrong:
+                self._reject(wrong)
+                return
             self.resource = admission.resource
             limits = self.gateway.config.limits
             try:
@@ -308,12 +320,21 @@ class Session:
                 self.from_backend(login.rest)
             if not self.closed:
                 self.backend.transport.resume_reading()
-                self._set_timers(admission.principal.expires_at, grant.limits.max_seconds)
+                self._set_timers(ask.way, admission.principal.expires_at, grant.limits.max_seconds)
                 self.settled.set_result(None)
         except PangateError as wrong:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
             self._crashed(wrong)
+
+    def _reject(self, wrong: AuthenticationFailed) -> None:
+        """Refuse the credential; where the protocol wants it, after the agent has taken note."""
+        challenge = self.codec.challenge(wrong)
+        if not challenge:
+            self.fail(wrong)
+        elif not self.closed:
+            self.agent.transport.write(challenge)
+            self.from_agent(b"")  # its answer may be here already
 
     async def _dial(self, resource: ResourceSettings, secret: credentials.Secret) -> Login:
         loop = asyncio.get_running_loop()
@@ -350,17 +371,16 @@ class Session:
 
     # --- time ---------------------------------------------------------------------------------
 
-    def _set_timers(self, expires_at: float, max_seconds: float | None) -> None:
+    def _set_timers(self, way: Way, expires_at: float, max_seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
         limits = self.gateway.config.limits
         left = expires_at + limits.token_grace_seconds - time.time()
+        what = "client certificate" if way == "certificate" else "identity token"
         self._timers.append(
             loop.call_later(
                 max(left, 0.0),
                 self.fail,
-                LimitReached(
-                    "the identity token of this session has expired; connect with a new one"
-                ),
+                LimitReached(f"the {what} of this session has expired; connect with a new one"),
             )
         )
         if max_seconds is not None:

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pangate.config import Config, ResourceSettings
+from pangate.model import Certificate
 
 TLS_RECORD = 0x16
 """First byte of a TLS ClientHello."""
@@ -94,7 +95,22 @@ def listen_context(config: Config) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(config.listen.certificate, config.listen.key)
     context.set_alpn_protocols(["postgresql"])
+    if config.listen.client_ca is not None:
+        # Asked for, not required: a certificate that is not good ends the handshake, and none at
+        # all leaves the other ways.
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(config.listen.client_ca)
+        if config.listen.client_crl is not None:
+            context.load_verify_locations(config.listen.client_crl)
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
     return context
+
+
+def peer_certificate(transport: asyncio.Transport) -> Certificate | None:
+    """What the peer proved in its TLS handshake, None for nothing."""
+    found = transport.get_extra_info("ssl_object")
+    der = found.getpeercert(binary_form=True) if found else None
+    return Certificate(der) if der else None
 
 
 def backend_context(resource: ResourceSettings) -> ssl.SSLContext | None:
@@ -103,6 +119,8 @@ def backend_context(resource: ResourceSettings) -> ssl.SSLContext | None:
     context = ssl.create_default_context(cafile=str(resource.ca) if resource.ca else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = resource.tls == "verify-full"
+    if resource.certificate is not None and resource.key is not None:
+        context.load_cert_chain(resource.certificate, resource.key)
     return context
 
 

@@ -26,7 +26,7 @@ from pangate.auth import FAILED, THROTTLED, UNAVAILABLE, KeyState
 from pangate.auth.oidc.keys import IssuerUnavailable, Key, KeySet
 from pangate.config import Config, IssuerSettings
 from pangate.errors import AuthenticationFailed
-from pangate.model import Principal
+from pangate.model import Credential, Principal
 from pangate.policy import roles_for
 
 MAX_SUBJECT = 512
@@ -91,8 +91,10 @@ class OidcAuthenticator:
             config.limits.auth_failures_per_minute, clock, before._throttle if before else None
         )
 
-    async def authenticate(self, credential: str, origin: str) -> Principal:
+    async def authenticate(self, credential: Credential, origin: str) -> Principal:
         """The principal of a token. Raises AuthenticationFailed."""
+        if not isinstance(credential, str):
+            raise TypeError("a certificate is no token")
         limits = self._config.limits
         if len(credential) > limits.token_bytes:
             raise self._failed(

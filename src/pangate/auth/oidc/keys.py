@@ -20,7 +20,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import PyJWTError
 
 from pangate.auth import KeyState
-from pangate.config import IssuerSettings, url_problem
+from pangate.config import IssuerSettings, discovery_url, url_problem
 
 log = logging.getLogger("pangate")
 
@@ -213,9 +213,7 @@ class KeySet:
         ) as client:
             url = settings.jwks_url
             if url is None:
-                document = await _get(
-                    client, settings.url.rstrip("/") + "/.well-known/openid-configuration"
-                )
+                document = await _get(client, discovery_url(settings.url))
                 url = self._jwks_url(document)
             return _parse(await _get(client, url))
 

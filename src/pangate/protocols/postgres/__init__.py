@@ -24,10 +24,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from pangate._scan import Scanner
-from pangate.errors import LimitReached, ProtocolError, Refused
+from pangate.errors import AuthenticationFailed, LimitReached, ProtocolError, Refused
 from pangate.masking import KINDS
-from pangate.model import Statement, Verdict
+from pangate.model import Certificate, Credential, Statement, Verdict, Way
 from pangate.protocols import (
+    PASSWORD_ONLY,
     Action,
     Authenticate,
     Buffer,
@@ -38,6 +39,7 @@ from pangate.protocols import (
     StartTLS,
     ToBackend,
     ToFrontend,
+    Ways,
 )
 from pangate.protocols.postgres import largeobjects, messages
 from pangate.protocols.postgres.answers import SIMPLE, Answers
@@ -53,6 +55,8 @@ from pangate.protocols.postgres.conversation import (
 )
 from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import Reader, message
+from pangate.protocols.postgres.oauth import OAuthBearer
+from pangate.protocols.postgres.ways import chosen, without_choice
 from pangate.sql import copy_out
 
 __all__ = ["PostgresCodec", "open_knowledge"]
@@ -71,9 +75,9 @@ class PostgresCodec(Answers):
     """One connection. See `pangate.protocols` for the contract.
 
     `tls` says what TLS means here: "required" (nothing but SSLRequest before it), "offered" (plaintext
-    is accepted as well), or "none". `max_message` bounds one message in either direction in bytes,
-    `max_pending` the answers that a pipelining agent may leave unread, `max_statements` the names it
-    may give."""
+    is accepted as well), or "none"; `ways` how the agent may authenticate. `max_message` bounds one
+    message in either direction in bytes, `max_pending` the answers that a pipelining agent may leave
+    unread, `max_statements` the names it may give."""
 
     tls_request = messages.ssl_request()
     tls_accepted = b"S"
@@ -87,6 +91,7 @@ class PostgresCodec(Answers):
         max_pending: int = 10_000,
         max_statements: int = 10_000,
         token_bytes: int = 16_384,
+        ways: Ways = PASSWORD_ONLY,
     ) -> None:
         super().__init__(scanner, max_message)
         self._tls = tls
@@ -94,6 +99,9 @@ class PostgresCodec(Answers):
         self._max_pending = max_pending
         self._max_statements = max_statements
         self._token_bytes = token_bytes
+        self._ways = ways
+        self._oauth: OAuthBearer | None = None
+        self.certificate: Certificate | None = None
         self._inbox = bytearray()
         self._state: Callable[[list[Action]], bool] = self._startup
         self._in_tls = False
@@ -174,11 +182,21 @@ class PostgresCodec(Answers):
             raise Refused("replication connections are not passed through this gateway")
         if not parameters.get("user"):
             raise Refused("the startup packet names no user; set a user name")
-        self._startup_parameters = {
-            k: v for k, v in parameters.items() if not k.startswith("_pq_.")
-        }
-        self._state = self._password
-        actions.append(ToFrontend(message(b"R", (3).to_bytes(4, "big"))))
+        way = chosen(parameters, self._ways.names, certificate=self.certificate is not None)
+        self._startup_parameters = without_choice(
+            {k: v for k, v in parameters.items() if not k.startswith("_pq_.")}
+        )
+        match way:
+            case "password":
+                self._state = self._password
+                actions.append(ToFrontend(message(b"R", (3).to_bytes(4, "big"))))
+            case "oauth":
+                self._oauth = OAuthBearer(self._ways)
+                self._state = self._sasl
+                actions.append(ToFrontend(self._oauth.request()))
+            case "certificate":
+                self._authenticate(self.certificate or Certificate(b""), way, actions)
+                return False
         return True
 
     def _encryption(self, code: int, body: bytes, actions: list[Action]) -> bool:
@@ -200,32 +218,57 @@ class PostgresCodec(Answers):
         self._in_tls = True
         self.in_preface = False
 
-    def _password(self, actions: list[Action]) -> bool:
+    def _secret_message(self, more: int) -> bytes | None:
+        """The body of the message that carries the token, which may have `more` bytes around it; None
+        while it is not whole."""
         if len(self._inbox) < 5:
-            return False
+            return None
         length = int.from_bytes(self._inbox[1:5], "big")
         if self._inbox[0] != 0x70 or length < 5:
             raise ProtocolError("the agent did not answer the request for a password")
-        if length > self._token_bytes + 5:
+        if length > self._token_bytes + more + 4:
             raise LimitReached(
                 f"the token is longer than {self._token_bytes} bytes (limits.token_bytes)"
             )
         if len(self._inbox) < length + 1:
-            return False
+            return None
         body = bytes(self._inbox[5 : length + 1])
         del self._inbox[: length + 1]
+        return body
+
+    def _password(self, actions: list[Action]) -> bool:
+        body = self._secret_message(1)
+        if body is None:
+            return False
         if body.find(b"\0") != len(body) - 1:
             raise ProtocolError("the password message is malformed")
+        self._authenticate(body[:-1].decode("utf-8", "replace"), "password", actions)
+        return False
+
+    def _sasl(self, actions: list[Action]) -> bool:
+        assert self._oauth is not None
+        body = self._secret_message(OAuthBearer.MORE)
+        if body is None:
+            return False
+        reply, token = self._oauth.answer(body)
+        if reply:
+            actions.append(ToFrontend(reply))
+        if token is not None:
+            self._authenticate(token, "oauth", actions)
+        return token is None
+
+    def _authenticate(self, credential: Credential, way: Way, actions: list[Action]) -> None:
         self._state = self._stop
         parameters = self._startup_parameters
-        actions.append(
-            Authenticate(
-                body[:-1].decode("utf-8", "replace"),
-                parameters.get("database") or parameters["user"],
-                parameters,
-            )
-        )
-        return False
+        resource = parameters.get("database") or parameters["user"]
+        actions.append(Authenticate(credential, resource, parameters, way))
+
+    def challenge(self, error: Refused) -> bytes:
+        """With OAUTHBEARER a token that fails is answered in the mechanism's own way first."""
+        if self._oauth is None:
+            return b""
+        self._state = self._sasl
+        return self._oauth.reject(error)
 
     def login(self, user: str, database: str, password: str, *, cleartext: bool) -> BackendLogin:
         """The login at the server, with the agent's own settings but not its names."""
@@ -255,9 +298,9 @@ class PostgresCodec(Answers):
         self._check_encoding(self._encoding)
         greeting = message(b"R", (0).to_bytes(4, "big"))
         for name, value in parameters.items():
-            masked = bytearray(messages.text(value))
+            masked = bytearray(messages.text(name) + messages.text(value))
             self._walker.mask_text(masked)
-            greeting += message(b"S", messages.text(name) + masked)
+            greeting += message(b"S", bytes(masked))
         greeting += message(b"K", key) + message(b"Z", b"I")
         actions: list[Action] = [ToFrontend(greeting)]
         self._state = self._command
@@ -501,6 +544,8 @@ class PostgresCodec(Answers):
 
     def refuse(self, error: Refused | ProtocolError) -> bytes:
         """ErrorResponse, fatal."""
+        if self._oauth is not None and isinstance(error, AuthenticationFailed):
+            return self._oauth.refusal(error)
         if isinstance(error, ProtocolError):
             return messages.error("08P01", f"protocol violation: {error}", severity="FATAL")
         return messages.refusal(error)

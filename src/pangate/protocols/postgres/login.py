@@ -5,12 +5,15 @@ Bytes in, bytes out, as the codec; the password is used here and kept nowhere el
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 
 from pangate.errors import ProtocolError, ResourceUnavailable
 from pangate.protocols.postgres import messages
 from pangate.protocols.postgres.messages import Reader, message, text
 from pangate.protocols.postgres.scram import ScramClient
+
+_SQLSTATE = re.compile(r"[0-9A-Z]{5}", re.ASCII)
 
 LOGIN_MESSAGE_MAX = 65_536
 """Bytes of one message during the login; no server needs more."""
@@ -21,9 +24,9 @@ class BackendLogin:
     When `done` is true, `parameters` and `key` hold what the server said, and `rest` the bytes
     behind the login.
 
-    `cleartext` allows a password in
-    clear, which is right only inside verified TLS or on loopback. Raises ResourceUnavailable when
-    the server refuses, ProtocolError when it does not speak the protocol."""
+    `password` is empty when there is none; `cleartext` allows a password in clear, which is right only
+    inside verified TLS or on loopback. Raises ResourceUnavailable when the server refuses, ProtocolError
+    when it does not speak the protocol."""
 
     def __init__(
         self,
@@ -79,9 +82,12 @@ class BackendLogin:
                 return self._authentication(body)
             case 0x45:  # E
                 fields = messages.error_fields(body)
-                # What the server says of pangate's own login is for the record, not for the agent.
+                # What the server says of pangate's own login is not for the agent: it may hold the
+                # password, or a card number. So this is the code, if it is one, and nothing else.
+                state = fields.get("C", "")
                 raise ResourceUnavailable(
-                    f"the backend refused the gateway's login (SQLSTATE {fields.get('C', '?')})"
+                    "the backend refused the gateway's login (SQLSTATE "
+                    f"{state if _SQLSTATE.fullmatch(state) else '?'})"
                 )
             case 0x4E:  # N
                 return b""
@@ -110,6 +116,10 @@ class BackendLogin:
         kind = reader.int32()
         if self._authenticated:
             raise ProtocolError("the backend asks for authentication twice", "backend")
+        if kind in (3, 5, 10) and not self._password:
+            raise ResourceUnavailable(
+                "the backend asks for a password, and this resource has none in the configuration"
+            )
         match kind:
             case 0:
                 if self._scram and not self._verified:
@@ -148,9 +158,10 @@ class BackendLogin:
         while name := reader.cstring():
             offered.add(name.decode("ascii", "replace"))
         if self._scram or not offered & {"SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"}:
+            # Their names are the server's own text, and go nowhere.
             raise ResourceUnavailable(
-                f"the backend offers {', '.join(sorted(offered)) or 'no mechanism'}; "
-                "pangate speaks SCRAM-SHA-256 and SCRAM-SHA-256-PLUS"
+                "the backend offers no SASL mechanism that pangate speaks, which are SCRAM-SHA-256 and "
+                "SCRAM-SHA-256-PLUS"
             )
         self._scram = ScramClient(
             self._password, binding=self._binding, offered="SCRAM-SHA-256-PLUS" in offered
