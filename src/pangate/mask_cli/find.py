@@ -95,7 +95,10 @@ def _found(
     with reading(source) as (file, _, raw):
         for chunk in chunks(file):
             held += chunk
-            cut = table.whole(held) if table else whole_lines(held)
+            whole = whole_lines(held) if table is None else 0
+            cut = table.whole(held) if table else masker.settled(held, whole)
+            if whole and not cut and len(held) - whole >= LONGEST_LINE:
+                cut = whole
             again = 0
             if not cut and len(held) > (LONGEST_RECORD if table else 16 * LONGEST_LINE):
                 cut = last_mark(held, joined=masker.joins_marks)

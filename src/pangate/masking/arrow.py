@@ -15,19 +15,34 @@ if TYPE_CHECKING:
 
 
 def mask(masker: Masker, value: Any, name: str | None = None) -> Any:
-    """A masked value of the same type and schema; the value itself where nothing was found. `name` is
-    the column's, for the rules by name; those of a table have theirs. TypeError for a type of values
-    that cannot be masked."""
+    """A masked value of the same type and schema; the value itself where nothing was found. Names of
+    columns and the schema's metadata are masked as well. `name` is the column's, for the rules by name;
+    those of a table have theirs. TypeError for a type of values that cannot be masked."""
     if isinstance(value, pa.Table | pa.RecordBatch):
         columns = [
             mask(masker, value.column(i), field.name) for i, field in enumerate(value.schema)
         ]
-        return type(value).from_arrays(columns, schema=value.schema)
+        return type(value).from_arrays(columns, schema=_schema(masker, value.schema))
     if isinstance(value, pa.ChunkedArray):
         return pa.chunked_array([mask(masker, one, name) for one in value.chunks], type=value.type)
     if isinstance(value, pa.Array):
         return _array(masker, value, name)
     raise TypeError(f"mask does not know how to mask {type(value).__name__}; convert it first")
+
+
+def _schema(masker: Masker, schema: Any) -> Any:
+    masked = pa.schema([_field(masker, field) for field in schema], metadata=_metadata(masker, schema))
+    return schema if masked.equals(schema, check_metadata=True) else masked
+
+
+def _field(masker: Masker, field: Any) -> Any:
+    return field.with_name(masker.mask(field.name)).with_metadata(_metadata(masker, field))
+
+
+def _metadata(masker: Masker, holder: Any) -> dict[bytes, bytes] | None:
+    if holder.metadata is None:
+        return None
+    return {masker.mask(key): masker.mask(value) for key, value in holder.metadata.items()}
 
 
 def _array(masker: Masker, value: Any, name: str | None) -> Any:
@@ -44,7 +59,8 @@ def _array(masker: Masker, value: Any, name: str | None) -> Any:
     if types.is_struct(kind):
         fields = [kind.field(i) for i in range(kind.num_fields)]
         parts = [_array(masker, value.field(i), field.name) for i, field in enumerate(fields)]
-        return pa.StructArray.from_arrays(parts, fields=fields, mask=value.is_null())
+        renamed = [_field(masker, field) for field in fields]
+        return pa.StructArray.from_arrays(parts, fields=renamed, mask=value.is_null())
     if types.is_list(kind) or types.is_large_list(kind):
         whole = type(value).from_arrays
         masked = _array(masker, value.flatten(), None)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from pangate._scan import Scanner
 from pangate.errors import MaskingError
 from pangate.masking import DIGITS, KINDS, decode, iin, track
-from pangate.masking.column import Columns, Value
+from pangate.masking.column import NAME_TO_END, Columns, Value
 from pangate.masking.decode import Edit, Places, View, look
 from pangate.masking.hit import CONFIDENCES, UUID, Hit, clusters, confidence, in_uuid
+from pangate.masking.jsontext import Fitting
 from pangate.masking.pattern import Patterns
 from pangate.masking.tokens import Key, Tokens
 
@@ -39,7 +40,6 @@ SHORTEST, SHOWN = iin.SHORTEST, 13
 
 _WIPED = b"***"
 _SMALL = 4096
-_FRACTION = 32  # bytes of a JSON number behind a PAN that are looked at
 # All that a default decoder, a track or a name with a value cannot do without.
 _INTEREST = re.compile(rb"[\\%&+:=>;^\x00\x80-\xff]")
 _LONGEST_LIST = 100_000
@@ -232,7 +232,7 @@ class Masker:
         if not hits or not self._exempt(digits, hits)[1]:
             return value
         made = self._tokens.fpe(digits.decode()) if self._tokens and self.kind == "fpe" else None
-        if made is None:
+        if made is None or self._scanner.find(made.encode()):  # of a network without the Luhn check
             self._scanner.mask(digits, self._fill | DIGITS)
             made = digits.decode()
         return -int(made) if value < 0 else int(made)
@@ -257,6 +257,22 @@ class Masker:
                     f"decode: {decoder.name} looks over line ends, which a stream cannot; leave it out, or "
                     "mask the whole"
                 )
+
+    def settled(self, data: bytearray, cut: int) -> int:
+        """Where data of whole lines may be cut, at `cut` or at a line end before it: not within an object
+        or an array over several lines whose name has a rule. 0 for nowhere."""
+        while cut and self._columns:
+            low = max(0, cut - NAME_TO_END)
+            if data.find(b"{", low, cut) < 0 and data.find(b"[", low, cut) < 0:
+                break
+            part = data[low:cut]
+            names = look(part, self._columns.ends).names
+            settled = self._columns.open_at(part, len(part), names) if names else len(part)
+            if settled == len(part):
+                break
+            # where the part begins within a line, that line does
+            cut = low + settled if settled else data.rfind(b"\n", 0, low) + 1
+        return cut
 
     @property
     def joins_marks(self) -> bool:
@@ -336,7 +352,7 @@ class Masker:
         found = self._pans(data, hits, form, edits)
         if not found and not edits:
             return None
-        return _apply(data, edits)
+        return _apply(data, edits if form == "text" else [*Fitting(data).fit(edits)])
 
     def _quiet(self, data: bytearray, hits: Sequence[tuple[int, int, int]]) -> bool:
         """Whether a short text plainly has nothing but the scanner's hits in it."""
@@ -360,7 +376,7 @@ class Masker:
         count = len({(edit.start, edit.end) for edit in edits})
         found = self._pans(data, hits, form, edits)
         if found or edits:
-            view[:] = _apply(data, edits)
+            view[:] = _apply(data, edits if form == "text" else [*Fitting(data).fit(edits)])
         return found + count
 
     @property
@@ -396,11 +412,11 @@ class Masker:
         if self._tracks and (hits or b"^" in data or b";" in data):
             for start, end in track.wipe(data, hits, self._shown):
                 edits.append(Edit(start, end, star * (end - start)))
-        for value in self._columns.values(data, places.names):
-            edits += self._column_edits(data, value, resize=resize)
         if self._patterns:
             for start, end, _ in self._patterns.find(bytes(data)):
                 edits.append(Edit(start, end, star * (end - start)))
+        for value in self._columns.values(data, places.names):  # last: nothing writes over what is wiped
+            edits += self._column_edits(data, value, resize=resize)
         return edits
 
     def _edits_of(self, view: View, star: bytes, *, resize: bool) -> list[Edit]:
@@ -444,6 +460,8 @@ class Masker:
     def number(self, text: bytes, *, bare: bool, resize: bool) -> bytes:
         """A text that a rule says is a PAN, whatever its digits are, masked or as a token. With `bare` it
         stays a number."""
+        if b"\\" in text:
+            return self._escaped_number(text)
         places = [i for i, byte in enumerate(text) if 48 <= byte < 58]
         if self._tokens is not None and len(places) >= SHORTEST and not bare:
             digits = bytes(text[i] for i in places).decode()
@@ -459,6 +477,18 @@ class Masker:
             masked[place] = 42 if not bare else 48 if i else 49
         return bytes(masked)
 
+    def _escaped_number(self, text: bytes) -> bytes:
+        """`number` of a text with escapes, such as \\u0034 for a digit: these stay escapes."""
+        parts = _CHARACTER.findall(text)
+        plain = bytes(_plain(part) for part in parts).replace(b"\\", b"\xff")
+        masked = Masker.number(self, plain, bare=False, resize=False)
+        if len(masked) != len(plain):
+            return masked
+        return b"".join(
+            part if old == new else decode.put_slash(part, new)
+            for part, old, new in zip(parts, plain, masked, strict=True)
+        )
+
     def _pans(
         self, data: bytearray, hits: Sequence[tuple[int, int, int]], form: Form, edits: list[Edit]
     ) -> int:
@@ -469,20 +499,16 @@ class Masker:
         exempt, left = self._exempt(data, hits)
         if self._tokens is None:
             return self._fill_in(data, exempt, self._fill, form)
-        strings = _strings(data) if form == "json" and left else None
+        json = Fitting(data) if form == "json" and left else None
+        tokens = []
         for start, end, token in self._token_edits(bytes(data), left):
-            bare = strings is not None and not any(low <= start < high for low, high in strings)
-            if bare and b"tok_" in token:  # with its sign and its fraction it becomes a string
-                start -= data[start - 1 : start] == b"-"
-                end += len(data[end : end + _FRACTION]) - len(
-                    data[end : end + _FRACTION].lstrip(b".0")
-                )
-                token = b'"' + token + b'"'
-            elif bare and b"*" in token:
+            bare = json is not None and not json.within(start, end)
+            if bare and b"*" in token:
                 number = bytearray(data[start:end])
                 self._scanner.mask(number, KINDS["last4"] | DIGITS)
                 token = bytes(number)
-            edits.append(Edit(start, end, token))
+            tokens.append(Edit(start, end, token))
+        edits[:0] = tokens  # first, so that what is wiped is wiped
         return len(left)
 
     def _fill_in(
@@ -601,6 +627,17 @@ def _allowed(allow: Collection[str], key: Key | None) -> frozenset[str]:
     return frozenset(allow)
 
 
+_CHARACTER = re.compile(rb"\\+u[0-9a-fA-F]{4}|\\+x[0-9a-fA-F]{2}|\\.|.", re.DOTALL)
+
+
+def _plain(part: bytes) -> int:
+    """The byte that a character of a text with escapes is read as, 0xff for one beyond ASCII."""
+    if len(part) == 1:
+        return part[0]
+    code = part.lstrip(b"\\")[1:]
+    return decode.fold(int(code, 16)) if code else 0xFF
+
+
 def _flat(buffer: Any) -> memoryview:
     """A buffer as bytes. TypeError when it is none, or none of bytes in a row."""
     try:
@@ -636,11 +673,6 @@ def _likely(data: bytes, hit: tuple[int, int, int]) -> tuple[int, int, int]:
     sizes = [len(group) for group in groups]
     regular = set(sizes[:-1]) <= {4} or sizes in ([4, 6, 5], [4, 6, 4])
     return (2 if len(sizes) == 1 else int(regular), hit[1] - hit[0], -hit[0])
-
-
-def _strings(data: bytes | bytearray) -> list[tuple[int, int]]:
-    """Where the strings of a JSON text are."""
-    return [match.span() for match in re.finditer(rb'"(?:[^"\\]|\\.)*"', data, re.DOTALL)]
 
 
 def _apply(data: bytearray, edits: list[Edit]) -> bytearray:

@@ -36,7 +36,8 @@ class Stream:
     """One stream of one masker. Not to be shared between threads.
 
     `feed` takes str or bytes-like chunks (one kind for all the stream) and returns what may be released,
-    of the kind str or bytes. `finish` returns the rest. At most `LONGEST_LINE` bytes are held back."""
+    of the kind str or bytes. `finish` returns the rest. At most `LONGEST_LINE` bytes are held back, twice
+    as many and a value more where an object whose name has a rule goes on over lines."""
 
     def __init__(self, masker: Masker, form: Form = "text") -> None:
         masker.check_stream(form)
@@ -97,7 +98,12 @@ class Stream:
     def _release(self) -> list[bytearray]:
         out = []
         while self._held:
-            cut = whole_lines(self._held)
+            whole = whole_lines(self._held)
+            cut = self._masker.settled(self._held, whole)
+            if whole and not cut:  # a value goes on over the lines
+                if len(self._held) - whole < LONGEST_LINE:
+                    break
+                cut = whole
             if cut:
                 out.append(self._masked(self._take(cut)))
                 self._inside = False  # no JSON string goes over a line
