@@ -148,7 +148,6 @@ class Columns:
                     yield value._replace(end=value.start + end, name=before, action=found[0])
                 done = max(done, value.end)
 
-
     def open_at(self, data: Data, cut: int, marks: Iterable[int]) -> int:
         """Where the line begins whose name has an object or an array for its value that goes on behind
         `cut`, `cut` where there is none. `marks` as for `values`, of all of `data`."""
@@ -156,7 +155,11 @@ class Columns:
             if mark >= cut:
                 break
             match = _VALUE.match(data, mark)
-            if match is None or match.group(4) is None or self.action(_before(data, mark)[0]) is None:
+            if (
+                match is None
+                or match.group(4) is None
+                or self.action(_before(data, mark)[0]) is None
+            ):
                 continue
             begin = match.start(4)
             if begin + _NESTED > cut and not _closed(data, begin, min(cut, begin + _NESTED)):

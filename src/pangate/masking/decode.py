@@ -22,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pangate._text import places
+from pangate._text import Look
 from pangate.errors import MaskingError
+from pangate.masking.hit import Edit
 
 Data = bytes | bytearray
 
@@ -40,22 +41,19 @@ class Places(NamedTuple):
     beyond: list[int]
 
 
-def look(data: Data, ends: npt.NDArray[np.uint8]) -> Places:
-    """The places of `data`; `ends` are those of `Columns.ends`."""
-    return Places(*places(data, ends, _points()))
+def looker(ends: npt.NDArray[np.uint8]) -> Look:
+    """What `look` takes; `ends` are those of `Columns.ends`."""
+    return Look(ends, _points())
+
+
+def look(data: Data, at: Look) -> Places:
+    """The places of `data`."""
+    return Places(*at.places(data))
 
 
 FEWEST = 12  # digits of the shortest PAN
 _TAIL = 128
 """Encoded characters read behind a number, so that what follows the PAN on a track is seen."""
-
-
-class Edit(NamedTuple):
-    """`text` takes the place of data[start:end]."""
-
-    start: int
-    end: int
-    text: bytes
 
 
 class View:
@@ -292,7 +290,10 @@ def _put_entity(old: bytes, new: int) -> bytes:
     return b"&#" + str(new).encode().zfill(len(old) - 3) + b";"
 
 
-_DIGIT = rb"(?:00(?:3[0-9]|2[0dD]|[aA]0)|[fF]{2}1[0-9]|06[6fF][0-9]|20(?:0[0-9a-fA-F]|1[0-5]|2[a-fA-F]|6[6-9]))"
+_DIGIT = (
+    rb"(?:00(?:3[0-9]|2[0dD]|[aA]0)|[fF]{2}1[0-9]|06[6fF][0-9]"
+    rb"|20(?:0[0-9a-fA-F]|1[0-5]|2[a-fA-F]|6[6-9]))"
+)
 _PERCENT = _escape(
     "percent",
     rb"%(?:3[0-9]|20|2[dD])",
@@ -431,9 +432,9 @@ def _wide(name: str, codec: str, before: int, behind: int) -> Callable[[Data], I
             start, end = match.span()
             if (
                 before
-                and start > 1
+                and start
                 and data[start - 1] in _CHAIN
-                and data[start - 2] == 0
+                and (start == 1 or data[start - 2] == 0)
                 and data[end : end + 1] == b"\0"
             ):
                 continue  # the other order behind ASCII, read from its second byte

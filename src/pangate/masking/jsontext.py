@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
-from pangate.masking.decode import Edit
+from pangate.masking.hit import Edit
 
 Data = bytes | bytearray
 
@@ -74,7 +74,9 @@ class Fitting:
                 yield from self._in_string(Edit(i, i + 1, bytes((new,))))
                 continue
             if new in b"*0" and 48 <= old < 58:
-                behind = text[k + 1] if k + 1 < len(text) else data[i + 1] if i + 1 < len(data) else 0
+                behind = (
+                    text[k + 1] if k + 1 < len(text) else data[i + 1] if i + 1 < len(data) else 0
+                )
                 if behind == 42 and i + 1 < len(data):
                     behind = data[i + 1]
                 first = not (i and 48 <= data[i - 1] < 58)
@@ -93,6 +95,7 @@ class Fitting:
             self._escapes[i] = escapes
         start, end, text = edit
         same = len(text) == end - start
+        cut: list[Edit] = []
         at = bisect_right(escapes, (start, start)) - 1
         for low, high in escapes[max(0, at) :]:
             if low >= edit.end:
@@ -107,8 +110,9 @@ class Fitting:
                 if (b"\\" in piece or b'"' in piece) and not _ESCAPE.fullmatch(piece):
                     text = text[: low - start] + self._data[low:high] + text[high - start :]
             else:
-                low_, high_ = max(low, start), min(high, end)
-                text = text[: low_ - start] + bytes(self._data[low_:high_]) + text[high_ - start :]
+                a, b = max(low, start), min(high, end)
+                text = text[: a - start] + bytes(self._data[a:b]) + text[b - start :]
                 if high - low == len(_STAR):
-                    yield Edit(low, high, _STAR)
+                    cut.append(Edit(low, high, _STAR))
         yield Edit(start, end, text)
+        yield from cut

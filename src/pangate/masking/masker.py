@@ -15,8 +15,8 @@ from pangate._scan import Scanner
 from pangate.errors import MaskingError
 from pangate.masking import DIGITS, KINDS, decode, iin, track
 from pangate.masking.column import NAME_TO_END, Columns, Value
-from pangate.masking.decode import Edit, Places, View, look
-from pangate.masking.hit import CONFIDENCES, UUID, Hit, clusters, confidence, in_uuid
+from pangate.masking.decode import Places, View, look, looker
+from pangate.masking.hit import CONFIDENCES, UUID, Edit, Hit, clusters, confidence, in_uuid
 from pangate.masking.jsontext import Fitting
 from pangate.masking.pattern import Patterns
 from pangate.masking.tokens import Key, Tokens
@@ -39,9 +39,7 @@ SHORTEST, SHOWN = iin.SHORTEST, 13
 """Digits of the shortest PAN, and of the shortest of which four stay visible."""
 
 _WIPED = b"***"
-_SMALL = 4096
-# All that a default decoder, a track or a name with a value cannot do without.
-_INTEREST = re.compile(rb"[\\%&+:=>;^\x00\x80-\xff]")
+_MARKS = (b"\0", b"^", b";")  # of wide encodings and of tracks, which `look` does not see
 _LONGEST_LIST = 100_000
 _LEAST, _MOST = 10 ** (iin.SHORTEST - 1), 10**iin.LONGEST - 1
 
@@ -105,11 +103,14 @@ class Masker:
         self._decoders = _decoders(decode)
         self._tracks = tracks
         self._columns = Columns(columns, sensitive=sensitive)
+        self._look = looker(self._columns.ends)
         self._patterns = Patterns(patterns or {})
         self._ignore_uuids = uuids == "ignore"
         self._least = CONFIDENCES.index(confidence)
         self._allowed = _allowed(allow, key)
-        self._reads_all = bool(self._patterns) or not all(one.default for one in self._decoders)
+        reads_all = self._patterns or not all(one.default for one in self._decoders)
+        exempts = self._least or self._allowed or self._columns.leaves
+        self._alone = not (self._tokens or reads_all or exempts)  # look() says what else there is
 
     # --- the public face ------------------------------------------------------------------------------
 
@@ -215,7 +216,7 @@ class Masker:
             if decode.may_be_wide(data):
                 return True
             data = data.replace(b"\0", b" ")  # what fields of a fixed width are padded with
-        places = look(data, self._columns.ends)
+        places = look(data, self._look)
         if any(decoder.context(data, places) for decoder in self._decoders):
             return True
         if places.names or (self._ignore_uuids and b"-" in data and UUID.search(data)):
@@ -266,7 +267,7 @@ class Masker:
             if data.find(b"{", low, cut) < 0 and data.find(b"[", low, cut) < 0:
                 break
             part = data[low:cut]
-            names = look(part, self._columns.ends).names
+            names = look(part, self._look).names
             settled = self._columns.open_at(part, len(part), names) if names else len(part)
             if settled == len(part):
                 break
@@ -306,7 +307,7 @@ class Masker:
     def _find(self, data: bytes) -> list[Hit]:
         hits = self._scanner.find(data)
         found = set(self._shown_hits(data, self._exempt(data, hits)[1]))
-        places = look(data, self._columns.ends)
+        places = look(data, self._look)
         for view in self._views(data, places):
             text = bytes(view.text)
             inner = self._exempt(text, self._scanner.find(text[: view.limit]))[1]
@@ -345,23 +346,21 @@ class Masker:
         """Mask, in place or in a new bytearray; None when there was nothing to mask."""
         if form not in FORMS:
             raise MaskingError(f"form: there is no {form!r}; there are {', '.join(FORMS)}")
+        places = None
+        if self._alone and form == "text":
+            places = look(data, self._look)
+            if not any(places) and not any(mark in data for mark in _MARKS):
+                masked = self._scanner.mask_alone(data, self._fill)
+                if masked >= 0:
+                    return data if masked else None
         hits = self._scanner.find(data)
-        edits = [] if self._quiet(data, hits) else self._beside(data, hits, form, resize=True)
+        edits = self._beside(data, hits, form, places, resize=True)
         if not hits and not edits and form == "text":
             return None
         found = self._pans(data, hits, form, edits)
         if not found and not edits:
             return None
         return _apply(data, edits if form == "text" else [*Fitting(data).fit(edits)])
-
-    def _quiet(self, data: bytearray, hits: Sequence[tuple[int, int, int]]) -> bool:
-        """Whether a short text plainly has nothing but the scanner's hits in it."""
-        return (
-            len(data) < _SMALL
-            and not self._reads_all
-            and _INTEREST.search(data) is None
-            and not any(end < len(data) and data[end] in b"Dd" for _, end, _ in hits)
-        )
 
     def _in_place(self, view: memoryview, form: Form) -> int:
         if form not in FORMS:
@@ -372,7 +371,7 @@ class Masker:
             return self._scanner.mask(view, self._fill)
         data = bytearray(view)
         hits = self._scanner.find(data)
-        edits = self._beside(data, hits, form, resize=False)
+        edits = self._beside(data, hits, form, None, resize=False)
         count = len({(edit.start, edit.end) for edit in edits})
         found = self._pans(data, hits, form, edits)
         if found or edits:
@@ -399,12 +398,19 @@ class Masker:
                 yield from decoder.views(data, places)
 
     def _beside(
-        self, data: bytearray, hits: Sequence[tuple[int, int, int]], form: Form, *, resize: bool
+        self,
+        data: bytearray,
+        hits: Sequence[tuple[int, int, int]],
+        form: Form,
+        places: Places | None,
+        *,
+        resize: bool,
     ) -> list[Edit]:
         """The edits for everything but the scanner's own hits in the data as it stands."""
         edits: list[Edit] = []
         star = b"0" if self._fill & DIGITS else b"*"
-        places = look(data, self._columns.ends)
+        if places is None:
+            places = look(data, self._look)
         for decoder in self._decoders:
             if decoder.context(data, places):
                 for view in decoder.views(data, places):
@@ -415,7 +421,9 @@ class Masker:
         if self._patterns:
             for start, end, _ in self._patterns.find(bytes(data)):
                 edits.append(Edit(start, end, star * (end - start)))
-        for value in self._columns.values(data, places.names):  # last: nothing writes over what is wiped
+        for value in self._columns.values(
+            data, places.names
+        ):  # last: nothing writes over what is wiped
             edits += self._column_edits(data, value, resize=resize)
         return edits
 
@@ -566,7 +574,7 @@ class Masker:
             return [], hits
         kept: list[Value] = []
         if self._columns.leaves:
-            places = look(data, self._columns.ends)
+            places = look(data, self._look)
             values = self._columns.values(data, places.names)
             kept = [value for value in values if value.action == "leave"]
         spans: list[tuple[int, int]] = []

@@ -62,8 +62,13 @@ class Stream:
             self._text = text
         elif self._text is not text:
             raise TypeError("a stream takes either str or bytes-like chunks, not both")
-        self._held += chunk.encode("utf-8", "surrogatepass") if text else chunk
-        return self._give(self._release())
+        return self._give(self.parts(chunk.encode("utf-8", "surrogatepass") if text else chunk))
+
+    def parts(self, chunk: bytes | bytearray | memoryview) -> list[bytearray]:
+        """As `feed` of bytes, without a further copy: what may be released is in these, one after
+        another."""
+        self._held += chunk
+        return self._release()
 
     def finish(self) -> Any:
         """The rest, masked as it stands."""
@@ -144,10 +149,8 @@ class Stream:
         return cut, inside
 
     def _take(self, count: int) -> bytearray:
-        taken, self._held = (
-            self._held,
-            self._held[count:],
-        )  # the rest is short, what is taken is not
+        # The rest is short, what is taken is not.
+        taken, self._held = self._held, self._held[count:]
         del taken[count:]
         return taken
 
