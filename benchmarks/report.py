@@ -27,7 +27,8 @@ SCAN = """\
 Seven corpora of {megabytes} MB, made from seeds (`benchmarks/corpora.py`), masked in place by one thread, best of
 five; the number of PANs found is asserted. memcpy and memchr on the same bytes in the same run are the limits of
 the machine. *DataRow* is scanned field by field, *separators* (a separator after every digit) is the slowest
-thing that an attacker can send.
+thing that an attacker can send. The NEON kernel agrees with the oracle in an emulator (`tests/unit/test_neon.py`);
+how fast it is was not measured, for want of such a machine.
 
 """
 

@@ -13,7 +13,7 @@ from cpython.buffer cimport (
 )
 from libc.stdint cimport int64_t, uint8_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.string cimport memchr, memset
 
 cdef extern from "Python.h":
     ctypedef struct PyObject
@@ -38,6 +38,8 @@ from pangate.errors import MaskingError
 
 cdef enum:
     RELEASE = 16384  # bytes from which on other threads may run meanwhile
+    MANY = 256  # hits that are kept without memory of their own
+    DENSE = 200  # bytes a hit, below which all is masked at once
 
 _KERNELS = ("portable", "sse2", "avx2", "avx512", "neon")
 
@@ -130,6 +132,34 @@ cdef class Scanner:
         PyBuffer_Release(&view)
         return hits
 
+    def mask_alone(self, buffer, int kind=0):
+        """As `mask`, for a text in which nothing else is looked for, as long as no PAN in it has to do with
+        what is: one with a dash may be within a UUID, one before `=`, `^`, `D` or `d` be a track's. Then
+        -1 is returned, and nothing is masked."""
+        cdef Py_buffer view
+        cdef scan_hit_t few[MANY]
+        cdef scan_hit_t *hits = few
+        cdef Py_ssize_t found, masked = 0
+        _check(kind)
+        if PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0:
+            return
+        try:
+            with nogil:
+                found = scan_find(self.rules, <const uint8_t *>view.buf, view.len, hits, MANY)
+                if found > MANY:
+                    hits = <scan_hit_t *>malloc(found * sizeof(scan_hit_t))
+                    if hits != NULL:
+                        scan_find(self.rules, <const uint8_t *>view.buf, view.len, hits, found)
+                if hits != NULL and found:
+                    masked = mask_hits(self.rules, kind, <uint8_t *>view.buf, view.len, hits, found)
+            if hits == NULL:
+                raise MemoryError
+            return masked
+        finally:
+            if hits != few:
+                free(hits)
+            PyBuffer_Release(&view)
+
     def mask_json(self, buffer, int kind=0):
         """Mask every PAN in a writable buffer of JSON text in place, so that it stays JSON."""
         cdef Py_buffer view
@@ -213,6 +243,32 @@ cdef class Scanner:
         if bad:
             raise MaskingError("a field lies outside of the buffer; check offsets and lengths")
         return hits
+
+
+cdef Py_ssize_t mask_hits(const scan_rules_t *rules, int kind, uint8_t *buf, size_t n, scan_hit_t *hits,
+                          size_t found) noexcept nogil:
+    """Mask all of `hits`, and say how many they are; -1 when one of them is not for the scanner alone."""
+    cdef size_t i, start, end
+    for i in range(found):
+        start, end = hits[i].start, hits[i].end
+        if end < n and (buf[end] == 61 or buf[end] == 94 or (buf[end] | 32) == 100):
+            return -1
+        if memchr(buf + start, 45, end - start) != NULL:
+            return -1
+    if found > n // DENSE or kind & SCAN_DIGITS:
+        scan_mask(rules, kind, buf, n, NULL)
+        return found
+    # What overlaps is masked together. It begins and ends with a group, so that the PANs within are the same.
+    i = 0
+    while i < found:
+        start, end = hits[i].start, hits[i].end
+        i += 1
+        while i < found and hits[i].start < end:
+            if hits[i].end > end:
+                end = hits[i].end
+            i += 1
+        scan_mask(rules, kind, buf + start, end - start, NULL)
+    return found
 
 
 cdef dict _by_network(const scan_counts_t *counts):

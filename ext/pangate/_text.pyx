@@ -8,9 +8,16 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 cdef extern from "text.h" nogil:
-    uint64_t text_marks(const uint8_t *p)
-    uint64_t text_leads(const uint8_t *p)
-    unsigned text_first(uint64_t bits)
+    enum:
+        TEXT_BLOCKS
+    ctypedef struct text_names_t:
+        uint8_t last[16]
+        uint8_t before[16]
+        uint8_t blank[16]
+    void text_blocks(const uint8_t *p, size_t n, const text_names_t *names, uint64_t *marks, uint64_t *leads)
+
+cdef extern from *:
+    int __builtin_ctzll(uint64_t bits) nogil
 
 cdef enum:
     NAME = 1      # : = or >, behind what may be the end of a name that has a rule
@@ -20,6 +27,8 @@ cdef enum:
     PLUS = 5      # + between digits
     BEYOND = 6    # a digit beyond ASCII, or a separator beyond ASCII behind a digit
     KINDS = 7
+
+    RELEASE = 16384  # bytes from which on other threads may run meanwhile
 
     POINTS = 0x20000  # all digits of Unicode are below
 
@@ -40,13 +49,15 @@ cdef inline bint digit(uint8_t byte) noexcept nogil:
 
 
 cdef inline bint is_name(const uint8_t *p, size_t i, const uint8_t *ends) noexcept nogil:
+    cdef unsigned three
     cdef size_t skipped = 0
     while i and skipped < 5 and BLANK[p[i - 1]]:
         i -= 1
         skipped += 1
     if i < 3:
         return i > 0
-    return ends[(p[i - 3] & 31) << 10 | (p[i - 2] & 31) << 5 | (p[i - 1] & 31)]
+    three = (p[i - 3] & 31) << 10 | (p[i - 2] & 31) << 5 | (p[i - 1] & 31)
+    return ends[three >> 3] >> (three & 7) & 1
 
 
 cdef inline bint is_percent(const uint8_t *p, size_t i, size_t n) noexcept nogil:
@@ -116,61 +127,107 @@ cdef bint keep(places_t *places, size_t i) noexcept nogil:
     return True
 
 
-def places(data, const uint8_t[::1] ends, const uint8_t[::1] points):
-    """Offsets in bytes of what may be names, percent, slash, entity and plus signs, and digits and
-    separators beyond ASCII, as six lists.
+_NOTHING = ([], [], [], [], [], [])
+
+
+cdef class Look:
+    """What is looked for, made once. Safe to share between threads.
 
     `ends` has shape (32768,): whether a name that has a rule may end in three letters, five bits each.
     `points` has shape (131072,): 1 for code points that are digits, 2 for separators. ValueError when
     a shape is another."""
-    cdef Py_buffer view
-    cdef places_t found[KINDS]
-    cdef size_t i, n, block = 0
-    cdef uint64_t bits
-    cdef uint8_t last[64]
-    cdef int kind
-    cdef bint failed = False
-    cdef const uint8_t *p
-    cdef const uint8_t *here
-    if ends.shape[0] != 32768:
-        raise ValueError(f"ends has {ends.shape[0]} entries, not 32768")
-    if points.shape[0] != POINTS:
-        raise ValueError(f"points has {points.shape[0]} entries, not {POINTS}")
-    for kind in range(KINDS):
-        found[kind].at = NULL
-        found[kind].count = found[kind].room = 0
-    if PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0:
-        return
-    try:
-        p = <const uint8_t *>view.buf
-        n = view.len
-        with nogil:
-            while block < n and not failed:
-                here = p + block
-                if n - block < 64:
-                    memset(last, 0, 64)
-                    memcpy(last, here, n - block)
-                    here = last
-                bits = text_marks(here)
+
+    cdef uint8_t ends[4096]  # a bit for each
+    cdef text_names_t names
+    cdef const uint8_t[::1] points
+
+    def __cinit__(self, const uint8_t[::1] ends, const uint8_t[::1] points):
+        cdef size_t i
+        cdef uint8_t last[32]
+        cdef uint8_t before[32]
+        if ends.shape[0] != 32768:
+            raise ValueError(f"ends has {ends.shape[0]} entries, not 32768")
+        if points.shape[0] != POINTS:
+            raise ValueError(f"points has {points.shape[0]} entries, not {POINTS}")
+        self.points = points
+        memset(self.ends, 0, sizeof(self.ends))
+        memset(last, 0, 32)
+        memset(before, 0, 32)
+        memset(&self.names, 0, sizeof(self.names))
+        for i in range(32768):
+            if ends[i]:
+                self.ends[i >> 3] |= 1 << (i & 7)
+                last[i & 31] = before[i >> 5 & 31] = 1
+        for i in range(128):
+            self.names.last[i & 15] |= last[i & 31] << (i >> 4)
+            self.names.before[i & 15] |= before[i & 31] << (i >> 4)
+            self.names.blank[i & 15] |= BLANK[i] << (i >> 4)
+
+    def places(self, data):
+        """Offsets in bytes of what may be names, percent, slash, entity and plus signs, and digits and
+        separators beyond ASCII, as six lists, which are not to be changed."""
+        cdef Py_buffer view
+        cdef places_t found[KINDS]
+        cdef size_t any_found = 0
+        cdef int kind
+        cdef bint failed
+        if PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0:
+            return
+        for kind in range(KINDS):
+            found[kind].at = NULL
+            found[kind].count = found[kind].room = 0
+        try:
+            if view.len < RELEASE:
+                failed = not self._look(<const uint8_t *>view.buf, view.len, found)
+            else:
+                with nogil:
+                    failed = not self._look(<const uint8_t *>view.buf, view.len, found)
+            if failed:
+                raise MemoryError
+            for kind in range(KINDS):
+                any_found |= found[kind].count
+            if not any_found:
+                return _NOTHING
+            return tuple([[found[kind].at[i] for i in range(found[kind].count)] for kind in range(1, KINDS)])
+        finally:
+            for kind in range(KINDS):
+                free(found[kind].at)
+            PyBuffer_Release(&view)
+
+    cdef bint _look(self, const uint8_t *p, size_t n, places_t *found) noexcept nogil:
+        cdef uint64_t marks[TEXT_BLOCKS]
+        cdef uint64_t leads[TEXT_BLOCKS]
+        cdef uint8_t last[64]
+        cdef size_t at = 0, count, b, i
+        cdef uint64_t bits
+        cdef int kind
+        while at < n:
+            count = (n - at) // 64
+            if count:
+                count = count if count < TEXT_BLOCKS else TEXT_BLOCKS
+                text_blocks(p + at, count, &self.names, marks, leads)
+            else:
+                memset(last, 0, 64)
+                memcpy(last, p + at, n - at)
+                count = 1
+                text_blocks(last, 1, &self.names, marks, leads)
+            if at == 0:  # a name of one or two letters has no third
+                for i in range(1, n if n < 8 else 8):
+                    if KIND[p[i]] == NAME:
+                        marks[0] |= <uint64_t>1 << i
+            for b in range(count):
+                bits = marks[b]
                 while bits:
-                    i = block + text_first(bits)
+                    i = at + __builtin_ctzll(bits)
                     bits &= bits - 1
                     kind = KIND[p[i]]
-                    if is_place(kind, p, i, n, &ends[0]) and not keep(&found[kind], i):
-                        failed = True
-                        break
-                bits = text_leads(here)
+                    if is_place(kind, p, i, n, self.ends) and not keep(&found[kind], i):
+                        return False
+                bits = leads[b]
                 while bits:
-                    i = block + text_first(bits)
+                    i = at + __builtin_ctzll(bits)
                     bits &= bits - 1
-                    if is_beyond(p, i, n, &points[0]) and not keep(&found[BEYOND], i):
-                        failed = True
-                        break
-                block += 64
-        if failed:
-            raise MemoryError
-        return tuple([[found[kind].at[i] for i in range(found[kind].count)] for kind in range(1, KINDS)])
-    finally:
-        for kind in range(KINDS):
-            free(found[kind].at)
-        PyBuffer_Release(&view)
+                    if is_beyond(p, i, n, &self.points[0]) and not keep(&found[BEYOND], i):
+                        return False
+                at += 64
+        return True

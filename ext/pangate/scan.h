@@ -82,7 +82,8 @@ size_t scan_mask_json(const scan_rules_t *rules, int kind, uint8_t *buf, size_t 
 size_t scan_mask_fields(const scan_rules_t *rules, int kind, uint8_t *buf, size_t len, const int64_t *at,
                         const int64_t *size, size_t n, scan_counts_t *counts);
 
-/* Where the PANs are. Fills at most `cap` hits, in no particular order; returns how many there are. */
+/* Where the PANs are. Fills at most `cap` hits, in the order of where they begin; returns how many there
+ * are. */
 size_t scan_find(const scan_rules_t *rules, const uint8_t *buf, size_t len, scan_hit_t *hits,
                  size_t cap);
 

@@ -63,7 +63,7 @@ static size_t mask_escaped(const scan_rules_t *r, int kind, uint8_t *p, size_t n
 }
 
 size_t scan_mask_json(const scan_rules_t *r, int kind, uint8_t *buf, size_t len, scan_counts_t *counts) {
-    size_t found = 0, at = 0;
+    size_t found = 0, at = 0, line = 0; /* where the line that `at` is in ends */
     while (at < len) {
         uint8_t *quote = memchr(buf + at, '"', len - at);
         size_t bare = quote ? (size_t)(quote - buf) : len;
@@ -71,9 +71,14 @@ size_t scan_mask_json(const scan_rules_t *r, int kind, uint8_t *buf, size_t len,
         if (!quote) break;
         size_t begin = bare + 1, end = begin;
         int escapes = 0;
+        /* A string ends with its line at the latest, so that lines can be masked one by one. */
+        if (begin > line || !line) {
+            uint8_t *newline = memchr(buf + bare, '\n', len - bare);
+            line = newline ? (size_t)(newline - buf) : len;
+        }
         for (;;) {
-            uint8_t *close = end < len ? memchr(buf + end, '"', len - end) : NULL;
-            size_t stop = close ? (size_t)(close - buf) : len;
+            uint8_t *close = end < line ? memchr(buf + end, '"', line - end) : NULL;
+            size_t stop = close ? (size_t)(close - buf) : line;
             /* a quote is escaped when an odd number of backslashes stands before it */
             uint8_t *slash = memchr(buf + end, '\\', stop - end);
             if (!slash) {
@@ -88,8 +93,8 @@ size_t scan_mask_json(const scan_rules_t *r, int kind, uint8_t *buf, size_t len,
                 break;
             }
             end = stop + 1; /* the quote belongs to the string */
-            if (end >= len) {
-                end = len;
+            if (end >= line) {
+                end = line;
                 break;
             }
         }

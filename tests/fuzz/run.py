@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import oracle
-from pangate import _frame, _scan
+from pangate import Masker, _frame, _scan
 from pangate.errors import ProtocolError, Refused
 from pangate.masking import DIGITS, KINDS, default_scanner
 from pangate.masking.iin import compile_ranges, packs, select
@@ -89,6 +89,10 @@ def kernels(chance: random.Random, scanners: list[tuple[_scan.Scanner, object]])
     out = bytearray(data)
     if scanner.mask(out, KINDS[name] | DIGITS) != len(hits):
         raise Difference(f"digits {name} by {scanner.kernel}: {data!r}")
+    alone = bytearray(data)
+    left = scanner.mask_alone(alone, KINDS[name])
+    if (left, alone) != ((-1, data) if left < 0 else (len(hits), oracle.mask(data, name, ranges))):
+        raise Difference(f"mask_alone {name} by {scanner.kernel}: {data!r}")
 
 
 def stream(chance: random.Random, scanners: list[tuple[_scan.Scanner, object]]) -> None:
@@ -130,6 +134,55 @@ def json_text(chance: random.Random) -> None:
     broken = bytearray(data.encode())
     broken[chance.randrange(len(broken))] = chance.randrange(256)
     default_scanner().mask_json(broken)
+
+
+MASKERS = {
+    "default": Masker(),
+    "all": Masker(decode="all"),
+    "wiping": Masker("digits", columns={"x": "wipe"}, patterns={"three": "[0-9]{3}"}),
+}
+MARKS = [
+    "cvv=123 ",
+    "\\u0034",
+    "%34",
+    "%C3%A9",
+    "\uff14",
+    "\xa0",
+    "&#52;",
+    "+",
+    "^",
+    ";",
+    "=2512101",
+    "pin: [\n1234\n]",
+]
+
+
+def whole(chance: random.Random) -> None:
+    """What the oracle masks is masked, streams give the same as the whole, and JSON stays JSON."""
+    parts = [text(chance).decode("latin-1") if chance.random() < 0.6 else chance.choice(MARKS)
+             for _ in range(chance.randrange(1, 6))]  # fmt: skip
+    name = chance.choice(list(MASKERS))
+    masker = MASKERS[name]
+    data = "".join(parts).encode()
+    out = masker.mask(data)
+    if name == "default":
+        for i, byte in enumerate(oracle.mask(data)):
+            if (
+                byte == 42
+                and out[i : i + 1].isdigit()
+                and len(out) == len(data)
+                and b"-" not in data
+            ):
+                raise Difference(f"masker {name}: {data!r}")
+        stream, size = masker.stream(), chance.randrange(1, 40)
+        pieces = [stream.feed(data[i : i + size]) for i in range(0, len(data), size)]
+        if b"".join([*pieces, stream.finish()]) != out:
+            raise Difference(f"stream of {size} of masker {name}: {data!r}")
+    value = json.dumps({chance.choice(["x", "cvv", "n"]): [*parts, int(chance.choice(PANS))]})
+    try:
+        json.loads(masker.mask(value, "json"))
+    except ValueError:
+        raise Difference(f"no JSON any more by masker {name}: {value!r}") from None
 
 
 def cells(chance: random.Random) -> None:
@@ -176,7 +229,7 @@ def main(seconds: float, seed: int) -> int:
         for kernel in _scan.kernels()
         for ranges in (core, everything)
     ]
-    targets = (kernels, kernels, kernels, stream, json_text, cells, codec)
+    targets = (kernels, kernels, kernels, stream, json_text, whole, cells, codec)
     done: Counter[str] = Counter()
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pangate import Key, Masker
-from pangate.mask_cli.inputs import Source
+from pangate.mask_cli.inputs import Failed, Progress, Source
 from pangate.mask_cli.table import Table
 
 PAN, MASKED = "4111111111111111", "************1111"
@@ -422,3 +422,105 @@ def test_memory_is_bounded_on_a_file_larger_than_it_may_take(tmp_path: Path) -> 
     assert done.returncode == 0
     assert len(done.stdout) == file.stat().st_size
     assert PAN.encode() not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\nid,cvv\n1,123\n", "\nid,cvv\n1,***\n"),
+        ("# made by x\nid,cvv\n1,123\n", "# made by x\nid,cvv\n1,***\n"),
+        ("sep=;\nid;cvv\n1;123\n", "sep=;\nid;cvv\n1;***\n"),
+        ("id,cvv\r1,123\r2,456\r", "id,cvv\r1,***\r2,***\r"),
+        ('"a,b,c";cvv;n\n1;123;2\n', '"a,b,c";cvv;n\n1;***;2\n'),
+    ],
+)
+def test_csv_whose_header_is_not_plainly_the_first_line(text: str, expected: str) -> None:
+    assert run("mask", "--format", "csv", stdin=text.encode()) == (0, expected.encode(), "")
+
+
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("form", "text", "expected"),
+    [
+        (
+            "csv",
+            "id,cvv,n\n1,123,\u4e304111111111111111\n",
+            "id,cvv,n\n1,***,\u4e30************1111\n",
+        ),
+        ("json", '{"cvv": 123, "n": 4111111111111111}', '{"cvv": 0, "n": 1000000000001111}'),
+        ("text", "cvv=123 \uff14111111111111111 \ud83d", "cvv=*** \uff0a***********1111 \ud83d"),
+        ("text", "x", "x"),
+    ],
+)
+def test_utf16_is_read_as_text(order: str, form: str, text: str, expected: str) -> None:
+    given_, wanted = (
+        ("\ufeff" + one).encode(order, "surrogatepass") + b"\x41" for one in (text, expected)
+    )
+    assert run("mask", "--format", form, stdin=given_) == (0, wanted, "")
+    assert run("find", "--format", form, "--count", stdin=given_)[0] == (text != expected)
+
+
+def test_other_names_of_a_file_are_not_left_behind(tree: Path) -> None:
+    os.link(tree / "app.log", tree / "other.log")
+    code, _, error = run("mask", "--in-place", "--no-backup", tree / "app.log")
+    assert code == 2
+    assert "hard links" in error
+    assert (tree / "app.log").read_text() == TEXT
+
+
+def test_access_lists_stay(tree: Path) -> None:
+    try:
+        os.setxattr(tree / "app.log", "user.kept", b"yes")
+    except OSError:
+        pytest.skip("the file system has no extended attributes")
+    assert run("mask", "--in-place", "--no-backup", "--quiet", tree / "app.log")[0] == 0
+    assert os.getxattr(tree / "app.log", "user.kept") == b"yes"
+    assert (tree / "app.log").read_text() == SHOWN
+
+
+def test_a_file_that_grows_meanwhile_is_left_as_it_is(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that is still written to: what came after the copy was made would be lost."""
+    from pangate.mask_cli import mask
+
+    whole = mask._copy
+
+    def growing(*arguments: object) -> bool:
+        changed = whole(*arguments)  # type: ignore[arg-type]
+        with (tree / "app.log").open("a") as file:
+            file.write("one more line\n")
+        return changed
+
+    monkeypatch.setattr(mask, "_copy", growing)
+    options = argparse.Namespace(in_place=True, backup="", quiet=True)
+    with pytest.raises(Failed, match="written to meanwhile"):
+        source = Source(tree / "app.log", "text")
+        mask._mask_in_place(Masker(), source, options, Progress(options, [source]))
+    assert (tree / "app.log").read_text() == TEXT + "one more line\n"
+    assert sorted(path.name for path in tree.iterdir() if path.is_file()) == [
+        "app.log",
+        "picture.bin",
+    ]
+
+
+def test_no_name_of_a_file_controls_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[2J\nb.log").write_text(TEXT)
+    code, out, error = run("find", tmp_path)
+    assert code == 1
+    assert b"\x1b" not in out
+    assert "\x1b" not in error
+    assert b"a\\x1b[2J\\nb.log:2:6" in out
+
+
+def test_a_long_input_is_read_ahead_and_its_errors_are_seen(tmp_path: Path) -> None:
+    line = f"card {PAN} {'x' * 90}\n".encode()
+    packed = gzip.compress(line * 100_000, 1)
+    (tmp_path / "a.gz").write_bytes(packed)
+    (tmp_path / "cut.gz").write_bytes(packed[:-20])
+    code, out, _ = run("mask", tmp_path / "a.gz")
+    assert (code, out) == (0, line.replace(PAN.encode(), MASKED.encode()) * 100_000)
+    code, out, error = run("mask", tmp_path / "cut.gz")
+    assert code == 2
+    assert "cut.gz" in error
+    assert PAN.encode() not in out

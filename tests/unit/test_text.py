@@ -15,6 +15,7 @@ POINTS = np.zeros(131072, dtype=np.uint8)
 POINTS[0xFF10:0xFF1A] = 1
 POINTS[0x660:0x66A] = 1
 POINTS[[0xA0, 0x2011]] = 2
+LOOK = _text.Look(ENDS, POINTS)
 
 
 def digit(data: bytes, i: int) -> bool:
@@ -93,7 +94,7 @@ pieces = st.one_of(
 @given(st.lists(pieces, max_size=14).map(b"".join))
 @settings(max_examples=600)
 def test_against_the_plain_definition(data):
-    assert _text.places(data, ENDS, POINTS) == plain(data)
+    assert LOOK.places(data) == plain(data)
 
 
 def test_every_alignment_at_the_end_of_a_buffer():
@@ -109,14 +110,14 @@ def test_every_alignment_at_the_end_of_a_buffer():
     ):
         for pad in range(70):
             data = b"x" * pad + mark
-            assert _text.places(data, ENDS, POINTS) == plain(data)
-            assert _text.places(data[:-1], ENDS, POINTS) == plain(data[:-1])
+            assert LOOK.places(data) == plain(data)
+            assert LOOK.places(data[:-1]) == plain(data[:-1])
 
 
 def test_tables_of_another_size_are_refused():
     with pytest.raises(ValueError, match="32768"):
-        _text.places(b"", ENDS[:10], POINTS)
+        _text.Look(ENDS[:10], POINTS)
     with pytest.raises(ValueError, match="131072"):
-        _text.places(b"", ENDS, POINTS[:10])
+        _text.Look(ENDS, POINTS[:10])
     with pytest.raises(TypeError):
-        _text.places("text", ENDS, POINTS)
+        LOOK.places("text")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from pangate.errors import MaskingError
 
 if TYPE_CHECKING:
     from pangate.masking.masker import Masker
+
+# Nothing here multiplies matrices: numpy need not start threads that wait for it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 FAILED = 2
 """Exit code of both commands when an input could not be done, or a setting cannot be used."""

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from pangate.errors import MaskingError
-from pangate.mask_cli.inputs import Failed, Progress, Source, chunks, reading, sources
+from pangate.mask_cli.inputs import Failed, Progress, Source, Utf16, chunks, reading, sources
 from pangate.mask_cli.table import LONGEST_RECORD, Table
 from pangate.masking.hit import Hit
 
@@ -93,9 +93,13 @@ def _found(
     place = (0, 0)  # line and column, counted from 0
     held = bytearray()
     with reading(source) as (file, _, raw):
+        text = Utf16()
         for chunk in chunks(file):
-            held += chunk
-            cut = table.whole(held) if table else whole_lines(held)
+            held += text.read(chunk)
+            whole = whole_lines(held) if table is None else 0
+            cut = table.whole(held) if table else masker.settled(held, whole)
+            if whole and not cut and len(held) - whole >= LONGEST_LINE:
+                cut = whole
             again = 0
             if not cut and len(held) > (LONGEST_RECORD if table else 16 * LONGEST_LINE):
                 cut = last_mark(held, joined=masker.joins_marks)
@@ -107,6 +111,7 @@ def _found(
                 del held[: cut - again]
             if source.path is not None:
                 progress.at(raw.tell())
+        held += text.rest()
         yield from _in_block(masker, source, options, bytes(held), table, *place)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import os
+import queue
 import stat
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,9 +18,12 @@ from typing import IO, Any, NamedTuple
 
 import pangate
 
-CHUNK = 1 << 20
-"""Bytes read at a time."""
+CHUNK = 1 << 18
+"""Bytes read at a time: as many as stay in a core's own cache until they are written."""
 
+_PIPE = 1 << 20  # bytes that a pipe of ours may hold, so that both ends can go on
+
+_ALONE, _BUFFERS = 4, 4  # chunks that are read without a thread; buffers with one
 _HEAD = 8192
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _JSON, _CSV = (".json", ".jsonl", ".ndjson"), (".csv", ".tsv", ".psv")
@@ -50,7 +56,8 @@ class Source(NamedTuple):
 def shown(text: str) -> str:
     """A text about files with every card number in it masked, and fit to be printed on one line."""
     raw = pangate.mask(text).encode("utf-8", "surrogateescape")
-    return raw.decode("utf-8", "backslashreplace").replace("\n", "\\n")
+    plain = raw.decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in plain)
 
 
 def sources(options: argparse.Namespace) -> tuple[list[Source], int]:
@@ -159,15 +166,101 @@ def _widen(descriptor: int) -> None:
         import fcntl
 
         if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, CHUNK)
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def chunks(file: IO[bytes]) -> Iterator[memoryview]:
-    """What is there to read, as it comes. A chunk is valid until the next one."""
+    """What is there to read, as it comes. A chunk is valid until the next one. What is long is read ahead by
+    a thread of its own, so that reading and unpacking go on while something is masked."""
     buffer = bytearray(CHUNK)
     view = memoryview(buffer)
-    while count := file.readinto(buffer):  # type: ignore[attr-defined]
+    for _ in range(_ALONE):
+        count = file.readinto(buffer)  # type: ignore[attr-defined]
+        if not count:
+            return
         yield view[:count]
+    yield from _ahead(file)
+
+
+def _ahead(file: IO[bytes]) -> Iterator[memoryview]:
+    free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+    full: queue.SimpleQueue[tuple[bytearray, int] | BaseException] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            while (buffer := free.get()) is not None:
+                count = file.readinto(buffer)  # type: ignore[attr-defined]
+                full.put((buffer, count))
+                if not count:
+                    break
+        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+            full.put(error)
+
+    for _ in range(_BUFFERS):
+        free.put(bytearray(CHUNK))
+    # It may wait for a pipe when everything else has come to its end.
+    threading.Thread(target=read, name="read ahead", daemon=True).start()
+    try:
+        while True:
+            got = full.get()
+            if isinstance(got, BaseException):
+                raise got
+            buffer, count = got
+            if not count:
+                return
+            yield memoryview(buffer)[:count]
+            free.put(buffer)
+    finally:
+        free.put(None)
+
+
+class Utf16:
+    """UTF-16 with its mark in front, read as UTF-8 and written back, so that names, JSON and CSV are seen
+    in it as in any other text. What has no such mark passes through."""
+
+    def __init__(self) -> None:
+        self._begun = b""
+        self._codec: str | None = None
+        self._decoder: Any = None
+        self._back: Any = None
+        self._known = False
+
+    def read(self, chunk: memoryview | bytes) -> memoryview | bytes:
+        """A chunk as it came, as what is to be masked."""
+        if not self._known:
+            begun = self._begun + bytes(chunk[:4])
+            if len(self._begun) + len(chunk) < 4:
+                self._begun = begun
+                return b""
+            self._known = True
+            if begun[:2] in _ORDERS and begun[:4] not in _UTF32:
+                self._codec = _ORDERS[begun[:2]]
+                self._decoder = codecs.getincrementaldecoder(self._codec)("surrogatepass")
+                self._back = codecs.getincrementaldecoder("utf-8")("surrogatepass")
+            if self._begun:
+                chunk, self._begun = self._begun + bytes(chunk), b""
+        if self._decoder is None:
+            return chunk
+        return bytes(self._decoder.decode(bytes(chunk)).encode("utf-8", "surrogatepass"))
+
+    def rest(self) -> bytes:
+        """What is left to be masked when the input has ended."""
+        begun, self._begun = self._begun, b""
+        return begun
+
+    def written(self, masked: bytes | bytearray) -> bytes | bytearray:
+        """What was masked, as it is written."""
+        if self._codec is None:
+            return masked
+        return bytes(self._back.decode(masked).encode(self._codec, "surrogatepass"))
+
+    def tail(self) -> bytes:
+        """Half a character at the end of the input."""
+        return bytes(self._decoder.getstate()[0]) if self._decoder is not None else b""
+
+
+_ORDERS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
 class Progress:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import stat
 import sys
 import zlib
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from pangate.mask_cli.inputs import (
     Failed,
     Progress,
     Source,
+    Utf16,
     chunks,
     packed,
     reading,
@@ -78,20 +81,26 @@ def _copy(
     if stream is None:
         stream = masker.stream("json" if source.form == "json" else "text")
     regular = source.path is not None
+    text = Utf16()
     before = after = size = out = 0
-    for chunk in chunks(file):
-        masked = stream.feed(chunk)
+
+    def give(masked: bytes | bytearray) -> None:
+        nonlocal after, out
         if options.in_place:
-            before, size = zlib.crc32(chunk, before), size + len(chunk)
             after, out = zlib.crc32(masked, after), out + len(masked)
         if masked:
             write(masked)
+
+    for chunk in chunks(file):
+        if options.in_place:
+            before, size = zlib.crc32(chunk, before), size + len(chunk)
+        plain = text.read(chunk)
+        for part in stream.parts(plain):
+            give(text.written(part))
         if regular:
             progress.at(raw.tell())
-    masked = stream.finish()
-    if masked:
-        write(masked)
-    return (before, size) != (zlib.crc32(masked, after), out + len(masked))
+    give(text.written(stream.feed(text.rest()) + stream.finish()) + text.tail())
+    return (before, size) != (after, out)
 
 
 def _mask_in_place(
@@ -102,6 +111,11 @@ def _mask_in_place(
     assert path is not None
     if path.is_symlink() or not path.is_file():
         raise Failed(f"{path}: not a regular file, so it is not masked in place")
+    if path.stat().st_nlink > 1:
+        raise Failed(
+            f"{path}: the file has other names (hard links), under which it would stay as it is; remove "
+            "them, or write to --output"
+        )
     backup = path.with_name(path.name + options.backup) if options.backup else None
     if backup is not None and backup.exists():
         raise Failed(f"{backup}: the backup exists already; take another suffix")
@@ -109,19 +123,47 @@ def _mask_in_place(
     try:
         with reading(source) as (file, packing, raw), temporary.open("xb") as out:
             status = os.fstat(raw.fileno())
-            os.fchmod(out.fileno(), stat.S_IMODE(status.st_mode))
-            if os.geteuid() == 0:
-                os.fchown(out.fileno(), status.st_uid, status.st_gid)
+            _own(out.fileno(), raw.fileno(), status)
             with packed(out, packing) as target:
                 changed = _copy(masker, source, file, raw, target.write, options, progress)
             out.flush()
             os.fsync(out.fileno())
         if changed:
+            now = path.stat()
+            if (now.st_ino, now.st_size, now.st_mtime_ns) != (
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns,
+            ):
+                raise Failed(f"{path}: it was written to meanwhile, so it was left as it is")
             if backup is not None:
                 os.link(path, backup)
             temporary.replace(path)
+            _sync(path.parent)
     except OSError as error:
         raise Failed(f"{path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
     return changed
+
+
+def _own(copy: int, original: int, status: os.stat_result) -> None:
+    """Give a copy the owner, the mode and, where there are any, the access lists of its original."""
+    with contextlib.suppress(PermissionError):
+        os.fchown(copy, status.st_uid, status.st_gid)
+    os.fchmod(copy, stat.S_IMODE(status.st_mode))
+    with contextlib.suppress(
+        OSError, AttributeError
+    ):  # where the system or the file system has none
+        for name in os.listxattr(original):
+            os.setxattr(copy, name, os.getxattr(original, name))
+
+
+def _sync(folder: Path) -> None:
+    """See to it that a new name is on the disk too."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -32,6 +32,7 @@ class Table:
         self._held = bytearray()
         self._fields: re.Pattern[bytes] | None = None
         self._quoted = _quoted(self._delimiter or _DELIMITERS)
+        self._line = b"\n"  # what ends a record
         self._header = 0  # bytes of it that are still to come
         self._again = 0  # bytes below which no further record can be whole
         self._rules: list[tuple[str, Any] | None] = []
@@ -43,6 +44,10 @@ class Table:
         self._held += chunk
         return self._release(last=False)
 
+    def parts(self, chunk: memoryview | bytes) -> list[bytes]:
+        """As `feed`, in the way that a `Stream` has it."""
+        return [self.feed(chunk)]
+
     def finish(self) -> bytes:
         """The rest."""
         return self._release(last=True)
@@ -53,15 +58,13 @@ class Table:
         if len(data) < self._again and not last:
             return 0
         if self._fields is None and data:
-            self._header = _first(data, self._quoted) or (len(data) if last else 0)
-            if self._header:
-                self._learn(bytes(data[: self._header]))
-        end = data.rfind(b"\n") if self._fields is not None else -1
+            self._header = self._find_header(data, last=last)
+        end = data.rfind(self._line) if self._fields is not None else -1
         for span in reversed([match.span() for match in self._quoted.finditer(data)]):
             if end >= span[1]:
                 break
             if end > span[0]:
-                end = data.rfind(b"\n", 0, span[0])
+                end = data.rfind(self._line, 0, span[0])
         # Twice as much before the next look, so that a quote that never ends costs no look a chunk.
         self._again = 0 if end >= 0 else 2 * len(data)
         return len(data) if last else end + 1
@@ -81,9 +84,33 @@ class Table:
             return bytes(self._masker.mask(taken))
         return bytes(self._masker.mask(taken[:header]) + self._by_column(taken[header:]))
 
+    def _find_header(self, data: bytearray, *, last: bool) -> int:
+        """The bytes of the header and of what stands before it, 0 when it is not all there: empty lines,
+        comments without a delimiter, and the `sep=;` of spreadsheets."""
+        begin = 0
+        while begin < len(data):
+            end = _first(data, self._quoted, begin, last=last)
+            if not end:
+                return 0
+            line = bytes(data[begin:end])
+            told = _TOLD.fullmatch(line)
+            bare = line.strip(b"\xef\xbb\xbf \t\r\n")
+            if told:
+                self._delimiter = self._delimiter or told.group(1)
+            elif bare and (not bare.startswith(b"#") or any(one in bare for one in _DELIMITERS)):
+                if line.endswith(b"\r"):
+                    self._line = b"\r"
+                self._learn(line)
+                return end
+            begin = end
+        if last:
+            self._learn(bytes(data))
+        return begin if last else 0
+
     def _learn(self, line: bytes) -> None:
         """Take the delimiter and the rules of the columns from the header."""
-        mark = self._delimiter or max((bytes((one,)) for one in _DELIMITERS), key=line.count)
+        outside = self._quoted.sub(b"", line)
+        mark = self._delimiter or max((bytes((one,)) for one in _DELIMITERS), key=outside.count)
         self._quoted = _quoted(mark)
         plain = rb"[^" + re.escape(mark) + rb"\r\n]*"
         self._fields = re.compile(
@@ -153,12 +180,16 @@ def _quoted(marks: bytes) -> re.Pattern[bytes]:
     return re.compile(rb"(?<![^%b\r\n])%b\"?" % (re.escape(marks), _QUOTED))
 
 
-def _first(data: bytearray, quoted: re.Pattern[bytes]) -> int:
-    """Where the first record ends, 0 when its end is not there yet."""
-    begin = 0
-    for match in quoted.finditer(data):
-        end = data.find(b"\n", begin, match.start())
-        if end >= 0:
-            return end + 1
+_TOLD = re.compile(rb"(?:\xef\xbb\xbf)?sep=([^\r\n])(?:\r?\n|\r)?", re.IGNORECASE)
+_LINE_END = re.compile(rb"\n|\r\n|\r(?=[^\n])")  # a \r that is last may be half of one
+
+
+def _first(data: bytearray, quoted: re.Pattern[bytes], begin: int, *, last: bool) -> int:
+    """Where the record ends that begins at `begin`, 0 when its end is not there yet."""
+    for match in quoted.finditer(data, begin):
+        end = _LINE_END.search(data, begin, match.start())
+        if end:
+            return end.end()
         begin = match.end()
-    return data.find(b"\n", begin) + 1
+    end = _LINE_END.search(data, begin)
+    return end.end() if end else len(data) if last else 0

@@ -3,6 +3,7 @@ each value."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -38,6 +39,9 @@ def mask(masker: Masker, value: Any) -> Any:
         copied = value.copy()
         for name in value.dtype.names:
             copied[name] = _column(masker, name, value[name])
+        names = tuple(masker.mask(name) for name in value.dtype.names)
+        if names != value.dtype.names:  # a PAN as the name of a field
+            copied.dtype.names = _unlike(names)
         return copied
     if kind == "O":
         from pangate.masking.structure import mask_value
@@ -85,6 +89,15 @@ def _column(masker: Masker, name: str, value: npt.NDArray[Any]) -> Any:
     from pangate.masking.structure import by_name
 
     return np.array([by_name(masker, name, one) for one in value.tolist()], dtype=value.dtype)
+
+
+def _unlike(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, those that have become alike told apart."""
+    seen: list[str] = []
+    for name in names:
+        same = (f"{name} ({i})" for i in range(2, len(names) + 2))
+        seen.append(name if name not in seen else next(one for one in same if one not in seen))
+    return tuple(seen)
 
 
 def _integers(masker: Masker, flat: npt.NDArray[Any]) -> int:
@@ -138,17 +151,16 @@ def _floats(masker: Masker, flat: npt.NDArray[Any]) -> int:
     for low in range(0, len(flat), _BLOCK):
         block = flat[low : low + _BLOCK]
         with np.errstate(invalid="ignore"):
-            whole = (
-                (np.abs(block) >= _LEAST) & (np.abs(block) < 2.0**63) & (block == np.floor(block))
-            )
-        places = np.flatnonzero(whole)
+            large = (np.abs(block) >= _LEAST) & (np.abs(block) < 2.0**63)
+        places = np.flatnonzero(large)
         numbers = block[places].astype(np.int64)
         before = numbers.copy()
         hits = _integers(masker, numbers)
         if hits:
             found += hits
             changed = numbers != before
-            block[places[changed]] = numbers[changed].astype(np.float64)
+            behind = block[places[changed]] - before[changed]  # the point, which stays
+            block[places[changed]] = numbers[changed].astype(np.float64) + behind
     return found
 
 

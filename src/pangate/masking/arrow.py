@@ -3,6 +3,7 @@ once, in one piece, and masked in the copy; offsets and validity are shared with
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,19 +16,38 @@ if TYPE_CHECKING:
 
 
 def mask(masker: Masker, value: Any, name: str | None = None) -> Any:
-    """A masked value of the same type and schema; the value itself where nothing was found. `name` is
-    the column's, for the rules by name; those of a table have theirs. TypeError for a type of values
-    that cannot be masked."""
+    """A masked value of the same type and schema; the value itself where nothing was found. Names of
+    columns and the schema's metadata are masked as well. `name` is the column's, for the rules by name;
+    those of a table have theirs. TypeError for a type of values that cannot be masked."""
     if isinstance(value, pa.Table | pa.RecordBatch):
         columns = [
             mask(masker, value.column(i), field.name) for i, field in enumerate(value.schema)
         ]
-        return type(value).from_arrays(columns, schema=value.schema)
+        return type(value).from_arrays(columns, schema=_schema(masker, value.schema, columns))
     if isinstance(value, pa.ChunkedArray):
-        return pa.chunked_array([mask(masker, one, name) for one in value.chunks], type=value.type)
+        parts = [mask(masker, one, name) for one in value.chunks]
+        return pa.chunked_array(parts, type=parts[0].type if parts else value.type)
     if isinstance(value, pa.Array):
         return _array(masker, value, name)
     raise TypeError(f"mask does not know how to mask {type(value).__name__}; convert it first")
+
+
+def _schema(masker: Masker, schema: Any, columns: Sequence[Any]) -> Any:
+    fields = [
+        _field(masker, field).with_type(column.type)
+        for field, column in zip(schema, columns, strict=True)
+    ]
+    return pa.schema(fields, metadata=_metadata(masker, schema))
+
+
+def _field(masker: Masker, field: Any) -> Any:
+    return field.with_name(masker.mask(field.name)).with_metadata(_metadata(masker, field))
+
+
+def _metadata(masker: Masker, holder: Any) -> dict[bytes, bytes] | None:
+    if holder.metadata is None:
+        return None
+    return {masker.mask(key): masker.mask(value) for key, value in holder.metadata.items()}
 
 
 def _array(masker: Masker, value: Any, name: str | None) -> Any:
@@ -44,13 +64,20 @@ def _array(masker: Masker, value: Any, name: str | None) -> Any:
     if types.is_struct(kind):
         fields = [kind.field(i) for i in range(kind.num_fields)]
         parts = [_array(masker, value.field(i), field.name) for i, field in enumerate(fields)]
-        return pa.StructArray.from_arrays(parts, fields=fields, mask=value.is_null())
+        renamed = [
+            _field(masker, field).with_type(part.type)
+            for field, part in zip(fields, parts, strict=True)
+        ]
+        return pa.StructArray.from_arrays(parts, fields=renamed, mask=value.is_null())
     if types.is_list(kind) or types.is_large_list(kind):
         whole = type(value).from_arrays
         masked = _array(masker, value.flatten(), None)
         lengths = value.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         width = np.int64 if types.is_large_list(kind) else np.int32
         offsets = pa.array(np.concatenate(([0], np.cumsum(lengths))).astype(width))
+        kind = (pa.large_list if types.is_large_list(kind) else pa.list_)(
+            _field(masker, kind.value_field).with_type(masked.type)
+        )
         return whole(offsets, masked, type=kind, mask=value.is_null())
     if types.is_string(kind) or types.is_binary(kind):
         return _texts(masker, value, np.int32)

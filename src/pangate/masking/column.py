@@ -143,9 +143,28 @@ class Columns:
             if found is None:
                 continue
             for value in _values(data, mark, quoted=quoted):
-                if _fits(found[1], data[value.start : value.end]):
-                    yield value._replace(name=before, action=found[0])
+                end = _fitting(found[1], data[value.start : value.end])
+                if end:
+                    yield value._replace(end=value.start + end, name=before, action=found[0])
                 done = max(done, value.end)
+
+    def open_at(self, data: Data, cut: int, marks: Iterable[int]) -> int:
+        """Where the line begins whose name has an object or an array for its value that goes on behind
+        `cut`, `cut` where there is none. `marks` as for `values`, of all of `data`."""
+        for mark in marks:
+            if mark >= cut:
+                break
+            match = _VALUE.match(data, mark)
+            if (
+                match is None
+                or match.group(4) is None
+                or self.action(_before(data, mark)[0]) is None
+            ):
+                continue
+            begin = match.start(4)
+            if begin + _NESTED > cut and not _closed(data, begin, min(cut, begin + _NESTED)):
+                return data.rfind(b"\n", 0, mark) + 1
+        return cut
 
 
 class Value(NamedTuple):
@@ -189,16 +208,18 @@ def _before(data: Data, mark: int) -> tuple[str, bool]:
 # What a value begins with decides where it ends. A string may be left open by a cut text.
 _VALUE = re.compile(
     rb"[:=>]>?[ \t]{0,8}(?:"
-    rb"(\\*)\"((?:[^\"\\\r\n]|\\(?!\\*\")|\\.)*?)\1(?:\"|\Z|(?=[\r\n]))"
-    rb"|'([^'\r\n]*)"
+    rb"(\\*)\"((?:[^\"\\\r\n]|\\(?!\\*\")|\\.)*?)(?:\1\"|\Z|(?=[\r\n\"]))"
+    rb"|\\*'([^'\r\n]*)"
     rb"|([{\[])"
-    rb"|([^\s\"'&;,<>{}\[\]()|]+)"
+    rb"|(?!\\+[\"'])([^\s\"'&;,<>{}\[\]()|]+)"
     rb")"
 )
 _SCALAR = re.compile(
     rb"\"((?:[^\"\\\r\n]|\\.)*)\"(\s*:)?|(?<![\w\"])(-?[0-9][0-9.eE+\-]*)|[{}\[\]]"
 )
 _NESTED = 4096  # bytes of an object behind a name that are looked through
+NAME_TO_END = _NESTED + _NAME_REACH + 16
+"""Bytes from the beginning of a name to the last one of its value that is looked at."""
 
 
 def _values(data: Data, mark: int, *, quoted: bool) -> Iterator[Value]:
@@ -207,11 +228,12 @@ def _values(data: Data, mark: int, *, quoted: bool) -> Iterator[Value]:
         return
     for group in (2, 3):
         if match.group(group) is not None:
-            yield Value(*match.span(group), bare=False)
+            start, end = match.span(group)
+            yield Value(start, _unescaped(data, start, end), bare=False)
             return
     if match.group(5) is not None:
         start, end = match.span(5)
-        yield Value(start, end, bare=quoted)
+        yield Value(start, _unescaped(data, start, end), bare=quoted)
         return
     depth = 0
     for scalar in _SCALAR.finditer(data, match.start(4), match.start(4) + _NESTED):
@@ -225,6 +247,32 @@ def _values(data: Data, mark: int, *, quoted: bool) -> Iterator[Value]:
             depth += 1 if sign in b"{[" else -1
             if depth <= 0:
                 return
+
+
+def _closed(data: Data, begin: int, end: int) -> bool:
+    depth = 0
+    for scalar in _SCALAR.finditer(data, begin, end):
+        if scalar.group(1) is None and scalar.group(3) is None:
+            depth += 1 if scalar.group() in (b"{", b"[") else -1
+            if depth <= 0:
+                return True
+    return False
+
+
+def _unescaped(data: Data, start: int, end: int) -> int:
+    """The end of a value without the backslashes of the quote behind it, which may be another's."""
+    while end - start > 1 and data[end - 1] == 92 and data[end : end + 1] in (b'"', b"'"):
+        end -= 1
+    return end
+
+
+def _fitting(shape: re.Pattern[bytes] | None, value: Data) -> int:
+    """How much of a value is what a rule is about, 0 for nothing. What has a shape may end at an escape,
+    as in `pin=1234\\nnext` of a JSON string."""
+    if _fits(shape, value):
+        return len(value)
+    part = value.partition(b"\\")[0]
+    return len(part) if shape is not None and _fits(shape, part) else 0
 
 
 def _fits(shape: re.Pattern[bytes] | None, value: Data) -> bool:

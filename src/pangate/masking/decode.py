@@ -22,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pangate._text import places
+from pangate._text import Look
 from pangate.errors import MaskingError
+from pangate.masking.hit import Edit
 
 Data = bytes | bytearray
 
@@ -40,22 +41,19 @@ class Places(NamedTuple):
     beyond: list[int]
 
 
-def look(data: Data, ends: npt.NDArray[np.uint8]) -> Places:
-    """The places of `data`; `ends` are those of `Columns.ends`."""
-    return Places(*places(data, ends, _points()))
+def looker(ends: npt.NDArray[np.uint8]) -> Look:
+    """What `look` takes; `ends` are those of `Columns.ends`."""
+    return Look(ends, _points())
+
+
+def look(data: Data, at: Look) -> Places:
+    """The places of `data`."""
+    return Places(*at.places(data))
 
 
 FEWEST = 12  # digits of the shortest PAN
 _TAIL = 128
 """Encoded characters read behind a number, so that what follows the PAN on a track is seen."""
-
-
-class Edit(NamedTuple):
-    """`text` takes the place of data[start:end]."""
-
-    start: int
-    end: int
-    text: bytes
 
 
 class View:
@@ -231,11 +229,17 @@ def _start(how: _Escape, data: Data, done: int, anchor: int) -> int:
         start = before.start() if before else start
         if start > low:
             break
-    # These may be the end of an encoded character, and the anchor may be one that is no digit.
-    for first in range(max(done, start - _LONGEST_ESCAPE), anchor + 1):
+    # These may be the end of an encoded character, and the anchor may be one that is no digit, as the
+    # last of %C3%A9 is.
+    first = max(done, start - _LONGEST_ESCAPE)
+    while first <= anchor:
         one = how.one.match(data, first) if data[first] in _LEADS else None
         if one and len(one.group()) > 1 and first <= start < one.end():
-            return first if _value(one, how) in _CHAIN else one.end()
+            if _value(one, how) in _CHAIN:
+                return first
+            start = first = one.end()
+        else:
+            first += 1
     return start
 
 
@@ -250,11 +254,11 @@ def _value(one: re.Match[bytes], how: _Escape) -> int:
         return 0x20 if whole == how.separator else whole[0]
     for group, base in zip(one.groups(), how.bases, strict=True):
         if group is not None:
-            return _fold(int(group, base))
+            return fold(int(group, base))
     return 0x20  # a separator with a name
 
 
-def _fold(point: int) -> int:
+def fold(point: int) -> int:
     """The ASCII byte that a code point is read as, 0xff for none."""
     if point < 0x80:
         return point
@@ -271,7 +275,8 @@ def _put_percent(old: bytes, new: int) -> bytes:
     return bytes((new,)) if len(old) == 1 else b"%%%02X" % new
 
 
-def _put_slash(old: bytes, new: int) -> bytes:
+def put_slash(old: bytes, new: int) -> bytes:
+    """A character in the place of one that may be escaped as \\x34 or \\u0034, escaped alike."""
     if len(old) == 1:
         return bytes((new,))
     return old[:-2] + b"%02x" % new if b"x" in old else old[:-4] + b"%04x" % new
@@ -285,7 +290,10 @@ def _put_entity(old: bytes, new: int) -> bytes:
     return b"&#" + str(new).encode().zfill(len(old) - 3) + b";"
 
 
-_DIGIT = rb"(?:00(?:3[0-9]|2[0dD]|[aA]0)|[fF]{2}1[0-9]|06[6fF][0-9]|20(?:0[0-9aA]|1[0-5]|2[fF]))"
+_DIGIT = (
+    rb"(?:00(?:3[0-9]|2[0dD]|[aA]0)|[fF]{2}1[0-9]|06[6fF][0-9]"
+    rb"|20(?:0[0-9a-fA-F]|1[0-5]|2[a-fA-F]|6[6-9]))"
+)
 _PERCENT = _escape(
     "percent",
     rb"%(?:3[0-9]|20|2[dD])",
@@ -303,7 +311,7 @@ _SLASH = _escape(
     rb"\\+(?:u" + _DIGIT + rb"|x(?:3[0-9]|2[0dD]))",
     rb"\\+u([0-9a-fA-F]{4})|\\+x([0-9a-fA-F]{2})",
     (16, 16),
-    _put_slash,
+    put_slash,
     anchor=rb"|\\+(?:u[0-9a-fA-F]{3}|x[0-9a-fA-F])[0-9](?=[0-9])|(?<=[0-9\\])\\(?:u00|x)(?:3[dD]|5[eE])",
 )
 _ENTITY = _escape(
@@ -336,6 +344,8 @@ def _entity(data: Data, places: Places) -> Iterator[View]:
 SEPARATORS = frozenset(
     "\u00a0\u00ad\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d"
     "\u2010\u2011\u2012\u2013\u2014\u2015\u202f\u205f\u2060\u2212\u3000\ufe58\ufe63\ufeff\uff0d"
+    # marks of direction, which come along when a number is copied from a form
+    "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
     "\udca0"  # a no-break space that is not UTF-8 but Latin-1
 )
 """Beyond ASCII, what may stand between the digits of a PAN."""
@@ -380,7 +390,7 @@ def _unicode_line(data: Data, begin: int, line: bytes) -> Iterator[View]:
             if character in "\r\n":
                 break
             length = len(character.encode("utf-8", "surrogateescape"))
-            byte = _fold(ord(character))
+            byte = fold(ord(character))
             if byte == 0x20 and text and text[-1] in b" -":
                 to[-1] = here + length  # two separators are one
             else:
@@ -420,8 +430,14 @@ def _wide(name: str, codec: str, before: int, behind: int) -> Callable[[Data], I
     def views(data: Data) -> Iterator[View]:
         for match in number.finditer(data):
             start, end = match.span()
-            if before and start and data[start - 1] in _CHAIN and data[end : end + 1] == b"\0":
-                continue  # the other order, read from its second byte
+            if (
+                before
+                and start
+                and data[start - 1] in _CHAIN
+                and (start == 1 or data[start - 2] == 0)
+                and data[end : end + 1] == b"\0"
+            ):
+                continue  # the other order behind ASCII, read from its second byte
             tail = rest.match(data, end)
             end = tail.end() if tail else end
             text = bytearray(data[start + before : end : size])

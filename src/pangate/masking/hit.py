@@ -25,6 +25,14 @@ class Hit(NamedTuple):
     confidence: str
 
 
+class Edit(NamedTuple):
+    """`text` takes the place of data[start:end]."""
+
+    start: int
+    end: int
+    text: bytes
+
+
 def clusters(hits: Sequence[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
     """Hits that overlap, together."""
     together: list[tuple[int, int, int]] = []

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _WITHHELD = "a log record was withheld, because it could not be masked (%s)"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_NAMES = ("name", "threadName", "processName", "taskName")
 _TRUSTED = (bool, type(None))
 
 
@@ -18,9 +19,9 @@ class MaskingFilter(logging.Filter):
     """Masks message, arguments, exception and stack text of every record, and what `extra` gave it.
 
     Add it to handlers: a filter of a logger does not see the records of the loggers below it. The
-    arguments stay where the masked message can be made of them; an exception stays as its masked text
-    only, so that no handler can print it anew. What cannot be masked is withheld, and the record says
-    so."""
+    arguments stay where the masked message can be made of them; an exception, and any object of a type
+    that `mask` does not know, stays as its masked text only, so that no handler can print it anew or
+    look into it. What cannot be masked is withheld, and the record says so."""
 
     def __init__(self, masker: Masker | None = None) -> None:
         super().__init__()
@@ -67,8 +68,18 @@ class MaskingFilter(logging.Filter):
             record.exc_text = mask(record.exc_text)
         if record.stack_info:
             record.stack_info = mask(record.stack_info)
+        if "message" in vars(record):  # of a handler before this one
+            record.message = whole
+        for name in _NAMES:
+            value = getattr(record, name, None)
+            if value and isinstance(value, str):
+                setattr(record, name, mask(value))
         for name in set(vars(record)) - _STANDARD:
-            setattr(record, name, self._value(getattr(record, name), name))
+            value = self._value(getattr(record, name), name)
+            shown = mask(name)
+            if shown != name:  # a PAN as the name of a field
+                delattr(record, name)
+            setattr(record, shown, str(value) if isinstance(value, _Shown) else value)
 
     def _value(self, value: Any, name: str = "") -> Any:
         if isinstance(value, _TRUSTED):
@@ -78,10 +89,23 @@ class MaskingFilter(logging.Filter):
         try:
             return by_name(self._masker, name, value)
         except TypeError:
-            # some object: it stays what it is when nothing in its texts has to be masked
-            texts = (str(value), repr(value))
-            masked = tuple(self._masker.mask(text) for text in texts)
-            return value if masked == texts else masked[0]
+            return _Shown(self._masker.mask(str(value)), self._masker.mask(repr(value)))
+
+
+class _Shown:
+    """What is left of an object: its texts, as they were when it was logged. Its attributes, which some
+    handlers print, are gone, and what changes later does not show."""
+
+    __slots__ = ("_repr", "_str")
+
+    def __init__(self, text: str, representation: str) -> None:
+        self._str, self._repr = text, representation
+
+    def __str__(self) -> str:
+        return self._str
+
+    def __repr__(self) -> str:
+        return self._repr
 
 
 def _formatted(text: str, args: Any) -> str | None:

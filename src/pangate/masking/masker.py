@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from pangate._scan import Scanner
 from pangate.errors import MaskingError
 from pangate.masking import DIGITS, KINDS, decode, iin, track
-from pangate.masking.column import Columns, Value
-from pangate.masking.decode import Edit, Places, View, look
-from pangate.masking.hit import CONFIDENCES, UUID, Hit, clusters, confidence, in_uuid
+from pangate.masking.column import NAME_TO_END, Columns, Value
+from pangate.masking.decode import Places, View, look, looker
+from pangate.masking.hit import CONFIDENCES, UUID, Edit, Hit, clusters, confidence, in_uuid
+from pangate.masking.jsontext import Fitting
 from pangate.masking.pattern import Patterns
 from pangate.masking.tokens import Key, Tokens
 
@@ -38,10 +39,7 @@ SHORTEST, SHOWN = iin.SHORTEST, 13
 """Digits of the shortest PAN, and of the shortest of which four stay visible."""
 
 _WIPED = b"***"
-_SMALL = 4096
-_FRACTION = 32  # bytes of a JSON number behind a PAN that are looked at
-# All that a default decoder, a track or a name with a value cannot do without.
-_INTEREST = re.compile(rb"[\\%&+:=>;^\x00\x80-\xff]")
+_MARKS = (b"\0", b"^", b";")  # of wide encodings and of tracks, which `look` does not see
 _LONGEST_LIST = 100_000
 _LEAST, _MOST = 10 ** (iin.SHORTEST - 1), 10**iin.LONGEST - 1
 
@@ -105,11 +103,14 @@ class Masker:
         self._decoders = _decoders(decode)
         self._tracks = tracks
         self._columns = Columns(columns, sensitive=sensitive)
+        self._look = looker(self._columns.ends)
         self._patterns = Patterns(patterns or {})
         self._ignore_uuids = uuids == "ignore"
         self._least = CONFIDENCES.index(confidence)
         self._allowed = _allowed(allow, key)
-        self._reads_all = bool(self._patterns) or not all(one.default for one in self._decoders)
+        reads_all = self._patterns or not all(one.default for one in self._decoders)
+        exempts = self._least or self._allowed or self._columns.leaves
+        self._alone = not (self._tokens or reads_all or exempts)  # look() says what else there is
 
     # --- the public face ------------------------------------------------------------------------------
 
@@ -215,7 +216,7 @@ class Masker:
             if decode.may_be_wide(data):
                 return True
             data = data.replace(b"\0", b" ")  # what fields of a fixed width are padded with
-        places = look(data, self._columns.ends)
+        places = look(data, self._look)
         if any(decoder.context(data, places) for decoder in self._decoders):
             return True
         if places.names or (self._ignore_uuids and b"-" in data and UUID.search(data)):
@@ -232,7 +233,7 @@ class Masker:
         if not hits or not self._exempt(digits, hits)[1]:
             return value
         made = self._tokens.fpe(digits.decode()) if self._tokens and self.kind == "fpe" else None
-        if made is None:
+        if made is None or self._scanner.find(made.encode()):  # of a network without the Luhn check
             self._scanner.mask(digits, self._fill | DIGITS)
             made = digits.decode()
         return -int(made) if value < 0 else int(made)
@@ -257,6 +258,22 @@ class Masker:
                     f"decode: {decoder.name} looks over line ends, which a stream cannot; leave it out, or "
                     "mask the whole"
                 )
+
+    def settled(self, data: bytearray, cut: int) -> int:
+        """Where data of whole lines may be cut, at `cut` or at a line end before it: not within an object
+        or an array over several lines whose name has a rule. 0 for nowhere."""
+        while cut and self._columns:
+            low = max(0, cut - NAME_TO_END)
+            if data.find(b"{", low, cut) < 0 and data.find(b"[", low, cut) < 0:
+                break
+            part = data[low:cut]
+            names = look(part, self._look).names
+            settled = self._columns.open_at(part, len(part), names) if names else len(part)
+            if settled == len(part):
+                break
+            # where the part begins within a line, that line does
+            cut = low + settled if settled else data.rfind(b"\n", 0, low) + 1
+        return cut
 
     @property
     def joins_marks(self) -> bool:
@@ -290,7 +307,7 @@ class Masker:
     def _find(self, data: bytes) -> list[Hit]:
         hits = self._scanner.find(data)
         found = set(self._shown_hits(data, self._exempt(data, hits)[1]))
-        places = look(data, self._columns.ends)
+        places = look(data, self._look)
         for view in self._views(data, places):
             text = bytes(view.text)
             inner = self._exempt(text, self._scanner.find(text[: view.limit]))[1]
@@ -329,23 +346,21 @@ class Masker:
         """Mask, in place or in a new bytearray; None when there was nothing to mask."""
         if form not in FORMS:
             raise MaskingError(f"form: there is no {form!r}; there are {', '.join(FORMS)}")
+        places = None
+        if self._alone and form == "text":
+            places = look(data, self._look)
+            if not any(places) and not any(mark in data for mark in _MARKS):
+                masked = self._scanner.mask_alone(data, self._fill)
+                if masked >= 0:
+                    return data if masked else None
         hits = self._scanner.find(data)
-        edits = [] if self._quiet(data, hits) else self._beside(data, hits, form, resize=True)
+        edits = self._beside(data, hits, form, places, resize=True)
         if not hits and not edits and form == "text":
             return None
         found = self._pans(data, hits, form, edits)
         if not found and not edits:
             return None
-        return _apply(data, edits)
-
-    def _quiet(self, data: bytearray, hits: Sequence[tuple[int, int, int]]) -> bool:
-        """Whether a short text plainly has nothing but the scanner's hits in it."""
-        return (
-            len(data) < _SMALL
-            and not self._reads_all
-            and _INTEREST.search(data) is None
-            and not any(end < len(data) and data[end] in b"Dd" for _, end, _ in hits)
-        )
+        return _apply(data, edits if form == "text" else [*Fitting(data).fit(edits)])
 
     def _in_place(self, view: memoryview, form: Form) -> int:
         if form not in FORMS:
@@ -356,11 +371,11 @@ class Masker:
             return self._scanner.mask(view, self._fill)
         data = bytearray(view)
         hits = self._scanner.find(data)
-        edits = self._beside(data, hits, form, resize=False)
+        edits = self._beside(data, hits, form, None, resize=False)
         count = len({(edit.start, edit.end) for edit in edits})
         found = self._pans(data, hits, form, edits)
         if found or edits:
-            view[:] = _apply(data, edits)
+            view[:] = _apply(data, edits if form == "text" else [*Fitting(data).fit(edits)])
         return found + count
 
     @property
@@ -383,12 +398,19 @@ class Masker:
                 yield from decoder.views(data, places)
 
     def _beside(
-        self, data: bytearray, hits: Sequence[tuple[int, int, int]], form: Form, *, resize: bool
+        self,
+        data: bytearray,
+        hits: Sequence[tuple[int, int, int]],
+        form: Form,
+        places: Places | None,
+        *,
+        resize: bool,
     ) -> list[Edit]:
         """The edits for everything but the scanner's own hits in the data as it stands."""
         edits: list[Edit] = []
         star = b"0" if self._fill & DIGITS else b"*"
-        places = look(data, self._columns.ends)
+        if places is None:
+            places = look(data, self._look)
         for decoder in self._decoders:
             if decoder.context(data, places):
                 for view in decoder.views(data, places):
@@ -396,11 +418,13 @@ class Masker:
         if self._tracks and (hits or b"^" in data or b";" in data):
             for start, end in track.wipe(data, hits, self._shown):
                 edits.append(Edit(start, end, star * (end - start)))
-        for value in self._columns.values(data, places.names):
-            edits += self._column_edits(data, value, resize=resize)
         if self._patterns:
             for start, end, _ in self._patterns.find(bytes(data)):
                 edits.append(Edit(start, end, star * (end - start)))
+        for value in self._columns.values(
+            data, places.names
+        ):  # last: nothing writes over what is wiped
+            edits += self._column_edits(data, value, resize=resize)
         return edits
 
     def _edits_of(self, view: View, star: bytes, *, resize: bool) -> list[Edit]:
@@ -444,6 +468,8 @@ class Masker:
     def number(self, text: bytes, *, bare: bool, resize: bool) -> bytes:
         """A text that a rule says is a PAN, whatever its digits are, masked or as a token. With `bare` it
         stays a number."""
+        if b"\\" in text:
+            return self._escaped_number(text)
         places = [i for i, byte in enumerate(text) if 48 <= byte < 58]
         if self._tokens is not None and len(places) >= SHORTEST and not bare:
             digits = bytes(text[i] for i in places).decode()
@@ -459,6 +485,18 @@ class Masker:
             masked[place] = 42 if not bare else 48 if i else 49
         return bytes(masked)
 
+    def _escaped_number(self, text: bytes) -> bytes:
+        """`number` of a text with escapes, such as \\u0034 for a digit: these stay escapes."""
+        parts = _CHARACTER.findall(text)
+        plain = bytes(_plain(part) for part in parts).replace(b"\\", b"\xff")
+        masked = Masker.number(self, plain, bare=False, resize=False)
+        if len(masked) != len(plain):
+            return masked
+        return b"".join(
+            part if old == new else decode.put_slash(part, new)
+            for part, old, new in zip(parts, plain, masked, strict=True)
+        )
+
     def _pans(
         self, data: bytearray, hits: Sequence[tuple[int, int, int]], form: Form, edits: list[Edit]
     ) -> int:
@@ -469,20 +507,16 @@ class Masker:
         exempt, left = self._exempt(data, hits)
         if self._tokens is None:
             return self._fill_in(data, exempt, self._fill, form)
-        strings = _strings(data) if form == "json" and left else None
+        json = Fitting(data) if form == "json" and left else None
+        tokens = []
         for start, end, token in self._token_edits(bytes(data), left):
-            bare = strings is not None and not any(low <= start < high for low, high in strings)
-            if bare and b"tok_" in token:  # with its sign and its fraction it becomes a string
-                start -= data[start - 1 : start] == b"-"
-                end += len(data[end : end + _FRACTION]) - len(
-                    data[end : end + _FRACTION].lstrip(b".0")
-                )
-                token = b'"' + token + b'"'
-            elif bare and b"*" in token:
+            bare = json is not None and not json.within(start, end)
+            if bare and b"*" in token:
                 number = bytearray(data[start:end])
                 self._scanner.mask(number, KINDS["last4"] | DIGITS)
                 token = bytes(number)
-            edits.append(Edit(start, end, token))
+            tokens.append(Edit(start, end, token))
+        edits[:0] = tokens  # first, so that what is wiped is wiped
         return len(left)
 
     def _fill_in(
@@ -540,7 +574,7 @@ class Masker:
             return [], hits
         kept: list[Value] = []
         if self._columns.leaves:
-            places = look(data, self._columns.ends)
+            places = look(data, self._look)
             values = self._columns.values(data, places.names)
             kept = [value for value in values if value.action == "leave"]
         spans: list[tuple[int, int]] = []
@@ -601,6 +635,17 @@ def _allowed(allow: Collection[str], key: Key | None) -> frozenset[str]:
     return frozenset(allow)
 
 
+_CHARACTER = re.compile(rb"\\+u[0-9a-fA-F]{4}|\\+x[0-9a-fA-F]{2}|\\.|.", re.DOTALL)
+
+
+def _plain(part: bytes) -> int:
+    """The byte that a character of a text with escapes is read as, 0xff for one beyond ASCII."""
+    if len(part) == 1:
+        return part[0]
+    code = part.lstrip(b"\\")[1:]
+    return decode.fold(int(code, 16)) if code else 0xFF
+
+
 def _flat(buffer: Any) -> memoryview:
     """A buffer as bytes. TypeError when it is none, or none of bytes in a row."""
     try:
@@ -636,11 +681,6 @@ def _likely(data: bytes, hit: tuple[int, int, int]) -> tuple[int, int, int]:
     sizes = [len(group) for group in groups]
     regular = set(sizes[:-1]) <= {4} or sizes in ([4, 6, 5], [4, 6, 4])
     return (2 if len(sizes) == 1 else int(regular), hit[1] - hit[0], -hit[0])
-
-
-def _strings(data: bytes | bytearray) -> list[tuple[int, int]]:
-    """Where the strings of a JSON text are."""
-    return [match.span() for match in re.finditer(rb'"(?:[^"\\]|\\.)*"', data, re.DOTALL)]
 
 
 def _apply(data: bytearray, edits: list[Edit]) -> bytearray:

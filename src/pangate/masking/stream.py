@@ -36,7 +36,8 @@ class Stream:
     """One stream of one masker. Not to be shared between threads.
 
     `feed` takes str or bytes-like chunks (one kind for all the stream) and returns what may be released,
-    of the kind str or bytes. `finish` returns the rest. At most `LONGEST_LINE` bytes are held back."""
+    of the kind str or bytes. `finish` returns the rest. At most `LONGEST_LINE` bytes are held back, twice
+    as many and a value more where an object whose name has a rule goes on over lines."""
 
     def __init__(self, masker: Masker, form: Form = "text") -> None:
         masker.check_stream(form)
@@ -61,8 +62,13 @@ class Stream:
             self._text = text
         elif self._text is not text:
             raise TypeError("a stream takes either str or bytes-like chunks, not both")
-        self._held += chunk.encode("utf-8", "surrogatepass") if text else chunk
-        return self._give(self._release())
+        return self._give(self.parts(chunk.encode("utf-8", "surrogatepass") if text else chunk))
+
+    def parts(self, chunk: bytes | bytearray | memoryview) -> list[bytearray]:
+        """As `feed` of bytes, without a further copy: what may be released is in these, one after
+        another."""
+        self._held += chunk
+        return self._release()
 
     def finish(self) -> Any:
         """The rest, masked as it stands."""
@@ -97,7 +103,12 @@ class Stream:
     def _release(self) -> list[bytearray]:
         out = []
         while self._held:
-            cut = whole_lines(self._held)
+            whole = whole_lines(self._held)
+            cut = self._masker.settled(self._held, whole)
+            if whole and not cut:  # a value goes on over the lines
+                if len(self._held) - whole < LONGEST_LINE:
+                    break
+                cut = whole
             if cut:
                 out.append(self._masked(self._take(cut)))
                 self._inside = False  # no JSON string goes over a line
@@ -138,10 +149,8 @@ class Stream:
         return cut, inside
 
     def _take(self, count: int) -> bytearray:
-        taken, self._held = (
-            self._held,
-            self._held[count:],
-        )  # the rest is short, what is taken is not
+        # The rest is short, what is taken is not.
+        taken, self._held = self._held, self._held[count:]
         del taken[count:]
         return taken
 

@@ -9,7 +9,7 @@ import datetime
 import math
 import uuid
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 from pangate.errors import MaskingError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DEEPEST = 100
 """Levels of values within values."""
 
+_EXACT = Context(prec=200)
 _MOST = 10**19  # numbers from here on have more digits than a PAN
 _NAMES, _VALUES = ("name", "key", "field", "column"), ("value", "values")
 _HARMLESS = (
@@ -95,12 +96,17 @@ def _number(masker: Masker, value: Any) -> Any:
     if isinstance(value, int):
         return masker.mask_integer(int(value))
     finite = value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)
-    if not finite or abs(value) >= _MOST or value != int(value):
+    if not finite or abs(value) >= _MOST:
         return value
-    masked = masker.mask_integer(int(value))
-    if masked == int(value):
+    whole = int(value)
+    masked = masker.mask_integer(whole)
+    if masked == whole:
         return value
-    made = type(value)(masked)
+    made: Any  # what stands behind the point stays
+    if isinstance(value, Decimal):
+        made = _EXACT.add(Decimal(masked), _EXACT.subtract(value, Decimal(whole)))
+    else:
+        made = type(value)(masked) + (value - whole)
     # A float of 17 digits and more is rounded, which can make a PAN of what was none.
     return made if masker.mask_integer(int(made)) == int(made) else type(value)(0)
 
@@ -125,28 +131,31 @@ def _mapping(masker: Masker, value: Mapping[Any, Any], left: int) -> dict[Any, A
             name = next(
                 f"{name} ({i})" for i in range(2, len(value) + 2) if f"{name} ({i})" not in masked
             )
-        rule = named if named is not None and key in _VALUES else key
-        masked[name] = by_name(masker, rule if isinstance(rule, str) else "", one, left)
+        rule = _name(key)
+        if named is not None and rule.lower() in _VALUES:
+            rule = named
+        masked[name] = by_name(masker, rule, one, left)
     return masked
+
+
+def _name(key: Any) -> str:
+    """What a key is called for the rules by name, "" when it is no name."""
+    return key.decode("latin-1") if isinstance(key, bytes) else key if isinstance(key, str) else ""
 
 
 def _entry(masker: Masker, value: Mapping[Any, Any]) -> str | None:
     """The name that a mapping like {"name": "cvv", "value": "123"} gives to its value."""
-    for key in _NAMES:
-        name = value.get(key)
-        if isinstance(name, str) and masker.columns.action(name) is not None:
-            return name
+    for key, one in value.items():
+        if _name(key).lower() in _NAMES and masker.columns.action(_name(one)) is not None:
+            return _name(one)
     return None
 
 
 def _pair(masker: Masker, value: list[Any] | tuple[Any, ...]) -> list[Any] | None:
     """Both values of a pair like ("cvv", "123"), None when it is none."""
-    if (
-        len(value) == 2
-        and isinstance(value[0], str)
-        and masker.columns.action(value[0]) is not None
-    ):
-        return [_mask(masker, value[0], DEEPEST), by_name(masker, value[0], value[1], DEEPEST)]
+    if len(value) == 2 and masker.columns.action(_name(value[0])) is not None:
+        name = _name(value[0])
+        return [_mask(masker, value[0], DEEPEST), by_name(masker, name, value[1], DEEPEST)]
     return None
 
 
@@ -158,11 +167,17 @@ def by_name(masker: Masker, name: str, value: Any, left: int = DEEPEST) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Mapping):
-        return {key: by_name(masker, name, one, left - 1) for key, one in value.items()}
-    if isinstance(value, list | tuple):
+        return {
+            _mask(masker, key, left - 1): by_name(masker, name, one, left - 1)
+            for key, one in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
         return [by_name(masker, name, one, left - 1) for one in value]
+    if _module(value) in ("numpy", "pyarrow"):
+        return _columns_by_name(masker, name, value, left)
     action, shape = found
-    text = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+    raw = isinstance(value, bytes | bytearray | memoryview)
+    text = bytes(value) if raw else str(value).encode("utf-8", "surrogatepass")
     if shape is not None and not shape.fullmatch(text):
         return _mask(masker, value, left - 1)
     if action == "leave":
@@ -170,7 +185,17 @@ def by_name(masker: Masker, name: str, value: Any, left: int = DEEPEST) -> Any:
     if isinstance(value, int | float | Decimal):
         number = b"0" if action == "wipe" else masker.number(text, bare=True, resize=True)
         return type(value)(number.decode())
-    if action == "mask" and isinstance(value, str | bytes):
+    if action == "mask" and (raw or isinstance(value, str)):
         masked = masker.number(text, bare=False, resize=True)
-        return masked if isinstance(value, bytes) else masked.decode("utf-8", "surrogatepass")
-    return b"***" if isinstance(value, bytes | bytearray | memoryview) else "***"
+        return masked if raw else masked.decode("utf-8", "surrogatepass")
+    return b"***" if raw else "***"
+
+
+def _columns_by_name(masker: Masker, name: str, value: Any, left: int) -> Any:
+    """An array or a scalar of numpy or Arrow by the rules for its name: as a list, since what is wiped
+    may not fit its type."""
+    if hasattr(value, "tolist"):
+        return by_name(masker, name, value.tolist(), left - 1)
+    if hasattr(value, "as_py"):
+        return by_name(masker, name, value.as_py(), left - 1)
+    raise TypeError(f"mask does not know how to mask {type(value).__name__}; convert it first")

@@ -82,10 +82,9 @@ class Broken:
 
 def test_objects_of_any_type(log: tuple[logging.Logger, io.StringIO, Keeper]) -> None:
     logger, out, keeper = log
-    harmless = Secretive("x")
-    logger.warning("%s %s", Secretive(PAN), harmless)
+    logger.warning("%s %r", Secretive(PAN), Secretive("x"))
     assert out.getvalue() == f"<{MASKED}> <x>\n"
-    assert keeper.records[0].args == (f"<{MASKED}>", harmless)
+    assert str(keeper.records[0].args) == f"(<{MASKED}>, <x>)"
 
 
 def test_what_cannot_be_masked_is_withheld(log: tuple[logging.Logger, io.StringIO, Keeper]) -> None:
@@ -95,4 +94,53 @@ def test_what_cannot_be_masked_is_withheld(log: tuple[logging.Logger, io.StringI
         out.getvalue()
         == "a log record was withheld, because it could not be masked (RuntimeError)\n"
     )
+    assert PAN not in repr(vars(keeper.records[0]))
+
+
+class Payment:
+    """What does not print its number, but has it."""
+
+    def __init__(self) -> None:
+        self.pan = PAN
+
+    def __repr__(self) -> str:
+        return "<payment>"
+
+
+def test_no_handler_can_look_into_an_object(
+    log: tuple[logging.Logger, io.StringIO, Keeper],
+) -> None:
+    """A handler that writes JSON asks an object for its fields, whatever its text is."""
+    logger, out, keeper = log
+    logger.warning("%s %r", Payment(), Payment(), extra={"payment": Payment()})
+    assert out.getvalue() == "<payment> <payment>\n"
+    (record,) = keeper.records
+    assert record.payment == "<payment>"  # type: ignore[attr-defined]
+    assert not any(hasattr(one, "pan") for one in record.args or ())
+
+
+class Changing:
+    def __init__(self) -> None:
+        self.text = "new"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def test_what_changes_later_does_not_show(
+    log: tuple[logging.Logger, io.StringIO, Keeper],
+) -> None:
+    logger, _, keeper = log
+    thing = Changing()
+    logger.warning("%s", thing)
+    thing.text = PAN
+    assert keeper.records[0].getMessage() == "new"
+
+
+def test_names_of_a_record(log: tuple[logging.Logger, io.StringIO, Keeper]) -> None:
+    logger, _, keeper = log
+    record = logging.makeLogRecord(
+        {"msg": "x", "levelno": 30, "name": PAN, "threadName": PAN, "message": PAN, PAN: 1}
+    )
+    logger.handle(record)
     assert PAN not in repr(vars(keeper.records[0]))

@@ -321,3 +321,51 @@ def test_arrow_tables_and_nested_types() -> None:
     assert Masker().mask(table.to_batches()[0]).to_pylist() == masked.to_pylist()
     with pytest.raises(TypeError):
         Masker().mask(pa.scalar(PAN))
+
+
+def test_sensitive_values_of_any_type_under_their_name() -> None:
+    masked = Masker().mask(
+        {
+            "pin": {"1234"},
+            "PIN": bytearray(b"1234"),
+            "user_pin": np.array([1234, 5678]),
+            "userPin": np.int64(1234),
+            b"cvv": b"123",
+            "cvc": {PAN: "123"},
+        }
+    )
+    assert masked == {
+        "pin": ["***"],
+        "PIN": b"***",
+        "user_pin": [0, 0],
+        "userPin": 0,
+        b"cvv": b"***",
+        "cvc": {MASKED: "***"},
+    }
+    assert Masker().mask([{"Name": "cvv", "Value": "123"}]) == [{"Name": "cvv", "Value": "***"}]
+
+
+def test_what_stands_behind_the_point_hides_no_pan() -> None:
+    value = [Decimal(PAN + ".50"), -4222222222222.5, Decimal("0." + "1" * 30)]
+    masked = [Decimal("1000000000001111.50"), -1000000002222.5, value[2]]
+    assert Masker().mask(value) == masked
+    assert Masker().mask(np.array([4222222222222.5])).tolist() == [1000000002222.5]
+
+
+def test_names_of_columns_are_masked() -> None:
+    array = Masker().mask(np.array([(1, 2)], dtype=[(PAN, "i8"), ("4111 1111 1111 1111", "i8")]))
+    assert array.dtype.names == (MASKED, "**** **** **** 1111")
+    pa = pytest.importorskip("pyarrow")
+    inner = pa.array([{PAN: "x"}])
+    table = Masker().mask(pa.table({PAN: ["x"], "s": inner}, metadata={"note": PAN}))
+    assert PAN not in str(table.schema) + repr(table.to_pylist()) + repr(table.schema.metadata)
+    assert table.num_rows == 1
+
+
+@pytest.mark.parametrize("packs", [("core",), ("core", "unionpay-no-luhn", "national")])
+def test_no_integer_token_is_found_again(packs: tuple[str, ...]) -> None:
+    """Networks without the Luhn check would take any token for a card of theirs."""
+    masker = Masker("fpe", key=KEY, packs=packs)
+    scanner = Masker(packs=packs)
+    for pan in (6205500000000000004, 8171999927660000, 8600000000000000, int(PAN)):
+        assert scanner.find(str(masker.mask(pan))) == []
