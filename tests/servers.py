@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 import oracle
 from conftest import PANS
 from pangate.masking import DIGITS, default_scanner
+from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import error_fields, message, ssl_request, startup
 from pangate.trial import Trial
 
@@ -126,6 +127,23 @@ def session(trial: Trial, token: str) -> Iterator[ssl.SSLSocket]:
             assert chunk, seen
             seen += chunk
         yield sock
+
+
+@contextlib.contextmanager
+def past_session(trial: Trial) -> Iterator[ssl.SSLSocket]:
+    """A socket to the server itself on which the gateway's own login has logged in."""
+    with socket.create_connection((trial.host, trial.postgres.port), timeout=20) as plain:
+        plain.sendall(ssl_request())
+        assert plain.recv(1) == b"S"
+        context = ssl.create_default_context(cafile=str(trial.postgres.authority.ca))
+        with context.wrap_socket(plain, server_hostname="localhost") as sock:
+            login = BackendLogin("payments_service", "postgres", trial.secret)
+            sock.sendall(login.start())
+            while not login.done:
+                chunk = sock.recv(65536)
+                assert chunk, "the server ended the login"
+                sock.sendall(login.feed(chunk))
+            yield sock
 
 
 def rest(sock: socket.socket) -> bytes:
