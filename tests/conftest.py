@@ -10,6 +10,8 @@ from installations import installations
 from pangate.embedded import EmbeddedPostgres, unwinding_signals
 from pangate.trial import Trial
 
+pytest.register_assert_rewrite("servers")
+
 PANS = ("4111111111111111", "5555555555554444", "378282246310005", "6011000990139424")
 
 CARDS = """
