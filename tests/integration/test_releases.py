@@ -3,7 +3,6 @@ for the masks. What psql, psycopg and asyncpg do beyond this stands in tests of 
 
 from __future__ import annotations
 
-import asyncio
 import decimal
 import io
 import json
@@ -11,7 +10,6 @@ import os
 import re
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -331,7 +331,7 @@ class Answers(Conversation):
                 return "COPY takes one byte as a DELIMITER, QUOTE or ESCAPE"
             delimiter, quote, escape = marks
             csv = out.format == "csv"
-            self._walker.copy_cells(csv, delimiter, quote, escape, out.null.encode())
+            self._walker.copy_cells(csv, delimiter, quote, escape, out.null.encode(), out.header)
         self._planned = planned
         return ""
 
