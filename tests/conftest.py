@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from installations import installations
 from pangate.embedded import EmbeddedPostgres, unwinding_signals
 from pangate.trial import Trial
+
+pytest.register_assert_rewrite("servers")
 
 PANS = ("4111111111111111", "5555555555554444", "378282246310005", "6011000990139424")
 
@@ -62,3 +65,15 @@ def trial(postgres: EmbeddedPostgres) -> Iterator[Trial]:
 def token(trial: Trial) -> str:
     """A token of an agent that may read `payments`."""
     return trial.token(seconds=7200)
+
+
+@pytest.fixture(scope="session", params=sorted(installations()))
+def trial_of(request: pytest.FixtureRequest) -> Iterator[Trial]:
+    """A gateway in front of a server of each major version, with the card data; `trial` is one of them."""
+    programs = installations()[request.param]
+    if programs is None:
+        yield request.getfixturevalue("trial")
+        return
+    with EmbeddedPostgres(programs=programs) as server, Trial(server) as running:
+        server.psql(CARDS.replace("{pans}", "','".join(PANS)))
+        yield running

@@ -4,6 +4,7 @@ bytes; and what the masks make of a value, by the plain definition or by the sca
 from __future__ import annotations
 
 import contextlib
+import decimal
 import json
 import os
 import re
@@ -13,11 +14,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 from psycopg.conninfo import make_conninfo
 
 import oracle
 from conftest import PANS
 from pangate.masking import DIGITS, default_scanner
+from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import error_fields, message, ssl_request, startup
 from pangate.trial import Trial
 
@@ -43,6 +46,39 @@ def number(value: int) -> int:
 def numbers(text: str) -> str:
     """`text` with each whole number in it as an agent reads it."""
     return NUMBER.sub(lambda found: str(number(int(found[0]))).zfill(len(found[0])), text)
+
+
+def as_agent(value):
+    """What an agent's driver gives where one past the gateway gives `value`."""
+    match value:
+        case None | bool() | float():
+            return value
+        case str():
+            return masked(value)
+        case bytes():
+            return oracle.mask(value)
+        case int() | decimal.Decimal():
+            out = bytearray(format(value, "d" if isinstance(value, int) else "f").encode())
+            default_scanner().mask(out, DIGITS)
+            return type(value)(out.decode())
+        case dict():
+            return {masked(key): as_agent(item) for key, item in value.items()}
+        case list():
+            return [as_agent(item) for item in value]
+        case tuple() | asyncpg.Record():
+            return tuple(map(as_agent, value))
+    raise TypeError(type(value))
+
+
+def equal(before, after) -> None:
+    """All rows but for the masks. Their types count as well as their values."""
+    assert len(before) == len(after) > 0
+    changed = 0
+    for was, shown in zip(before, after, strict=True):
+        expected = as_agent(tuple(was))
+        assert repr(tuple(shown)) == repr(expected)
+        changed += repr(expected) != repr(tuple(was))
+    assert changed, "there was nothing to mask: this could not fail"
 
 
 def clean(shown: str | bytes) -> None:
@@ -126,6 +162,23 @@ def session(trial: Trial, token: str) -> Iterator[ssl.SSLSocket]:
             assert chunk, seen
             seen += chunk
         yield sock
+
+
+@contextlib.contextmanager
+def past_session(trial: Trial) -> Iterator[ssl.SSLSocket]:
+    """A socket to the server itself on which the gateway's own login has logged in."""
+    with socket.create_connection((trial.host, trial.postgres.port), timeout=20) as plain:
+        plain.sendall(ssl_request())
+        assert plain.recv(1) == b"S"
+        context = ssl.create_default_context(cafile=str(trial.postgres.authority.ca))
+        with context.wrap_socket(plain, server_hostname="localhost") as sock:
+            login = BackendLogin("payments_service", "postgres", trial.secret)
+            sock.sendall(login.start())
+            while not login.done:
+                chunk = sock.recv(65536)
+                assert chunk, "the server ended the login"
+                sock.sendall(login.feed(chunk))
+            yield sock
 
 
 def rest(sock: socket.socket) -> bytes:

@@ -283,6 +283,7 @@ cdef class Walker:
     cdef bytes null_text
     cdef int copying
     cdef bint copy_begun
+    cdef bint copy_header  # the line of column names comes next
     cdef bytearray buf
     cdef list done
     cdef Py_ssize_t start  # of what is not yet released
@@ -341,9 +342,11 @@ cdef class Walker:
         """COPY data that comes is text, of which only lines are known."""
         self.copying = COPY_LINES
 
-    def copy_cells(self, bint csv, int delimiter, int quote, int escape, bytes null not None) -> None:
-        """COPY data that comes is rows of the plan, in text or csv."""
+    def copy_cells(self, bint csv, int delimiter, int quote, int escape, bytes null not None,
+                   bint header=False) -> None:
+        """COPY data that comes is rows of the plan, in text or csv; with `header` behind a line of names."""
         self.copying = COPY_CELLS
+        self.copy_header = header
         self.null_text = null
         self.form.csv, self.form.delimiter = csv, delimiter
         self.form.quote, self.form.escape = quote, escape
@@ -517,6 +520,13 @@ cdef class Walker:
             return 3 if cell_mask(&self.env, CELL_TEXT, p, n) < 0 else 0
         if plan is None:
             return 2
+        if self.copy_header:  # names are text, whatever their columns are
+            self.copy_header = False
+            if cell_mask(&self.env, CELL_TEXT, p, n) < 0:
+                return 3
+            if out != NULL:
+                memcpy(out, p, n)
+            return 0
         done = copy_mask_row(&self.env, &self.form, plan.ops, plan.wipes, plan.hits, plan.columns, p, n, out)
         if done < 0:
             return 2 if done == -1 else 3

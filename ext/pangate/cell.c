@@ -60,6 +60,17 @@ static long mask_hex(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan
     return hits;
 }
 
+/* Two digits a byte, as some systems keep a PAN: `n` hex digits that are one as a whole, with zeros in front
+ * or an f behind to make them even. Longer values are left alone: in random bytes a PAN stands by chance. */
+static long mask_packed(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    if (n < 12 || n > 20) return 0;
+    while (n && *p == '0') p++, n--;
+    if (n && (p[n - 1] | 0x20) == 'f') n--;
+    for (size_t i = 0; i < n; i++)
+        if (!is_digit(p[i])) return 0;
+    return (long)scan_mask(r, kind | SCAN_DIGITS, p, n, c);
+}
+
 static inline int is_octal(const uint8_t *p) {
     return p[0] >= '0' && p[0] <= '3' && p[1] >= '0' && p[1] <= '7' && p[2] >= '0' && p[2] <= '7';
 }
@@ -77,7 +88,9 @@ static long mask_escapes(const scan_rules_t *r, int kind, uint8_t *p, size_t n, 
         if (p[i] == 'x') {
             size_t start = i + 1, end = start;
             while (end < n && nibble(p[end]) >= 0) end++;
-            long more = mask_hex(r, kind, p + start, (end - start) & ~(size_t)1, c);
+            size_t even = (end - start) & ~(size_t)1;
+            long more = mask_packed(r, kind, p + start, even, c);
+            if (!more) more = mask_hex(r, kind, p + start, even, c);
             if (more < 0) return -1;
             hits += more;
             i = end;
@@ -92,13 +105,16 @@ static long mask_escapes(const scan_rules_t *r, int kind, uint8_t *p, size_t n, 
     return hits;
 }
 
+static inline int beyond_ascii(const uint8_t *p, size_t n) {
+    uint8_t any = 0;
+    for (size_t i = 0; i < n; i++) any |= p[i];
+    return any >> 7;
+}
+
 /* In some client encodings (GB18030, JOHAB) a digit behind a byte of 0x80 or more is the second half of a
  * character; glued to a PAN it would hide it. So a chain there is tried without its first digit too.
  * Chains hold no such bytes, so no byte is scanned more than twice. */
 static long mask_behind_high(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
-    uint8_t any = 0;
-    for (size_t i = 0; i < n; i++) any |= p[i];
-    if (!(any & 0x80)) return 0;
     long hits = 0;
     for (size_t i = 0; i + 13 < n; i++) {
         if (p[i] < 0x80 || !is_digit(p[i + 1])) continue;
@@ -134,10 +150,123 @@ static void wipe_tracks(uint8_t *p, size_t n) {
     }
 }
 
+/* d.ddde+NN, as the server prints doubles from 1e15 on; `e` is where the e stands. */
+static long mask_exponent(const scan_rules_t *r, int kind, uint8_t *p, size_t n, size_t e, scan_counts_t *c) {
+    if (n - e < 4 || p[e + 1] != '+' || !is_digit(p[e + 2]) || !is_digit(p[e + 3])) return 0;
+    unsigned power = (unsigned)(p[e + 2] - '0') * 10 + (unsigned)(p[e + 3] - '0');
+    if (power < 11 || power > 18 || (e + 4 < n && is_digit(p[e + 4]))) return 0;
+    size_t start = e;
+    while (start && e - start < 24 && (is_digit(p[start - 1]) || p[start - 1] == '.')) start--;
+    uint8_t digits[19];
+    memset(digits, '0', sizeof digits);
+    size_t have = 0;
+    for (size_t i = start; i < e && have <= power; i++)
+        if (is_digit(p[i])) digits[have++] = p[i];
+    long hits = (long)scan_mask(r, kind | SCAN_DIGITS, digits, power + 1, c);
+    have = 0;
+    for (size_t i = start; hits && i < e && have <= power; i++)
+        if (is_digit(p[i])) p[i] = digits[have++];
+    return hits;
+}
+
+/* All of them in a text. */
+static long mask_exponents(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    long hits = 0;
+    for (size_t i = 1; i + 2 < n; i++) {
+        uint8_t *plus = memchr(p + i, '+', n - 2 - i);
+        if (!plus) break;
+        i = (size_t)(plus - p);
+        if ((p[i - 1] | 0x20) == 'e') hits += mask_exponent(r, kind, p, n, i - 1, c);
+    }
+    return hits;
+}
+
+/* Bytes of the mark at `p` that may part the thousands of an amount; 0 for none. Beside ASCII these are
+ * U+00A0, U+202F and U+2019. */
+static size_t thousands(const uint8_t *p, size_t n) {
+    if (!n) return 0;
+    if (*p == ',' || *p == '.' || *p == '\'' || *p == ' ') return 1;
+    if (n > 1 && p[0] == 0xc2 && p[1] == 0xa0) return 2;
+    return n > 2 && p[0] == 0xe2 && p[1] == 0x80 && (p[2] == 0xaf || p[2] == 0x99) ? 3 : 0;
+}
+
+/* An amount whose digits begin at `*at`: groups of three, parted by one and the same mark, as every locale
+ * prints money. Its whole part is scanned; `*at` moves behind it. */
+static long mask_amount(const scan_rules_t *r, int kind, uint8_t *p, size_t n, size_t *at, scan_counts_t *c) {
+    uint8_t digits[24];
+    size_t have = 0, start = *at, end = start;
+    while (end < n && have < sizeof digits && is_digit(p[end])) digits[have++] = p[end++];
+    const uint8_t *mark = p + end;
+    size_t size = thousands(mark, n - end);
+    while (size && have + 3 <= sizeof digits && n - end >= size + 3 && !memcmp(p + end, mark, size)) {
+        const uint8_t *group = p + end + size;
+        if (!is_digit(group[0]) || !is_digit(group[1]) || !is_digit(group[2])) break;
+        if (n - end > size + 3 && is_digit(group[3])) break;
+        memcpy(digits + have, group, 3);
+        have += 3;
+        end += size + 3;
+    }
+    *at = end;
+    long hits = (long)scan_mask(r, kind | SCAN_DIGITS, digits, have, c);
+    have = 0;
+    for (size_t i = start; hits && i < end; i++)
+        if (is_digit(p[i])) p[i] = digits[have++];
+    return hits;
+}
+
+/* Text of money: nothing but amounts. */
+static long mask_money_text(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    long hits = 0;
+    for (size_t i = 0; i < n;) {
+        if (is_digit(p[i]))
+            hits += mask_amount(r, kind, p, n, &i, c);
+        else
+            i++;
+    }
+    return hits;
+}
+
+/* The amount around the sign of currency at `i`: right behind it, or in front, with at most one blank. */
+static long mask_priced(const scan_rules_t *r, int kind, uint8_t *p, size_t n, size_t i, scan_counts_t *c) {
+    long hits = 0;
+    size_t at = i + 1;
+    while (at < n && at - i < 3 && (p[at] == '-' || p[at] == ' ')) at++;
+    if (at < n && is_digit(p[at])) hits += mask_amount(r, kind, p, n, &at, c);
+    size_t end = i && p[i - 1] == ' ' ? i - 1 : i;
+    if (!end || !is_digit(p[end - 1])) return hits;
+    at = end;
+    while (at && end - at < 40 && (is_digit(p[at - 1]) || p[at - 1] >= 0x80 || thousands(p + at - 1, 1))) at--;
+    while (at < end) {
+        if (is_digit(p[at]))
+            hits += mask_amount(r, kind, p, n, &at, c);
+        else
+            at++;
+    }
+    return hits;
+}
+
+/* Numbers as the server prints them in other text, in JSON and in COPY, where no type tells of them: doubles
+ * with an exponent, and amounts beside a $ or a sign of currency beyond ASCII. */
+static long mask_numbers(const scan_rules_t *r, int kind, uint8_t *p, size_t n, int beyond, scan_counts_t *c) {
+    long hits = mask_exponents(r, kind, p, n, c);
+    if (n < 16) return hits; /* twelve digits, three marks and a sign */
+    for (size_t i = 0; i < n; i++) {
+        if (!beyond) {
+            uint8_t *found = memchr(p + i, '$', n - i);
+            if (!found) break;
+            i = (size_t)(found - p);
+        }
+        if (p[i] == '$' || p[i] >= 0x80) hits += mask_priced(r, kind, p, n, i, c);
+    }
+    return hits;
+}
+
 static long mask_text(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
     long hits = (long)scan_mask(r, kind, p, n, c);
     if (hits) wipe_tracks(p, n);
-    hits += mask_behind_high(r, kind, p, n, c);
+    int beyond = beyond_ascii(p, n);
+    if (beyond) hits += mask_behind_high(r, kind, p, n, c);
+    hits += mask_numbers(r, kind, p, n, beyond, c);
     if (n > 12 && memchr(p, '\\', n)) {
         long more = mask_escapes(r, kind, p, n, c);
         if (more < 0) return -1;
@@ -149,12 +278,27 @@ static long mask_text(const scan_rules_t *r, int kind, uint8_t *p, size_t n, sca
 /* JSON text; bytea stands in it in hex, as to_json makes it. */
 static long mask_json(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
     long hits = (long)scan_mask_json(r, kind, p, n, c);
-    hits += mask_behind_high(r, kind, p, n, c);
+    int beyond = beyond_ascii(p, n);
+    if (beyond) hits += mask_behind_high(r, kind, p, n, c);
+    hits += mask_numbers(r, kind, p, n, beyond, c);
     if (n > 12 && memchr(p, '\\', n)) {
         long more = mask_escapes(r, kind, p, n, c);
         if (more < 0) return -1;
         hits += more;
     }
+    return hits;
+}
+
+/* Binary bytea. */
+static long mask_bytea(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    uint8_t hex[20];
+    if (n < 6 || n > 10) return mask_text(r, kind, p, n, c);
+    for (size_t i = 0; i < n; i++) {
+        hex[2 * i] = (uint8_t)"0123456789abcdef"[p[i] >> 4];
+        hex[2 * i + 1] = (uint8_t)"0123456789abcdef"[p[i] & 15];
+    }
+    long hits = mask_packed(r, kind, hex, 2 * n, c);
+    for (size_t i = 0; hits && i < n; i++) p[i] = (uint8_t)(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
     return hits;
 }
 
@@ -165,7 +309,8 @@ static long mask_bytea_text(const scan_rules_t *r, int kind, uint8_t *p, size_t 
         size_t end = 2;
         while (end < n && nibble(p[end]) >= 0) end++;
         if (end != n || (n & 1)) return -1;
-        return mask_hex(r, kind, p + 2, n - 2, c);
+        long hits = mask_packed(r, kind, p + 2, n - 2, c);
+        return hits ? hits : mask_hex(r, kind, p + 2, n - 2, c);
     }
     return mask_text(r, kind, p, n, c);
 }
@@ -228,61 +373,9 @@ static long mask_doubles(const scan_rules_t *r, int kind, uint8_t *p, size_t n, 
     return hits;
 }
 
-/* Text of doubles: beside plain digits, d.ddde+NN as the server prints it from 1e15 on. */
+/* Text of doubles. */
 static long mask_float_text(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
-    long hits = (long)scan_mask(r, kind | SCAN_DIGITS, p, n, c);
-    for (size_t i = 0; i + 4 <= n; i++) {
-        if (p[i] != 'e' || p[i + 1] != '+' || !is_digit(p[i + 2]) || !is_digit(p[i + 3])) continue;
-        unsigned power = (unsigned)(p[i + 2] - '0') * 10 + (unsigned)(p[i + 3] - '0');
-        if (power < 11 || power > 18 || (i + 4 < n && is_digit(p[i + 4]))) continue;
-        size_t start = i;
-        while (start && (is_digit(p[start - 1]) || p[start - 1] == '.')) start--;
-        uint8_t digits[19];
-        memset(digits, '0', sizeof digits);
-        size_t have = 0;
-        for (size_t j = start; j < i && have <= power; j++)
-            if (is_digit(p[j])) digits[have++] = p[j];
-        long one = (long)scan_mask(r, kind | SCAN_DIGITS, digits, power + 1, c);
-        if (!one) continue;
-        hits += one;
-        have = 0;
-        for (size_t j = start; j < i && have <= power; j++)
-            if (is_digit(p[j])) p[j] = digits[have++];
-    }
-    return hits;
-}
-
-/* Text of money: commas (or the locale's own mark, a dot, a space or an apostrophe) between digits. */
-static long mask_money_text(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
-    long hits = 0;
-    size_t i = 0;
-    while (i < n) {
-        if (!is_digit(p[i])) {
-            i++;
-            continue;
-        }
-        uint8_t digits[64];
-        size_t have = 0, j = i, end = i;
-        while (j < n && have < sizeof digits) {
-            if (is_digit(p[j])) {
-                digits[have++] = p[j++];
-                end = j;
-            } else if ((p[j] == ',' || p[j] == '\'' || p[j] == ' ') && j + 1 < n && is_digit(p[j + 1])) {
-                j++;
-            } else {
-                break;
-            }
-        }
-        long one = (long)scan_mask(r, kind | SCAN_DIGITS, digits, have, c);
-        if (one) {
-            hits += one;
-            have = 0;
-            for (size_t k = i; k < end; k++)
-                if (is_digit(p[k])) p[k] = digits[have++];
-        }
-        i = end;
-    }
-    return hits;
+    return (long)scan_mask(r, kind | SCAN_DIGITS, p, n, c) + mask_exponents(r, kind, p, n, c);
 }
 
 /* numeric_send: int16 ndigits, int16 weight, uint16 sign, uint16 dscale, then ndigits base-10000 digits. */
@@ -524,7 +617,7 @@ struct type_row {
  * listed is scanned as text; binary that is not listed is refused. */
 static const struct type_row types[] = {
     {16, CELL_SAFE, CELL_SAFE},             /* bool */
-    {17, CELL_BYTEA, CELL_TEXT},            /* bytea */
+    {17, CELL_BYTEA, CELL_BYTES},           /* bytea */
     {18, CELL_TEXT, CELL_TEXT},             /* "char" */
     {19, CELL_TEXT, CELL_TEXT},             /* name */
     {20, CELL_NUMBER, CELL_INT8},           /* int8 */
@@ -721,6 +814,8 @@ static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, i
         return n < 4 ? -1 : mask_doubles(r, kind, p + 4, n - 4, c);
     case CELL_FLOAT:
         return mask_float_text(r, kind, p, n, c);
+    case CELL_BYTES:
+        return mask_bytea(r, kind, p, n, c);
     case CELL_BYTEA:
         return mask_bytea_text(r, kind, p, n, c);
     case CELL_MONEY_TEXT:

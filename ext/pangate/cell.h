@@ -25,6 +25,7 @@ enum cell_op {
     CELL_POLYGON,     /* binary polygon: 4 bytes, then doubles */
     CELL_FLOAT,       /* text of doubles, 4.111111111111111e+15 among them */
     CELL_BYTEA,       /* text of bytea, hex or escape */
+    CELL_BYTES,       /* binary bytea */
     CELL_MONEY_TEXT,  /* text of money, digits grouped by commas */
     CELL_MONEY,       /* binary money: a bigint of hundredths */
     CELL_ARRAY,       /* binary array */

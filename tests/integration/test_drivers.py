@@ -21,10 +21,8 @@ from psycopg import pq
 from psycopg.rows import dict_row
 from psycopg.types.composite import CompositeInfo, register_composite
 
-import oracle
 from conftest import PANS
-from pangate.masking import DIGITS, default_scanner
-from servers import clean, masked, past, through
+from servers import as_agent, clean, equal, masked, past, through
 
 pytestmark = pytest.mark.integration
 
@@ -87,28 +85,6 @@ def rows() -> list[tuple[object, ...]]:
     return made
 
 
-def as_agent(value):
-    """What an agent's driver gives where one past the gateway gives `value`."""
-    match value:
-        case None | bool() | float():
-            return value
-        case str():
-            return masked(value)
-        case bytes():
-            return oracle.mask(value)
-        case int() | decimal.Decimal():
-            out = bytearray(format(value, "d" if isinstance(value, int) else "f").encode())
-            default_scanner().mask(out, DIGITS)
-            return type(value)(out.decode())
-        case dict():
-            return {masked(key): as_agent(item) for key, item in value.items()}
-        case list():
-            return [as_agent(item) for item in value]
-        case tuple() | asyncpg.Record():
-            return tuple(map(as_agent, value))
-    raise TypeError(type(value))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def table(trial):
     trial.postgres.psql(TABLE)
@@ -136,17 +112,6 @@ def agent(trial, token):
 def service(trial):
     with psycopg.connect(past(trial), autocommit=True) as connection:
         yield connection
-
-
-def equal(before, after) -> None:
-    """All rows but for the masks. Their types count as well as their values."""
-    assert len(before) == len(after) > 0
-    changed = 0
-    for was, shown in zip(before, after, strict=True):
-        expected = as_agent(tuple(was))
-        assert repr(tuple(shown)) == repr(expected)
-        changed += repr(expected) != repr(tuple(was))
-    assert changed, "there was nothing to mask: this could not fail"
 
 
 # --- psycopg ---------------------------------------------------------------------------------------

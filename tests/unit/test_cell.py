@@ -191,6 +191,98 @@ def test_money():
     assert mask(790, 1, struct.pack("!q", 1250)) == (0, struct.pack("!q", 1250))
 
 
+AMOUNTS = (
+    "$4,111,111,111,111,111.00",
+    "-$4,111,111,111,111,111.00",
+    "$ 4,111,111,111,111,111.00",
+    "4.111.111.111.111.111,00 \u20ac",
+    "4.111.111.111.111.111,00\u20ac",
+    "\u20ac4.111.111.111.111.111,00",
+    "4\u00a0111\u00a0111\u00a0111\u00a0111\u00a0111,00\u00a0\u20ac",
+    "4\u202f111\u202f111\u202f111\u202f111\u202f111,00 \u20ac",
+    "\u00a34,111,111,111,111,111.00",
+    "\uffe54,111,111,111,111,111",
+    "4\u2019111\u2019111\u2019111\u2019111\u2019111.000 $",
+)
+
+
+@pytest.mark.parametrize("amount", AMOUNTS)
+@pytest.mark.parametrize("oid", [25, 114, 790, 2249, 2277])
+def test_amounts_of_every_locale_also_where_no_type_tells_of_them(amount, oid):
+    """As money prints them (cash_out of the server): groups of three, a sign of currency."""
+    for around in ("{}", "({},x)", '{{"{}"}}', "12\t{}\t7\n", "caf\u00e9 {}, twice {}"):
+        text = around.format(amount, amount)
+        hits, out = mask(oid, 0, text.encode())
+        shown = out.decode()
+        assert hits == text.count(amount)
+        digits = [d for d in amount if d.isdigit()]
+        assert "".join(digits[:16]) not in "".join(d for d in shown if d.isdigit())
+        assert [c for c in shown if not c.isdigit()] == [c for c in text if not c.isdigit()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["$12.50", "$4,111.00", "411,111,111,111,111,111", "$4,1111,111", "\u20ac5", "1,2 \u20ac"],
+)
+def test_what_is_no_such_amount_stays(text):
+    for around in ("{}", "{} {}", "\u00e9{}\u00e9"):
+        data = around.format(text, text).encode()
+        assert mask(25, 0, data) == (0, data)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("4.111111111111111e+15", "1.000000000001111e+15"),
+        ("{-4.111111111111111e+15,1}", "{-1.000000000001111e+15,1}"),
+        ("a 4.111111111111111E+15 b", "a 1.000000000001111E+15 b"),
+        ("4.2e+15", "1.0e+15"),
+        ("4.111111111111112e+15", "4.111111111111112e+15"),
+        ("4.111111111111111e+150", "4.111111111111111e+150"),
+        ("4.111111111111111e+5", "4.111111111111111e+5"),
+        ("4.111111111111111e+99", "4.111111111111111e+99"),
+        ("e+15", "e+15"),
+        ("4e+1", "4e+1"),
+    ],
+)
+@pytest.mark.parametrize("oid", [25, 114, 701, 2249])
+def test_exponents_also_where_no_type_tells_of_them(text, expected, oid):
+    assert mask(oid, 0, text.encode()) == (int(text != expected), expected.encode())
+
+
+@pytest.mark.parametrize(
+    "packed", ["4111111111111111", "0378282246310005", "378282246310005f", "501800000009"]
+)
+def test_two_digits_a_byte(packed):
+    pan = packed.strip("0f") if packed.startswith("0") else packed.strip("f")
+    masked = as_number(pan)
+    expected = packed.replace(pan, masked)
+    assert mask(17, 1, bytes.fromhex(packed)) == (1, bytes.fromhex(expected))
+    assert mask(17, 0, f"\\x{packed}".encode()) == (1, f"\\x{expected}".encode())
+    assert mask(1001, 1, array(17, bytes.fromhex(packed))) == (
+        1,
+        array(17, bytes.fromhex(expected)),
+    )
+    for text in ('{{"\\\\x{}"}}', "1\t\\\\x{}\n", '["\\\\x{}"]'):
+        hits, out = mask(114 if text[0] == "[" else 25, 0, text.format(packed).encode())
+        assert hits == 1
+        assert pan not in out.decode()
+
+
+@given(data=st.binary(min_size=11, max_size=40))
+def test_a_longer_value_of_bytes_is_scanned_as_bytes_only(data):
+    plain = bytearray(data)
+    hits = SCANNER.mask(plain)
+    if (
+        not hits
+        and b"\\" not in data
+        and b"$" not in data
+        and b"e+" not in data.lower()
+        and max(data) < 128
+    ):
+        assert mask(17, 1, data) == (0, data)
+
+
 def element(data: bytes | None) -> bytes:
     return struct.pack("!i", -1) if data is None else struct.pack("!i", len(data)) + data
 

@@ -524,12 +524,21 @@ class PostgresCodec(Answers):
     def _on_sync(self, raw: bytes, actions: list[Action]) -> bool:
         self._described = None
         self._skipping = False
-        self._expect(Expected("S"))
+        if not self._copying:  # during a COPY the server ignores it
+            self._expect(Expected("S"))
+        actions.append(ToBackend(raw))
+        return True
+
+    def _on_copy_end(self, raw: bytes, actions: list[Action]) -> bool:
+        if self._copying:
+            self._copying = False
+        elif self._queue:
+            self._expect(Expected("m"))
         actions.append(ToBackend(raw))
         return True
 
     def _on_plain(self, raw: bytes, actions: list[Action]) -> bool:
-        # Flush, and the agent's side of COPY: no answer of their own
+        # Flush and CopyData: no answer of their own
         actions.append(ToBackend(raw))
         return True
 
@@ -577,8 +586,8 @@ _FRONTEND: Mapping[int, _Handler] = {
     ord("S"): PostgresCodec._on_sync,
     ord("H"): PostgresCodec._on_plain,
     ord("d"): PostgresCodec._on_plain,
-    ord("c"): PostgresCodec._on_plain,
-    ord("f"): PostgresCodec._on_plain,
+    ord("c"): PostgresCodec._on_copy_end,
+    ord("f"): PostgresCodec._on_copy_end,
     ord("F"): PostgresCodec._on_call,
     ord("X"): PostgresCodec._on_terminate,
 }

@@ -84,9 +84,14 @@ class Answers(Conversation):
 
     def _head(self, kinds: str) -> Expected:
         """What the server answers now; ProtocolError when it owes nothing of these kinds."""
+        self._pass_marks()
         if not self._queue or self._queue[0].kind not in kinds:
             raise ProtocolError("the backend sent an answer that nobody asked for", "backend")
         return self._queue[0]
+
+    def _pass_marks(self) -> None:
+        while self._queue and self._queue[0].kind == "m":
+            self._queue.popleft()
 
     def _keep(self) -> None:
         if self._muted:
@@ -326,18 +331,26 @@ class Answers(Conversation):
                 return "COPY takes one byte as a DELIMITER, QUOTE or ESCAPE"
             delimiter, quote, escape = marks
             csv = out.format == "csv"
-            self._walker.copy_cells(csv, delimiter, quote, escape, out.null.encode())
+            self._walker.copy_cells(csv, delimiter, quote, escape, out.null.encode(), out.header)
         self._planned = planned
         return ""
 
     def _on_copy_in(self, actions: list[Action]) -> None:
         self._head("QE")
+        # Until the COPY ends the server ignores Sync, also one that was sent ahead.
+        behind = [expected.kind for expected in self._queue][1:]
+        ended = behind.index("m") if "m" in behind else len(behind)
+        ignored = behind[:ended].count("S")
         if self._muted:
             # nobody is there who could answer with rows
             self._walker.drop()
-            actions.append(ToBackend(message(b"f", b"refused by the gateway\0")))
-        else:
-            self._walker.keep()
+            refusal = message(b"f", b"refused by the gateway\0")
+            actions.append(ToBackend(refusal + message(b"S") * ignored))
+            return
+        for _ in range(ignored):
+            self._queue.remove(Expected("S"))
+        self._copying = ended == len(behind)
+        self._walker.keep()
 
     def _on_copy_done(self, actions: list[Action]) -> None:
         self._head("QE")
@@ -353,6 +366,8 @@ class Answers(Conversation):
 
     def _on_error(self, actions: list[Action]) -> None:
         walker = self._walker
+        self._pass_marks()
+        self._copying = False
         fields = messages.error_fields(walker.body())
         if self._queue and self._queue[0].kind in "py" and self._queue[0].name == SIMPLE:
             # What was asked in front of a COPY; the COPY itself will say what is wrong.

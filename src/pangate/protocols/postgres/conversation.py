@@ -42,7 +42,8 @@ UNKNOWN = Prepared("", ())
 class Expected:
     """One answer that the server owes. `kind` is the letter of the message that asked: Q, P, B, D, E, C,
     S, F; X for a statement that we refused; and for messages of our own, whose answers the agent does
-    not see: d (Describe of a portal), p (Parse), y (Describe of what that named), c (Close), s (Sync)."""
+    not see: d (Describe of a portal), p (Parse), y (Describe of what that named), c (Close), s (Sync).
+    m is no answer: it marks where the agent ended its COPY before the server said that it takes one."""
 
     kind: str
     statement: int = 0
@@ -97,6 +98,7 @@ class Conversation:
         """What is done with the rows that come."""
         self._failed = False  # an error in an extended sequence: the server skips to Sync
         self._muted = False
+        self._copying = False  # the server takes COPY data, and the agent has not ended it
 
     def _check_encoding(self, encoding: str) -> None:
         if encoding.upper() not in ENCODINGS:

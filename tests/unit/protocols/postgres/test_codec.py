@@ -532,6 +532,42 @@ def test_bounds_on_what_may_be_outstanding():
 # --- COPY from the agent -----------------------------------------------------------------------------
 
 
+COPY_IN = message(b"G", b"\0\0\1\0\0")
+COPIES = parse("", "copy cards from stdin") + bind() + execute()
+
+
+def test_a_sync_within_a_copy_is_not_answered(bench):
+    # pg8000 sends one ahead, and the server ignores it
+    bench.agent(COPIES + SYNC)
+    bench.server(PARSED + BOUND + NO_DATA + COPY_IN)
+    bench.agent(copy_data(b"1\n") + SYNC + message(b"c") + SYNC + query("select 1"))
+    bench.server(complete("COPY 1") + ready())
+    bench.server(row_description([("a", 25, 0)]) + row(PAN) + complete("SELECT 1") + ready())
+    assert kinds(bench.seen()) == "12GCZTDCZ"
+    assert [done.outcome.error for done in bench.finished] == ["", "", ""]
+
+
+def test_a_copy_that_was_sent_ahead_ends_where_it_ends(bench):
+    bench.agent(COPIES + copy_data(b"1\n") + SYNC + message(b"c") + SYNC + query("select 1"))
+    bench.server(PARSED + BOUND + NO_DATA + COPY_IN + complete("COPY 1") + ready())
+    bench.server(row_description([("a", 25, 0)]) + row(PAN) + complete("SELECT 1") + ready())
+    assert kinds(bench.seen()) == "12GCZTDCZ"
+
+
+def test_a_copy_that_fails_takes_the_next_sync(bench):
+    bench.agent(COPIES + copy_data(b"1\n") + message(b"c") + SYNC)
+    bench.server(PARSED + BOUND + NO_DATA + error("42501", "no") + ready())
+    assert kinds(bench.seen()) == "12EZ"
+    bench.agent(COPIES + SYNC)
+    bench.server(PARSED + BOUND + NO_DATA + COPY_IN + error("22P02", "no"))
+    bench.agent(copy_data(b"1\n") + message(b"c") + SYNC)
+    bench.server(ready())
+    assert kinds(bench.seen()) == "12GEZ"
+    bench.agent(query("select 1"))
+    bench.server(complete("SELECT 1") + ready())
+    assert kinds(bench.seen()) == "CZ"
+
+
 def test_copy_from_the_agent_passes(bench):
     bench.agent(query("copy cards from stdin"))
     bench.server(message(b"G", b"\0\0\1\0\0"))
