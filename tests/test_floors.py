@@ -32,7 +32,9 @@ pan.py and iin.py say, which are no rules."""
 SHARED = {"masking": {"iin", "pan", "hit", "tokens"}}
 
 COMPOSED = {
-    "masking": {"masker", "stream", "structure", "array", "arrow", "logfilter", "rules", "tokens"}
+    "masking": {
+        "masker", "stream", "structure", "array", "arrow", "logfilter", "rules", "tokens", "keys",
+    }
 }
 """Files of such a folder that put its rules together, so that they know them."""
 

@@ -157,16 +157,22 @@ def open_recorder(config: Config, about: Mapping[str, object] | None = None) -> 
 
 
 def pan_mask() -> MaskText:
-    """A function that masks card numbers in a text, to their last four digits."""
+    """A function that masks a text as the cells of a result are masked: card numbers to their last four
+    digits, in the hex and octal forms of bytea too, and sensitive values by their names in a document."""
+    from pangate._frame import TEXT, mask_cell
     from pangate.masking import default_scanner
+    from pangate.masking.keys import wiped_names
 
-    scanner = default_scanner()
+    scanner, names = default_scanner(), wiped_names()
 
     def mask(text: str) -> str:
-        if len(text) < SHORTEST_PAN:
+        if len(text) < SHORTEST_PAN and '"' not in text:
             return text
         data = bytearray(text.encode())
-        return data.decode() if scanner.mask(data) else text
+        hits = mask_cell(scanner, 0, TEXT, data, None, names)
+        if hits < 0:
+            raise RecordFailed("there is no memory to mask a record; give the gateway more")
+        return data.decode() if hits else text
 
     return mask
 

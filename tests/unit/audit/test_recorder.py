@@ -221,9 +221,16 @@ def test_the_agent_reads_nothing_of_the_file():
     assert "nothing was executed" in error.reason
 
 
-def test_the_mask_of_the_record_is_the_scanner_of_the_gateway():
+def test_the_mask_of_the_record_is_that_of_results():
     mask = audit.pan_mask()
     assert mask(f"select '{PAN}', 5555555555554444") == (
         "select '************1111', ************4444"
     )
     assert mask("nothing é here 123") == "nothing é here 123"
+    hexed = PAN.encode().hex()
+    for text in (f"\\x{hexed}", f"select '\\x{hexed}'::bytea", f"\\001{PAN}"):
+        masked = mask(text)
+        assert hexed not in masked
+        assert PAN not in masked
+    assert mask('{"cvv": "123", "id": 7}') == '{"cvv": "***", "id": 7}'
+    assert mask('select "cvv"::text') == 'select "cvv"::text'

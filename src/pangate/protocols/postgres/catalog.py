@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from pangate import _frame
 from pangate.errors import MaskingError, ProtocolError
-from pangate.masking.column import ACTIONS, GLUED, SENSITIVE, Action, Columns, words
+from pangate.masking.column import ACTIONS, SENSITIVE, Action, Columns
+from pangate.masking.keys import wiped_names
 from pangate.protocols import Buffer
 from pangate.protocols.postgres import messages
 from pangate.protocols.postgres.login import BackendLogin
@@ -114,12 +115,8 @@ class NameRules:
                     f"columns.{key}: there is no action {action!r}; there are {', '.join(ACTIONS)}"
                 )
         self._given = Columns(alone, sensitive=False)
-        wiped = {
-            "_".join(words(name)): _frame.ANY for name, what in alone.items() if what == "wipe"
-        }
-        if sensitive:
-            wiped |= {"_".join(words(name)): _shape(name) for name in SENSITIVE}
-        self.names = _frame.Names(wiped, GLUED if sensitive else ())
+        wiped = [name for name, what in alone.items() if what == "wipe"]
+        self.names = wiped_names(wiped, sensitive=sensitive)
         """The same for keys within JSON and hstore."""
         self._built_in = Columns(sensitive=sensitive)
 
@@ -141,12 +138,6 @@ class NameRules:
         if not self._built_in or not self._built_in.action(name):
             return None, False
         return "wipe", self._built_in.rule(name) in _AMBIGUOUS
-
-
-def _shape(name: str) -> int:
-    if SENSITIVE[name] is None:
-        return _frame.ANY
-    return _frame.PIN if name.startswith("pin") else _frame.CODE
 
 
 class Catalog:

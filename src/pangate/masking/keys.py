@@ -1,0 +1,23 @@
+"""The names of sensitive data as the kernels take them, for keys within JSON and hstore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pangate import _frame
+from pangate.masking.column import GLUED, SENSITIVE, words
+
+
+def wiped_names(more: Iterable[str] = (), *, sensitive: bool = True) -> _frame.Names:
+    """Names whose values are wiped: `more`, and those of sensitive authentication data unless `sensitive`
+    is false."""
+    shapes = {"_".join(words(name)): _frame.ANY for name in more}
+    if sensitive:
+        shapes |= {"_".join(words(name)): _shape(name) for name in SENSITIVE}
+    return _frame.Names(shapes, GLUED if sensitive else ())
+
+
+def _shape(name: str) -> int:
+    if SENSITIVE[name] is None:
+        return _frame.ANY
+    return _frame.PIN if name.startswith("pin") else _frame.CODE
