@@ -285,7 +285,7 @@ def agents(own: Planted, echo: Server) -> dict[str, bytes]:
 
 def metrics(own: Planted) -> bytes:
     """What the gateway's monitor says."""
-    port = int(re.findall(rb"monitor[^\n]* 127\.0\.0\.1:(\d+)", own.log.read_bytes())[-1])
+    port = int(re.findall(rb"health at http://127\.0\.0\.1:(\d+)", own.log.read_bytes())[-1])
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         found = answer.read()
     assert b"pangate_" in found
