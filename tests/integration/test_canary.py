@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import signal
 import socket
@@ -13,8 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -114,7 +115,11 @@ class Planted(Trial):
     def __init__(
         self, postgres: EmbeddedPostgres, password: str, key: tuple[Path, Path], **ports: int
     ):
-        super().__init__(postgres, limits="auth_failures_per_minute = 1000\ndrain_seconds = 1")
+        super().__init__(
+            postgres,
+            limits="auth_failures_per_minute = 1000\ndrain_seconds = 1",
+            tables="[monitor]\nport = 0\n",
+        )
         self._password, self._key, self._ports = password, key, ports
 
     def _configure(self) -> None:
@@ -278,6 +283,15 @@ def agents(own: Planted, echo: Server) -> dict[str, bytes]:
     return got
 
 
+def metrics(own: Planted) -> bytes:
+    """What the gateway's monitor says."""
+    port = int(re.findall(rb"health at http://127\.0\.0\.1:(\d+)", own.log.read_bytes())[-1])
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        found = answer.read()
+    assert b"pangate_" in found
+    return found
+
+
 def test_no_credential_is_where_anybody_can_see_it(planted):
     own, canaries, echo = planted
     postgres = own.postgres
@@ -305,14 +319,13 @@ def test_no_credential_is_where_anybody_can_see_it(planted):
         places["open to all"] = own.psql(own.token(), database="canary").stderr.encode()
         secret.chmod(0o600)
         secret.write_bytes(kept)
-        if find_spec("pangate.service") is not None:
+        # one reload that is good, and one that is refused
+        for lines in ("", f'\n[nonsense]\npassword = "{kept.decode().strip()[:4]}"\n'):
+            text = own.config.read_text()
+            own.config.write_text(text + lines)
             os.kill(own.pid, signal.SIGHUP)
             time.sleep(1)
-            with own.config.open("a") as file:
-                file.write(f'\n[nonsense]\npassword = "{kept.decode().strip()[:4]}"\n')
-            os.kill(own.pid, signal.SIGHUP)
-            time.sleep(1)
-            own.config.write_text(own.config.read_text().partition("\n[nonsense]")[0])
+            own.config.write_text(text)
         # the database dies in the middle of a session, and of a login
         with psycopg.connect(
             host=own.host, port=own.port, user="a", password=own.token(), dbname="canary",
@@ -344,6 +357,7 @@ def test_no_credential_is_where_anybody_can_see_it(planted):
             capture_output=True, timeout=60, check=True,
         )  # fmt: skip
         places["the configuration, resolved"] = done.stdout + done.stderr
+        places["the metrics"] = metrics(own)
         assert own.stop_gateway() == 0
     log = own.log.read_bytes()
     assert log.count(b"Traceback") >= 3

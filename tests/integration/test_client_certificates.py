@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import psycopg
@@ -189,11 +191,15 @@ def test_certificates_alone_need_no_issuer(postgres, pki):
     listen = (
         f'authentication = ["certificate"]\nclient_ca = "{pki.ca}"\nclient_name = "common_name"'
     )
-    with Alone(postgres, listen=listen) as own:
+    with Alone(postgres, listen=listen, tables="[monitor]\nport = 0\n") as own:
         assert psql(own, pki.issue("named", "agent-7", dns("a.example"))).returncode == 0
         assert events(own)[1]["principal"] == "x509#agent-7"
         done = psql(own, None, PGPASSWORD=own.token())
         assert NO_NAME in done.stderr
+        # no issuer is no reason not to be ready
+        (port,) = re.findall(r"health at http://127\.0\.0\.1:(\d+)", own.log.read_text())
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
+            assert answer.status == 200
 
 
 def test_the_session_ends_with_the_certificate(postgres, pki):

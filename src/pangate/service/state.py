@@ -44,7 +44,8 @@ class State(Collector):
             reasons.append("draining")
         if self._gateway.gate.record_failure:
             reasons.append("the record cannot be written")
-        if not any(state.usable for state in self._gateway.gate.authenticator.key_states()):
+        states = self._gateway.gate.authenticator.key_states()
+        if states and not any(state.usable for state in states):
             reasons.append("the keys of every issuer are stale")
         return reasons
 

@@ -156,3 +156,19 @@ async def test_tokens_and_certificates_do_not_mix(pki, settings, issuer):
     assert "cannot be read" in await refusal(config, Certificate(issuer.token().encode()))
     with pytest.raises(TypeError):
         await CertificateAuthenticator(config).authenticate(issuer.token(), "o")
+
+
+async def test_a_reload_that_takes_the_way_away(pki, settings, issuer):
+    """What open sessions are asked for, and what goes over from one authenticator to the next."""
+    with_both = open_authenticator(settings({"a": "b"}))
+    await with_both.authenticate(issuer.token(), "o")
+    assert with_both.believes("x509")
+    assert with_both.believes(issuer.url)
+    assert not with_both.believes("https://other.example")
+    without = open_authenticator(settings({"a": "b"}, ways=("password",)), with_both)
+    assert not without.believes("x509")
+    assert without.believes(issuer.url)
+    (state,) = without.key_states()
+    assert (state.issuer, state.fetches, state.usable) == (issuer.url, 1, True)
+    await without.refresh()
+    await without.close()
