@@ -22,7 +22,6 @@ rest of what is left out can be a part of a value's hex form, and would tear it 
 _EMBEDDING = frozenset(("SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"))
 """Client encodings whose characters can hold a byte that looks like a mark of COPY."""
 
-
 class Answers(Conversation):
     """Takes the server's bytes; what may go to the agent comes out."""
 
@@ -421,6 +420,8 @@ class Answers(Conversation):
         if name == b"client_encoding":
             self._encoding = value.decode("ascii", "replace")
             self._check_encoding(self._encoding)
+        elif name == b"standard_conforming_strings":
+            self._check_strings(value.decode("ascii", "replace"))
         self._walker.mask_body(0)
         self._walker.keep()
 
