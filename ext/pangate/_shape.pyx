@@ -155,8 +155,9 @@ cdef Py_ssize_t reduce_text(const unsigned char *p, Py_ssize_t n, unsigned char 
                 for j in range(start, i):
                     out[o] = p[j]
                     o += 1
-                if in_list(p, i, n, out, o, o - (i - start)) and is_constant_word(out + o - (i - start), i - start):
-                    o -= i - start
+                j = o - (i - start)
+                if is_constant_word(out + j, i - start) and in_list(p, i, n, out, j):
+                    o = j
                     kind = 1
         elif is_digit(c) or (c == c"." and i + 1 < n and is_digit(p[i + 1])):
             if c == c"0" and i + 1 < n and is_start(p[i + 1]):
@@ -301,7 +302,7 @@ cdef bint holds_one(const unsigned char *out, Py_ssize_t opened, Py_ssize_t lite
 
 
 cdef bint in_list(const unsigned char *p, Py_ssize_t i, Py_ssize_t n, const unsigned char *out,
-                  Py_ssize_t o, Py_ssize_t start) noexcept nogil:
+                  Py_ssize_t start) noexcept nogil:
     """Whether the word that ends at `i` of the text, and begins at `start` of what is written, is an item
     of a list of several (alone in brackets, NULL has a meaning of its own: LIMIT (NULL))."""
     cdef Py_ssize_t before = back_over_space(out, start)

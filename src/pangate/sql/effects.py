@@ -35,7 +35,7 @@ class Reader:
         self.where: Literal["", "none", "constant", "some"] = ""
         self.flags: dict[str, Any] = {}
         self.refusal = ""
-        self.constant = kind in PLAIN or kind == "TransactionStmt"
+        self.constant = kind in PLAIN
         self.statement(kind, body, NONE)
 
     @property

@@ -35,7 +35,8 @@ Beside them, everything that begins with enable_."""
 PRIVILEGED = frozenset({"role", "session_authorization", "is_superuser"})
 
 SAFE_ENCODINGS = re.compile(
-    r"utf8|unicode|sqlascii|latin([1-9]|10)|iso8859\d+|win(dows)?\d+|koi8[ru]?|alt|win|tcvn|abc|vscii"
+    r"utf8|unicode|sqlascii|latin([1-9]|10)|iso8859\d+|koi8[ru]?|alt|win|tcvn|abc|vscii"
+    r"|win(dows)?(125\d|866|874)"  # not 932, 936, 949 and 950, which are SJIS, GBK, UHC and BIG5
     r"|euc(jp|cn|kr|tw|jis2004)"
 )
 """Client encodings in which a byte that looks like ASCII is ASCII, also behind another one."""

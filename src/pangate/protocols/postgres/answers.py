@@ -22,6 +22,7 @@ rest of what is left out can be a part of a value's hex form, and would tear it 
 _EMBEDDING = frozenset(("SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"))
 """Client encodings whose characters can hold a byte that looks like a mark of COPY."""
 
+
 class Answers(Conversation):
     """Takes the server's bytes; what may go to the agent comes out."""
 
