@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -239,6 +240,23 @@ def test_ordinary_work_of_a_reader(trial, reader_token):
             connection.execute("select %s::int", (n,))
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="'write'"):
             connection.execute("update notes set note = %s where id = %s", ("x", 1))
+
+
+async def test_asyncpg_finds_out_about_types_as_a_reader(trial, reader_token):
+    connection = await asyncpg.connect(
+        host=trial.host, port=trial.port, user="agent", password=reader_token, database="ledger",
+        ssl=ssl.create_default_context(cafile=str(trial.ca)), timeout=20,
+    )  # fmt: skip
+    try:
+        (found,) = await connection.fetch("select array_agg(h) from cards where id = $1", 1)
+        assert [holder["name"] for holder in found[0]] == ["Ada"]
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="'write'"):
+            await connection.execute("delete from notes where id = $1", 1)
+        async with connection.transaction(readonly=True):
+            assert await connection.fetchval("select count(*) from cards") == 4
+        await connection.reset()  # what its pool does
+    finally:
+        await connection.close()
 
 
 # --- what would make the gateway misread -----------------------------------------------------------

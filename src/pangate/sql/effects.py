@@ -466,9 +466,14 @@ def _limits(body: Node) -> bool:
 
 
 def _literal(node: Node) -> str | None:
-    """The value of a literal as a text, through casts of it; None for anything else."""
+    """The value of a literal as a text, through casts to a text; None for anything else, since other casts
+    can change it."""
     while "TypeCast" in node:
-        node = node["TypeCast"]["arg"]
+        cast = node["TypeCast"]
+        kind = cast["typeName"]
+        if names_of(kind.get("names")) not in _TEXTS or "typmods" in kind:
+            return None
+        node = cast["arg"]
     constant = node.get("A_Const")
     if constant is None:
         return None
@@ -567,6 +572,7 @@ _WHAT = _What(
 )
 
 _READ_BY_SELECT = frozenset({"withClause", "intoClause", "larg", "rarg", "lockingClause"})
+_TEXTS = (("text",), ("varchar",), ("pg_catalog", "text"), ("pg_catalog", "varchar"))
 _FROM = frozenset({"fromClause", "usingClause", "sourceRelation"})
 _READ_BY_CHANGE = frozenset({"withClause", "relation", "cols", "whereClause"})
 

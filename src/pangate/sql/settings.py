@@ -83,7 +83,7 @@ def startup_settings(parameters: Mapping[str, str]) -> Iterator[tuple[str, str |
             continue
         words = [
             re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL)
-            for word in re.findall(r"(?:\\.|[^\\\s])+", value, re.DOTALL)
+            for word in re.findall(r"(?:\\.|[^\\\s])+", value, re.DOTALL | re.ASCII)
         ]
         while words:
             word = words.pop(0)

@@ -89,7 +89,7 @@ def test_the_query_behind_it(text, select):
     [
         "copy cards from stdin", "copy cards to '/tmp/x'", "copy cards to program 'x'", "select 1", "",
         "copy", "copy cards to stdout; select 1", "select 1; copy cards to stdout",
-        "copy (select 1 to stdout", "copy cards to stdout" + " " * 20_000,
+        "explain copy cards to stdout", "copy (select 1 to stdout", "copy cards to stdout" + " " * 20_000,
     ],
 )  # fmt: skip
 def test_what_is_no_copy_out(text):
