@@ -50,7 +50,7 @@ def extension(name: str) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [extension("_scan"), extension("_frame"), extension("_text")],
+        [extension("_scan"), extension("_frame"), extension("_text"), extension("_shape")],
         include_path=["ext"],
         build_dir="build/cython",
         annotate=debug,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from installations import installations
 from pangate.embedded import EmbeddedPostgres, unwinding_signals
+from pangate.model import EFFECTS
 from pangate.trial import Trial
 
 pytest.register_assert_rewrite("servers")
 
 PANS = ("4111111111111111", "5555555555554444", "378282246310005", "6011000990139424")
+
+EVERYTHING = f"effects = {json.dumps(EFFECTS)}"
+"""What the role of `payments` may do, so that the masking is what is tested; that of `ledger` reads only."""
 
 CARDS = """
 create type holder as (name text, card text, number bigint);
@@ -56,7 +61,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="session")
 def trial(postgres: EmbeddedPostgres) -> Iterator[Trial]:
     """The gateway in front of it, as `pangate serve` runs it, and an issuer of tokens."""
-    with Trial(postgres) as running:
+    with Trial(postgres, effects=EVERYTHING) as running:
         postgres.psql(CARDS.replace("{pans}", "','".join(PANS)))
         yield running
 

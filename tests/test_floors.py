@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "pangate"
 EXTENSIONS = Path(__file__).parents[1] / "ext" / "pangate"
 
 FLOORS = (
-    {"_scan", "_frame", "_text", "errors"},
+    {"_scan", "_frame", "_text", "_shape", "errors"},
     {"model", "sql", "ledger", "masking"},
     {"protocols", "policy", "config"},
     {"store"},
@@ -103,6 +103,7 @@ def test_imports_go_down(name, path):
 ACROSS = {
     ("_frame", "_scan"),
     ("masking", "model"),
+    ("sql", "model"),
     ("config", "policy"),
     ("config", "protocols"),
     ("trial", "embedded"),

@@ -18,7 +18,7 @@ import secrets
 import string
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from pangate import policy
@@ -33,11 +33,24 @@ from pangate.errors import (
     Refused,
 )
 from pangate.metrics import Metrics
-from pangate.model import Credential, Event, Grant, Outcome, Principal, Statement, Verdict
+from pangate.model import (
+    EFFECTS,
+    Credential,
+    Event,
+    Grant,
+    Outcome,
+    Principal,
+    Statement,
+    Understanding,
+    Verdict,
+)
 from pangate.protocols import Authenticate
 
 UNKNOWN = "unknown"
 """The principal of an event before there is one."""
+
+MOST_NAMES = 100
+"""An event lists so many relations and functions at the most; the statement itself has them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +146,7 @@ class GateSession:
             raise
         try:
             grant = policy.authorise(principal, ask.resource, self._config)
+            self._allow_settings(principal, grant, ask.settings)
             self._admit_one_more(principal, grant)
         except (NotAuthorised, LimitReached) as refused:
             self._refused(refused, refused.reason, principal)
@@ -162,6 +176,14 @@ class GateSession:
             principal = await self._gate.authenticator.authenticate(credential, address)
             if self._config is self._gate.config:
                 return principal
+
+    def _allow_settings(
+        self, principal: Principal, grant: Grant, settings: Statement | None
+    ) -> None:
+        if settings is not None:
+            verdict = policy.decide(principal, grant, settings)
+            if verdict.action != "allow":
+                raise NotAuthorised(verdict.reason)
 
     def _admit_one_more(self, principal: Principal, grant: Grant) -> None:
         most = grant.limits.max_sessions
@@ -201,6 +223,8 @@ class GateSession:
             data["parameters"] = list(statement.parameters)
         if statement.name:
             data["name"] = statement.name
+        if statement.meaning is not None:
+            data.update(_meaning(statement.meaning))
         if verdict.reason:
             data["reason"] = verdict.reason
         allowed = verdict.action == "allow"
@@ -336,3 +360,14 @@ def _again(admission: Admission, config: Config, believed: bool) -> Admission:
 
 def _columns(resource: ResourceSettings | None) -> tuple[object, ...]:
     return () if resource is None else (resource.columns, resource.sensitive_columns)
+
+
+def _meaning(meaning: Understanding) -> Iterator[tuple[str, list[str]]]:
+    """What an event says of what a statement does."""
+    if meaning.effects:
+        yield "effects", [effect for effect in EFFECTS if effect in meaning.effects]
+    relations = dict.fromkeys(str(one) for part in meaning.parts for one in part.relations)
+    if relations:
+        yield "relations", list(relations)[:MOST_NAMES]
+    if meaning.calls:
+        yield "functions", list(meaning.calls)[:MOST_NAMES]

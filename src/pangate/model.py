@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 Action = Literal["allow", "deny", "hold"]
 Way = Literal["password", "oauth", "certificate"]
 """How an agent proves who it is: its token as a password, its token by the protocol's OAuth mechanism,
 or a certificate in the TLS handshake."""
+
+Effect = Literal[
+    "read", "write", "bulk_write", "schema", "privilege", "code", "file", "session", "admin"
+]
+
+EFFECTS: tuple[Effect, ...] = get_args(Effect)
+"""Everything that a statement can do, in the order in which a refusal names it:
+
+read        data comes out
+write       rows are added, changed, removed or locked; other sessions are notified
+bulk_write  rows are changed or removed with no condition that could spare one (with `write`)
+schema      tables, views, types, functions and the like are made, changed or removed
+privilege   who may do what: grants, owners, row security, SET ROLE
+code        what runs is not in the statement: DO, functions of one's own, SQL from a text, programs
+file        files of the server or its network are reached
+session     settings and locks that change what other statements mean or do
+admin       the server itself: ALTER SYSTEM, signals, replication slots, VACUUM"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +86,69 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One role of one principal on one resource: the result of authorisation."""
+    """One role of one principal on one resource: the result of authorisation.
+
+    `effects` is what its statements may do. `functions` are the names of functions, beside the
+    resource's built-in ones, that they may call without the effect `code`."""
 
     role: str
     resource: str
     mask: str = "last4"
     limits: Limits = field(default_factory=Limits)
+    effects: frozenset[Effect] = frozenset({"read"})
+    functions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table, view or the like that a statement names. `schema` is empty where none is written.
+    `use` is what happens to it: "read", "write" or "schema"."""
+
+    schema: str
+    name: str
+    use: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}" if self.schema else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One statement of a text, as its language's grammar reads it.
+
+    `needs` has each effect with what in the statement has it; `calls` are functions that the language
+    does not bring along, as written. `columns` are (relation, column): the relation is empty where
+    the statement does not say it, the column "*" for all. `executes` and `prepares` are names of
+    prepared statements."""
+
+    command: str
+    needs: Mapping[Effect, str]
+    calls: tuple[str, ...] = ()
+    relations: tuple[Relation, ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    where: Literal["", "none", "constant", "some"] = ""
+    """For UPDATE, DELETE and MERGE: whether there is a condition, and whether it depends on the row."""
+    limit: bool = False
+    returning: bool = False
+    explain: Literal["", "plan", "analyze"] = ""
+    transaction: str = ""
+    """"begin", "commit", "rollback", "savepoint", ... for transaction control."""
+    executes: str = ""
+    prepares: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Understanding:
+    """What a text does. `refusal` is not empty when it would make the gateway misread what comes behind
+    it: then nobody may run it. `constant` is true when other literals in its place change nothing."""
+
+    parts: tuple[Part, ...]
+    refusal: str = ""
+    constant: bool = False
+    effects: frozenset[Effect] = frozenset()
+    """All effects that its parts need."""
+    calls: tuple[str, ...] = ()
+    """All calls of its parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +158,15 @@ class Statement:
     `kind` is the codec's name for the message that carries it ("query", "parse", "bind", "call").
     `text` is the command as the agent wrote it, unmasked: it is masked before it is recorded.
     `parameters` are the bind values as text, None for NULL, unmasked likewise. `refusal` is not empty
-    when the codec cannot pass it, whoever asks: the gate then denies with this reason."""
+    when the codec cannot pass it, whoever asks: the gate then denies with this reason. `meaning` is
+    what the command does; None counts as everything."""
 
     kind: str
     text: str
     parameters: tuple[str | None, ...] = ()
     name: str = ""
     refusal: str = ""
+    meaning: Understanding | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pangate.errors import NotAuthorised
-from pangate.model import Grant, Limits, Principal, Statement, Verdict
+from pangate.model import EFFECTS, Effect, Grant, Limits, Part, Principal, Statement, Verdict
 
 MASKS = ("full", "last4", "first6_last4", "first8_last4")
 """The masks from the one that shows least to the one that shows most."""
@@ -35,6 +35,10 @@ class RoleRules(Protocol):
     def mask(self) -> str: ...
     @property
     def limits(self) -> LimitRules: ...
+    @property
+    def effects(self) -> Sequence[Effect]: ...
+    @property
+    def functions(self) -> Sequence[str]: ...
 
 
 class Rules(Protocol):
@@ -62,8 +66,8 @@ def authorise(principal: Principal, resource: str, rules: Rules) -> Grant:
     """The grant of `principal` on the resource named `resource`.
 
     When several of the principal's roles grant it, the one whose mask shows least holds, and the
-    first in the configuration among equals; its limits hold with it. So a further role never
-    shows more of a card number.
+    first in the configuration among equals; its limits and effects hold with it. So a further role
+    never shows more of a card number.
 
     Raises NotAuthorised, with one sentence for an unknown resource and for one that is not granted,
     so that names cannot be guessed."""
@@ -75,14 +79,22 @@ def authorise(principal: Principal, resource: str, rules: Rules) -> Grant:
             "the gateway for a role that grants it"
         )
     role = min(granting, key=lambda role: MASKS.index(role.mask))
-    return Grant(role.name, resource, role.mask, role.limits.model)
+    return Grant(
+        role.name,
+        resource,
+        role.mask,
+        role.limits.model,
+        frozenset(role.effects),
+        tuple(role.functions),
+    )
 
 
 def decide(principal: Principal, grant: Grant, statement: Statement) -> Verdict:
     """The verdict on one statement of a session that runs under `grant`.
 
-    A grant covers every statement on its resource; a principal that does not hold the grant's role
-    is denied."""
+    It is allowed when the grant has every effect that the statement needs, and `code` or the name of
+    each function that it calls beside the resource's own. What nobody understood needs everything. A
+    principal that does not hold the grant's role is denied."""
     if grant.role not in principal.roles:
         return Verdict(
             "deny",
@@ -90,7 +102,53 @@ def decide(principal: Principal, grant: Grant, statement: Statement) -> Verdict:
             "the gateway for a role that grants it",
             "role.missing",
         )
+    meaning = statement.meaning
+    if meaning is None:
+        part = Part("", dict.fromkeys(EFFECTS, "a command that the gateway does not understand"))
+        return _missing(grant, [part]) or _allowed(grant)
+    if meaning.refusal:
+        return Verdict("deny", meaning.refusal, "protocol")
+    if meaning.effects <= grant.effects and (not meaning.calls or "code" in grant.effects):
+        return _allowed(grant)
+    return _missing(grant, meaning.parts) or _allowed(grant)
+
+
+def _allowed(grant: Grant) -> Verdict:
     return Verdict("allow", rule=f"role:{grant.role}")
+
+
+def _missing(grant: Grant, parts: Sequence[Part]) -> Verdict | None:
+    """What the first part that is not granted needs; None when all are."""
+    for number, part in enumerate(parts, 1):
+        needs = dict(part.needs)
+        for name in part.calls:
+            if not _listed(name, grant.functions):
+                needs.setdefault("code", f"a call of {name}, which roles.functions does not list")
+        for effect in EFFECTS:
+            if effect in needs and effect not in grant.effects:
+                which = (
+                    f"statement {number} of {len(parts)}" if len(parts) > 1 else "this statement"
+                )
+                return Verdict(
+                    "deny",
+                    f"{which} needs the effect {effect!r} ({needs[effect]}), which role "
+                    f"{grant.role!r} does not grant; ask whoever runs the gateway for a role that does",
+                    f"role:{grant.role}",
+                )
+    return None
+
+
+def _listed(name: str, functions: Sequence[str]) -> bool:
+    return any(
+        name == listed
+        # "st_*" is no word on the functions of a schema st_other
+        or (
+            listed[-1] == "*"
+            and name.startswith(listed[:-1])
+            and "." not in name[len(listed) - 1 :]
+        )
+        for listed in functions
+    )
 
 
 def _matches_table(wanted: Mapping[str, object], claims: Mapping[str, object]) -> bool:

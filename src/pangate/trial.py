@@ -60,6 +60,7 @@ password = {{ file = "{password}" }}
 name = "payments-reader"
 match = {{ team = "payments" }}
 resources = ["payments"]
+{effects}
 {role}
 [[roles]]
 name = "ledger-reader"
@@ -80,8 +81,9 @@ class TrialError(PangateError):
 class Trial:
     """The database, the issuer and the gateway, from `with` to its end.
 
-    `listen`, `role`, `audit`, `limits` are lines that go into those tables of the configuration;
-    `tables` are whole tables that follow; `tls` is how the gateway reaches the database;
+    `listen`, `role`, `audit`, `limits` are lines that go into those tables of the configuration,
+    `effects` the line of the role that says what its statements may do; `tables` are whole tables
+    that follow; `tls` is how the gateway reaches the database;
     `postgres` is a running database to use instead of one of its own."""
 
     def __init__(
@@ -90,6 +92,7 @@ class Trial:
         *,
         listen: str = "",
         role: str = "",
+        effects: str = "",
         audit: str = "",
         limits: str = "",
         tables: str = "",
@@ -101,6 +104,7 @@ class Trial:
         self._lines = {
             "listen": listen,
             "role": role,
+            "effects": effects,
             "audit_settings": audit,
             "limits": limits,
             "tables": tables,

@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from conftest import EVERYTHING
 from pangate.embedded import EmbeddedPostgres
 from pangate.issuer import LocalIssuer
 from pangate.protocols.postgres.messages import (
@@ -54,7 +55,7 @@ TOKEN_FAULT = "the password must be a valid, unexpired identity token"
 def own(postgres, trial):
     """A gateway that takes many failed logins from one address. At the end it has said of none of what it
     was given here that it did not understand itself."""
-    with Trial(postgres, limits=MANY) as running:
+    with Trial(postgres, effects=EVERYTHING, limits=MANY) as running:
         yield running
         log = running.log.read_text()
         assert "Traceback" not in log

@@ -100,7 +100,7 @@ def test_plaintext_is_refused_before_the_token_is_asked_for(trial):
 
 
 def test_settings_that_are_not_passed(trial):
-    refused(trial, trial.token(), "client_encoding GB18030", PGCLIENTENCODING="GB18030")
+    refused(trial, trial.token(), "client_encoding", PGCLIENTENCODING="GB18030")
     with pytest.raises(psycopg.OperationalError, match="replication"):
         psycopg.connect(
             host=trial.host, port=trial.port, user="a", password=trial.token(), dbname="payments",
@@ -351,7 +351,7 @@ def test_nothing_in_the_record_is_a_pan_and_no_sequence_is_missing(trial, token)
 
 def test_what_cannot_be_recorded_is_not_executed(postgres):
     """The record's file may grow no more: a full disk, as a limit of the process."""
-    with Trial(postgres) as own:
+    with Trial(postgres, effects='effects = ["read", "write"]') as own:
         postgres.psql(
             "create table if not exists done (what text); grant all on done to payments_service"
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pangate import config
+from pangate import config, sql
 from pangate.audit import open_recorder
 from pangate.auth import open_authenticator
 from pangate.errors import AuthenticationFailed, LimitReached, NotAuthorised, RecordFailed
@@ -73,14 +73,18 @@ async def test_a_session_from_admission_to_end(gate, issuer):
     admission = await session.admit(ask(issuer.mint("job", team="payments")))
     assert admission.grant.role == "reader"
     assert admission.resource.user == "svc"
-    verdict = session.decide(Statement("query", "select '4111111111111111'", ("378282246310005",)))
+    text = "select '4111111111111111' from charges"
+    meaning = sql.understand(text)
+    verdict = session.decide(Statement("query", text, ("378282246310005",), meaning=meaning))
     assert verdict.action == "allow"
     # decided, and not yet written: whoever forwards calls `written` first
     assert events(gate)[-1]["code"] == "session.start"
     session.written()
     recorded = events(gate)[-1]
     assert recorded["code"] == "statement.allowed"
-    assert recorded["data"]["text"] == "select '************1111'"
+    assert recorded["data"]["text"] == "select '************1111' from charges"
+    assert recorded["data"]["effects"] == ["read"]
+    assert recorded["data"]["relations"] == ["charges"]
     assert recorded["data"]["parameters"] == ["***********0005"]
     session.finished(1, Outcome(rows=3, bytes=40, masked={"visa": 2}))
     session.end("the agent ended the session", success=True)
@@ -147,6 +151,41 @@ async def test_what_the_codec_cannot_pass_is_denied_and_recorded(gate, issuer):
     session.finished(1, Outcome(error="42501"))
     session.written()
     assert events(gate)[-1]["code"] == "statement.denied"
+
+
+async def test_what_the_role_does_not_grant_is_denied_and_recorded_with_its_effects(gate, issuer):
+    session = gate.session("127.0.0.1:1")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    text = "delete from payments.charges; select audit()"
+    verdict = session.decide(Statement("query", text, meaning=sql.understand(text)))
+    assert verdict.action == "deny"
+    assert "'write' (DELETE)" in verdict.reason
+    session.written()
+    data = events(gate)[-1]["data"]
+    assert data["effects"] == ["read", "write", "bulk_write"]
+    assert data["relations"] == ["payments.charges"]
+    assert data["functions"] == ["audit"]
+    assert (data["rule"], data["reason"]) == ("role:reader", verdict.reason)
+
+
+async def test_startup_parameters_need_a_verdict_too(gate, issuer):
+    for parameters, allowed in (
+        ({"application_name": "x", "search_path": "public"}, True),
+        ({"options": "-c statement_timeout=5s"}, True),
+        ({"options": "-c role=postgres"}, False),
+        ({"standard_conforming_strings": "off"}, False),
+    ):
+        settings = Statement("startup", "startup parameters", meaning=sql.startup(parameters))
+        session = gate.session("127.0.0.1:1")
+        token = issuer.mint("job", team="payments")
+        asked = Authenticate(token, "payments", parameters, settings)
+        if allowed:
+            await session.admit(asked)
+        else:
+            with pytest.raises(NotAuthorised):
+                await session.admit(asked)
+            assert events(gate)[-1]["code"] == "authorisation.denied"
+        session.end("done", success=True)
 
 
 async def test_a_record_that_cannot_be_written_stops_everything(gate, issuer):

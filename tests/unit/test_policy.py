@@ -3,14 +3,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from pangate import policy
+from pangate import policy, sql
 from pangate.errors import NotAuthorised
-from pangate.model import Grant, Limits, Principal, Statement
+from pangate.model import EFFECTS, Grant, Limits, Principal, Statement
 
 ISSUER, OTHER = "https://a.example", "https://b.example"
 
 
-def role(name, match=None, resources=("payments",), mask="last4", issuer=None, limits=None):
+def role(
+    name,
+    match=None,
+    resources=("payments",),
+    mask="last4",
+    issuer=None,
+    limits=None,
+    effects=("read",),
+    functions=(),
+):
     return SimpleNamespace(
         name=name,
         match=match if match is not None else {"team": "reporting"},
@@ -18,6 +27,8 @@ def role(name, match=None, resources=("payments",), mask="last4", issuer=None, l
         mask=mask,
         issuer=issuer,
         limits=SimpleNamespace(model=limits or Limits()),
+        effects=effects,
+        functions=functions,
     )
 
 
@@ -84,9 +95,12 @@ def test_a_role_of_one_issuer_is_not_for_the_claims_of_another():
 
 
 def test_a_grant_is_of_a_role_that_is_held():
-    configured = rules(role("a", limits=Limits(max_rows=5)), role("b", resources=("ledger",)))
+    configured = rules(
+        role("a", limits=Limits(max_rows=5), effects=("read", "write"), functions=("f",)),
+        role("b", resources=("ledger",)),
+    )
     assert policy.authorise(principal("a"), "payments", configured) == Grant(
-        "a", "payments", "last4", Limits(max_rows=5)
+        "a", "payments", "last4", Limits(max_rows=5), frozenset({"read", "write"}), ("f",)
     )
 
 
@@ -130,11 +144,81 @@ def test_a_role_that_is_not_held_has_no_say():
     assert policy.authorise(principal("mine"), "payments", configured).mask == "last4"
 
 
+def judged(text, *effects, functions=()):
+    grant = Grant("a", "payments", effects=frozenset(effects), functions=functions)
+    return policy.decide(
+        principal("a"), grant, Statement("query", text, meaning=sql.understand(text))
+    )
+
+
 def test_a_grant_covers_statements_of_its_holder_alone():
     grant = Grant("a", "payments")
-    statement = Statement("query", "select 1")
+    statement = Statement("query", "select 1", meaning=sql.understand("select 1"))
     allowed = policy.decide(principal("a"), grant, statement)
     assert (allowed.action, allowed.rule) == ("allow", "role:a")
     denied = policy.decide(principal("b"), grant, statement)
     assert denied.action == "deny"
     assert "ask whoever runs the gateway" in denied.reason
+
+
+def test_a_command_that_nobody_understood_needs_everything():
+    statement = Statement("query", "select 1")
+    denied = policy.decide(principal("a"), Grant("a", "payments"), statement)
+    assert (denied.action, denied.rule) == ("deny", "role:a")
+    everything = Grant("a", "payments", effects=frozenset(EFFECTS))
+    assert policy.decide(principal("a"), everything, statement).action == "allow"
+
+
+@pytest.mark.parametrize(
+    ("text", "effects", "said"),
+    [
+        ("select 1", ("read",), None),
+        ("select 1", (), "needs the effect 'read' (SELECT)"),
+        ("select 1", ("write",), "needs the effect 'read'"),
+        ("begin", (), None),
+        ("delete from t where a = 1", ("read",), "'write' (DELETE)"),
+        ("delete from t where a = 1", ("write",), None),
+        ("delete from t", ("write",), "'bulk_write' (DELETE without WHERE)"),
+        ("delete from t", ("write", "bulk_write"), None),
+        ("select 1; select 2; drop table t", ("read",), "statement 3 of 3 needs the effect 'schema'"),
+        ("select f()", ("read",), "'code' (a call of f, which roles.functions does not list)"),
+        ("select f()", ("read", "code"), None),
+        ("set role x", ("read", "session"), "'privilege' (SET role)"),
+        ("selct", ("read",), "cannot be understood (syntax error at character 1)"),
+        ("set standard_conforming_strings = off", EFFECTS, "not passed through this gateway"),
+    ],
+)  # fmt: skip
+def test_what_is_not_granted_is_denied_and_says_what_and_by_which_role(text, effects, said):
+    verdict = judged(text, *effects)
+    if said is None:
+        assert verdict.action == "allow"
+    else:
+        assert verdict.action == "deny"
+        assert said in verdict.reason
+        assert "role 'a'" in verdict.reason or verdict.rule == "protocol"
+
+
+@pytest.mark.parametrize(
+    ("functions", "text", "action"),
+    [
+        (("f",), "select f()", "allow"),
+        (("f",), "select F()", "allow"),
+        (("f",), 'select "F"()', "deny"),
+        (("f",), "select s.f()", "deny"),
+        (("s.f",), "select s.f()", "allow"),
+        (("s.f",), "select f()", "deny"),
+        (("s.f",), "select f(), s.f()", "deny"),
+        (("s.*",), "select s.f(), s.g()", "allow"),
+        (("s.*",), "select sf()", "deny"),
+        (("st_*",), "select st_x()", "allow"),
+        (("st_*",), "select st_x.f()", "deny"),
+        (("*",), "select f()", "allow"),
+        (("*",), "select s.f()", "deny"),
+        # what a function is known to do stays
+        (("dblink",), "select dblink('', '')", "deny"),
+        (("*",), "select pg_read_file('x')", "deny"),
+        (("pg_terminate_backend",), "select pg_terminate_backend(1)", "deny"),
+    ],
+)
+def test_functions_that_a_role_lists_may_be_called(functions, text, action):
+    assert judged(text, "read", functions=functions).action == action

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from pangate.model import Limits, Resource, Way
+from pangate.model import Effect, Limits, Resource, Way
 
 Tls = Literal["verify-full", "verify-ca", "disable"]
 MaskName = Literal["full", "last4", "first6_last4", "first8_last4"]
@@ -366,6 +366,22 @@ class RoleSettings(Settings, frozen=True, kw_only=True):
     resources: Annotated[
         tuple[str, ...], Meta(description="Names of the resources that the role grants.")
     ]
+    effects: Annotated[
+        tuple[Effect, ...],
+        Meta(
+            description='What statements may do: "read", "write", "bulk_write", "schema", '
+            '"privilege", "code", "file", "session", "admin"; `docs/policy.md` says what each is. '
+            "Transactions, cursors and settings that only form or bound the session's own "
+            "statements need none."
+        ),
+    ] = ("read",)
+    functions: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Functions beside PostgreSQL's own that may be called without the effect "
+            '"code", as statements write them: "balance", "payments.balance", "payments.*", "st_*".'
+        ),
+    ] = ()
     mask: Annotated[
         MaskName,
         Meta(

@@ -438,6 +438,15 @@ class _Check:
                 'match = { sub = "agent-1" }',
             )
         self.match(role.match, f"{key}.match")
+        if "bulk_write" in role.effects and "write" not in role.effects:
+            self.problem(f"{key}.effects", '"bulk_write" is of no use without "write"; add it')
+        for name in role.functions:
+            if not name or not name.isprintable() or "*" in name[:-1] or "(" in name:
+                self.problem(
+                    f"{key}.functions",
+                    f'"{name}" is no name of a function; write it as statements do, without '
+                    "brackets, with * at its end at the most",
+                )
         if role.mask in ("first6_last4", "first8_last4") and not role.justification.strip():
             self.problem(
                 f"{key}.justification",

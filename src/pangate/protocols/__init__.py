@@ -43,12 +43,16 @@ class ToFrontend:
 @dataclass(frozen=True, slots=True)
 class Authenticate:
     """The agent presented a credential and asks for `resource`. Answer with `ready`, or with
-    `challenge` and `refuse`."""
+    `challenge` and `refuse`.
+
+    `settings` is what the parameters do beside that, when they do anything: it needs a verdict as
+    every statement does."""
 
     credential: Credential = field(repr=False)
     resource: str
     parameters: Mapping[str, str]
     way: Way = "password"
+    settings: Statement | None = None
 
 
 @dataclass(frozen=True, slots=True)

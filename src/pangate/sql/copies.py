@@ -6,12 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import pgparse
-
-from pangate.sql.tree import quoted
-
-MAX_TEXT = 65_536
-"""Longest text that is looked at, in characters; a longer one counts as not understood."""
+from pangate.sql.tree import parse, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +50,8 @@ def copies_out(text: str, *, whole: bool = False) -> tuple[CopyOut, ...] | None:
 
     Only the one of a text that is nothing else has its own query as `select`; for others with a query
     it is empty."""
-    if len(text) > MAX_TEXT:
-        return None
-    try:
-        statements = pgparse.parse(text)
-    except (pgparse.PGQueryError, RecursionError, ValueError):
+    statements = parse(text)
+    if statements is None:
         return None
     found = []
     for statement in statements:
@@ -113,7 +105,7 @@ def _copy(copy: dict[str, Any], query: str) -> CopyOut:
         columns = tuple(column["String"]["sval"] for column in copy.get("attlist", ()))
         where = ".".join(quoted(part) for part in relation if part)
         # a COPY leaves the children of its table out
-        select = f"SELECT {', '.join(map(quoted, columns)) or '*'} FROM ONLY {where}"
+        select = f"SELECT {', '.join(map(quoted, columns)) or '*'} FROM ONLY {where}"  # noqa: S608 - names are quoted, and nothing runs it
     return CopyOut(
         format=kind,  # type: ignore[arg-type]
         delimiter=values["delimiter"],
@@ -197,33 +189,30 @@ def _inner(text: str, query: Any) -> str | None:
         found = _TOKEN.match(text, at)
         if found is None:
             return None
-        token = found[0]
+        piece = found[0]
         at = found.end()
-        if token == "/*" or comment:
-            if token in ("/*", "*/"):
-                comment += 1 if token == "/*" else -1
+        if piece == "/*" or comment:
+            if piece in ("/*", "*/"):
+                comment += 1 if piece == "/*" else -1
             elif comment:
                 at = found.start() + 1  # quotes mean nothing here
             continue
         if found["dollar"]:
-            end = text.find(token, at)
+            end = text.find(piece, at)
             if end < 0:
                 return None
-            at = end + len(token)
-        elif token == "(":
+            at = end + len(piece)
+        elif piece == "(":
             depth += 1
             if depth == 1:
                 start = at
-        elif token == ")":
+        elif piece == ")":
             depth -= 1
             if depth == 0:
                 break
     inner = text[start : at - 1]
-    try:
-        parsed = pgparse.parse(inner)
-    except (pgparse.PGQueryError, RecursionError, ValueError):
-        return None
-    if len(parsed) != 1 or _placeless(parsed[0]["stmt"]) != _placeless(query):
+    parsed = parse(inner)
+    if parsed is None or len(parsed) != 1 or _placeless(parsed[0]["stmt"]) != _placeless(query):
         return None
     return inner.strip()
 

@@ -22,11 +22,13 @@ Four things are done in the protocol's own way rather than beside it:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+from pangate import sql
 from pangate._scan import Scanner
 from pangate.errors import AuthenticationFailed, LimitReached, ProtocolError, Refused
 from pangate.masking import KINDS
-from pangate.model import Certificate, Credential, Statement, Verdict, Way
+from pangate.model import Certificate, Credential, Part, Statement, Verdict, Way
 from pangate.protocols import (
     PASSWORD_ONLY,
     Action,
@@ -66,6 +68,9 @@ NEWEST_MINOR = 2
 
 OWN_NAME = "pangate: what a COPY sends"
 """Name of a prepared statement of our own."""
+
+MAX_MEANINGS = 64
+"""Different statements that one name of a prepared statement may have had."""
 
 POISON = "PANGATE REFUSED A STATEMENT"
 """What the server gets in the place of a refused statement: a syntax error, whatever the state."""
@@ -110,7 +115,9 @@ class PostgresCodec(Answers):
         self.in_preface = True
         """Whether the agent may still ask for TLS."""
         self._described: bytes | None = None
-        self._waiting: tuple[str, bytes, Prepared | None, bytes] | None = None
+        self._waiting: tuple[str, bytes, Prepared | None, bytes, Statement] | None = None
+        self._meanings: dict[str, tuple[Part, ...]] = {}
+        """What a prepared statement of a name may run: everything that was ever prepared under it."""
         self._skipping = False  # we refused a message of an extended sequence
 
     # --- the agent's side -----------------------------------------------------------------------
@@ -261,7 +268,11 @@ class PostgresCodec(Answers):
         self._state = self._stop
         parameters = self._startup_parameters
         resource = parameters.get("database") or parameters["user"]
-        actions.append(Authenticate(credential, resource, parameters, way))
+        meaning = sql.startup(parameters)
+        settings = None
+        if meaning.effects or meaning.refusal:
+            settings = Statement("startup", "startup parameters", meaning=meaning)
+        actions.append(Authenticate(credential, resource, parameters, way, settings))
 
     def challenge(self, error: Refused) -> bytes:
         """With OAUTHBEARER a token that fails is answered in the mechanism's own way first."""
@@ -296,6 +307,7 @@ class PostgresCodec(Answers):
         self._walker.names = knowledge.rules.names
         self._encoding = parameters.get("client_encoding", "UTF8")
         self._check_encoding(self._encoding)
+        self._check_strings(parameters.get("standard_conforming_strings", "on"))
         greeting = message(b"R", (0).to_bytes(4, "big"))
         for name, value in parameters.items():
             masked = bytearray(messages.text(name) + messages.text(value))
@@ -397,9 +409,12 @@ class PostgresCodec(Answers):
         actions: list[Action],
         name: bytes = b"",
     ) -> bool:
+        if not statement.refusal:
+            meaning = sql.resolve(sql.understand(statement.text), self._meanings)
+            statement = replace(statement, meaning=meaning)
         self._numbers += 1
         self._deciding = self._numbers
-        self._waiting = (kind, raw, prepared, name)
+        self._waiting = (kind, raw, prepared, name, statement)
         self._running[self._numbers] = Running(self._numbers, statement.text)
         self._state = self._stop
         actions.append(Execute(statement))
@@ -409,12 +424,13 @@ class PostgresCodec(Answers):
         """Go on after `Execute`: forward it, or let it fail as the server would."""
         if self._waiting is None:
             raise RuntimeError("resume() without an Execute action")
-        kind, raw, prepared, name = self._waiting
+        kind, raw, prepared, name, statement = self._waiting
         self._waiting = None
         actions: list[Action] = []
         number, self._deciding = self._deciding, 0
         if verdict.action == "allow":
             running = self._running[number]
+            self._note_names(statement)
             if kind == "P":
                 self._expect(Expected("P", number, name, prepared))
             elif kind == "B":
@@ -438,6 +454,19 @@ class PostgresCodec(Answers):
         self._state = self._command
         self._read(actions)
         return actions
+
+    def _note_names(self, statement: Statement) -> None:
+        """Remember what a name given to a prepared statement may stand for, for an SQL EXECUTE of it.
+        Whether the server took the name, and took an earlier one back, is not asked: what EXECUTE
+        needs is what any of them needs."""
+        for part in statement.meaning.parts if statement.meaning else ():
+            name = part.prepares or (statement.name if statement.kind == "parse" else "")
+            known = self._meanings.get(name, ())
+            if name and part not in known:
+                if len(self._meanings) >= self._max_statements or len(known) >= MAX_MEANINGS:
+                    self._meanings.clear()  # from now on EXECUTE of what is forgotten needs everything
+                    known = ()
+                self._meanings[name] = (*known, part)
 
     def _poison(self, kind: str, number: int, reason: str, actions: list[Action]) -> None:
         error = messages.error("42501", reason)
@@ -490,7 +519,7 @@ class PostgresCodec(Answers):
             return True
         # a cursor that SQL declared: fetching from it is a command of its own
         name = portal.decode("utf-8", "replace")
-        statement = Statement("execute", f"fetch from cursor {name}", name=name)
+        statement = Statement("execute", f"fetch from {sql.quoted(name)}", name=name)
         return self._ask("E", raw, statement, None, actions, portal)
 
     def _run_portal(self, raw: bytes, portal: bytes, number: int, actions: list[Action]) -> None:

@@ -421,6 +421,8 @@ class Answers(Conversation):
         if name == b"client_encoding":
             self._encoding = value.decode("ascii", "replace")
             self._check_encoding(self._encoding)
+        elif name == b"standard_conforming_strings":
+            self._check_strings(value.decode("ascii", "replace"))
         self._walker.mask_body(0)
         self._walker.keep()
 

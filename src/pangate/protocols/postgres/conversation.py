@@ -21,10 +21,11 @@ ENCODINGS = frozenset(
     | {"LATIN8", "LATIN9", "LATIN10", "KOI8R", "KOI8U", "WIN866", "WIN874", "WIN1250", "WIN1251"}
     | {"WIN1252", "WIN1253", "WIN1254", "WIN1255", "WIN1256", "WIN1257", "WIN1258", "ISO_8859_5"}
     | {"ISO_8859_6", "ISO_8859_7", "ISO_8859_8", "EUC_JP", "EUC_CN", "EUC_KR", "EUC_TW"}
-    | {"EUC_JIS_2004", "SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC"}
+    | {"EUC_JIS_2004"}
 )
-"""Client encodings in which a byte that looks like a digit is one. In the others (GB18030, JOHAB) a digit
-can be the second half of a character and hide the PAN behind it."""
+"""Client encodings in which a byte that looks like ASCII is ASCII. In the others (SJIS, BIG5, GBK, UHC,
+GB18030, JOHAB) it can be the second half of a character: a digit there hides the PAN behind it, and a
+backslash ends a string where nobody sees it end."""
 
 
 @dataclass(slots=True)
@@ -104,6 +105,13 @@ class Conversation:
         if encoding.upper() not in ENCODINGS:
             raise Refused(
                 f"client_encoding {encoding} is not passed through this gateway; use UTF8"
+            )
+
+    def _check_strings(self, conforming: str) -> None:
+        if conforming != "on":
+            raise Refused(
+                "standard_conforming_strings = off is not passed through this gateway, because it "
+                "changes how statements are read; set it to on"
             )
 
     def _count(self, expected: Expected) -> None:
