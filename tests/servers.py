@@ -152,10 +152,11 @@ def tls(trial: Trial) -> Iterator[ssl.SSLSocket]:
 
 
 @contextlib.contextmanager
-def session(trial: Trial, token: str) -> Iterator[ssl.SSLSocket]:
+def session(trial: Trial, token: str, database: str = "payments") -> Iterator[ssl.SSLSocket]:
     """A socket to the gateway on which an agent has logged in."""
     with tls(trial) as sock:
-        sock.sendall(LOGIN + message(b"p", token.encode() + b"\0"))
+        login = startup({"user": "agent", "database": database})
+        sock.sendall(login + message(b"p", token.encode() + b"\0"))
         seen = b""
         while b"Z\0\0\0\5I" not in seen:
             chunk = sock.recv(65536)

@@ -301,6 +301,11 @@ class GateSession:
             },
         )
 
+    @property
+    def running(self) -> bool:
+        """Whether a statement was forwarded of which it is not known how it ended."""
+        return bool(self._started)
+
     def _admitted(self) -> Admission:
         if self._admission is None:
             raise RuntimeError("a statement came before the session was admitted")

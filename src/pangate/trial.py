@@ -41,11 +41,11 @@ allow_http_loopback = true
 [[resources]]
 name = "payments"
 host = "127.0.0.1"
-port = {port}
+port = {payments_port}
 database = "postgres"
 user = "payments_service"
 password = {{ file = "{password}" }}
-{resource}
+{payments}
 
 [[resources]]
 name = "ledger"
@@ -83,7 +83,8 @@ class Trial:
 
     `listen`, `role`, `audit`, `limits` are lines that go into those tables of the configuration,
     `effects` the line of the role that says what its statements may do; `tables` are whole tables
-    that follow; `tls` is how the gateway reaches the database;
+    that follow; `tls` is how the gateway reaches the database; `port` is where it looks for
+    `payments` instead, and `tls` then holds for that alone;
     `postgres` is a running database to use instead of one of its own."""
 
     def __init__(
@@ -97,6 +98,7 @@ class Trial:
         limits: str = "",
         tables: str = "",
         tls: str = "verify-full",
+        port: int | None = None,
     ) -> None:
         self._own = postgres is None
         self.postgres = postgres or EmbeddedPostgres()
@@ -110,6 +112,7 @@ class Trial:
             "tables": tables,
         }
         self._tls = tls
+        self._payments_port = port
         self._stack = contextlib.ExitStack()
         self._gateway: subprocess.Popen[bytes] | None = None
         self.host, self.port = "127.0.0.1", 0
@@ -159,16 +162,18 @@ class Trial:
                 key=key,
                 issuer=self.issuer.url,
                 port=self.postgres.port,
+                payments_port=self._payments_port or self.postgres.port,
                 password=password,
-                resource=(
-                    f'tls = "{self._tls}"'
-                    if self._tls == "disable"
-                    else f'tls = "{self._tls}"\nca = "{self.postgres.authority.ca}"'
-                ),
+                payments=self._way(self._tls),
+                resource=self._way(self._tls if self._payments_port is None else "verify-full"),
                 audit=self.audit,
                 **self._lines,
             )
         )
+
+    def _way(self, tls: str) -> str:
+        ca = "" if tls == "disable" else f'ca = "{self.postgres.authority.ca}"\n'
+        return f'tls = "{tls}"\n{ca}'
 
     # --- the gateway ------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from pangate import Masker, _frame, _scan
 from pangate.errors import ProtocolError, Refused
 from pangate.masking import DIGITS, KINDS, default_scanner
 from pangate.masking.iin import compile_ranges, packs, select
+from pgtalk import anywhere, begin, beginning, leaks, log_in, same, spoiler, talk
 from pgwire import Bench, complete, query, ready, row, row_description
 
 PANS = [
@@ -221,6 +222,35 @@ def codec(chance: random.Random) -> None:
         Bench().log_in().agent(bytes(server))
 
 
+def conversation(chance: random.Random) -> None:
+    """A whole one, cut anywhere: the same comes out, and no card number."""
+    seed, turns = chance.randrange(2**40), chance.randrange(1, 7)
+    one = talk(seed, turns)
+    two = talk(seed, turns, anywhere(chance), anywhere(chance))
+    if not same(one, two):
+        raise Difference(f"conversation {seed} of {turns} turns depends on its cuts")
+    if leaks(one):
+        raise Difference(f"conversation {seed} of {turns} turns lets a card number out")
+
+
+def frontend(chance: random.Random) -> None:
+    """A spoilt agent: ProtocolError or Refused, and nothing else."""
+    spoil = spoiler(chance, chance.choice((0.2, 0.6, 1.0)))
+    with contextlib.suppress(ProtocolError, Refused):
+        talk(chance.randrange(2**40), 4, anywhere(chance), spoil_agent=spoil)
+    data = spoiler(chance, 1.0)(beginning(chance))
+    with contextlib.suppress(ProtocolError, Refused):
+        begin(data, chance.choice(("required", "offered", "none")), anywhere(chance))
+
+
+def backend(chance: random.Random) -> None:
+    """A spoilt server: the same; and what it was not asked for by a change of its own bytes stays hidden."""
+    spoil = spoiler(chance, chance.choice((0.1, 0.3, 1.0)))
+    with contextlib.suppress(ProtocolError, Refused):
+        talk(chance.randrange(2**40), 4, server=anywhere(chance), spoil_server=spoil)
+    log_in(chance.randrange(2**40), anywhere(chance), spoiler(chance, 0.6))
+
+
 def main(seconds: float, seed: int) -> int:
     chance = random.Random(seed)
     core, everything = select(), select(packs())
@@ -229,7 +259,10 @@ def main(seconds: float, seed: int) -> int:
         for kernel in _scan.kernels()
         for ranges in (core, everything)
     ]
-    targets = (kernels, kernels, kernels, stream, json_text, whole, cells, codec)
+    targets = (
+        kernels, kernels, kernels, stream, json_text, whole, cells, codec,
+        conversation, frontend, backend,
+    )  # fmt: skip
     done: Counter[str] = Counter()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -242,6 +275,9 @@ def main(seconds: float, seed: int) -> int:
         except Difference as found:
             print(f"seed {seed}, after {sum(done.values())}: {found}")
             return 1
+        except Exception:
+            print(f"seed {seed}, after {sum(done.values())}, in {target.__name__}:", flush=True)
+            raise
         done[target.__name__] += 1
     print(
         f"seed {seed}: no difference in " + ", ".join(f"{n} of {name}" for name, n in done.items())

@@ -130,6 +130,28 @@ class LimitSettings(Settings, frozen=True, kw_only=True):
         Seconds | None,
         Meta(description="Longest silence of a session, in seconds; leave it out for no bound."),
     ] = None
+    keepalive_seconds: Annotated[
+        Seconds, Meta(description="Silence of a connection before it is probed, in seconds.")
+    ] = 60.0
+    keepalive_interval_seconds: Annotated[
+        Seconds, Meta(description="From one unanswered probe to the next, in seconds.")
+    ] = 15.0
+    dead_peer_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="How long an agent or a resource may answer no probe, acknowledge nothing, "
+            "or take nothing of what is sent to it, in seconds; its connection is closed then.",
+        ),
+    ] = 300.0
+    close_seconds: Annotated[
+        Seconds,
+        Meta(
+            description="How long the last bytes of an ended session may wait to be read, in "
+            "seconds; then its connections are reset."
+        ),
+    ] = 5.0
     drain_seconds: Annotated[
         Seconds, Meta(description="How long open sessions may go on after SIGTERM, in seconds.")
     ] = 30.0

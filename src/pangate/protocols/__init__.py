@@ -186,6 +186,9 @@ class Codec(Protocol):
     in_preface: bool
     """Whether the agent may still ask for TLS."""
 
+    full: bool
+    """Whether what the agent sent waits for answers of the resource: read no more of it meanwhile."""
+
     tls_request: bytes
     """What asks a resource of this protocol for TLS; empty when TLS begins with the first byte."""
 

@@ -41,6 +41,7 @@ class Gateway:
         self.gate = gate
         self.contexts = contexts
         self._sessions: set[Session] = set()
+        self._closing: set[Session] = set()
         self._keys: dict[bytes, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: asyncio.TimerHandle | None = None
@@ -71,6 +72,7 @@ class Gateway:
         knowledge = self._knowledge_for(config)
         self.gate.reconfigure(config, authenticator)
         self.contexts, self._knowledge = contexts, knowledge
+        sockets.allow_descriptors(config.limits.max_sessions)
 
     def _knowledge_for(self, config: Config) -> dict[str, tuple[ResourceSettings, Knowledge]]:
         # of a resource whose settings are the same, what is known stays known
@@ -89,6 +91,7 @@ class Gateway:
 
     async def run(self, listener: socket.socket) -> None:
         """Accept agents until cancelled."""
+        sockets.allow_descriptors(self.config.limits.max_sessions)
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -106,9 +109,7 @@ class Gateway:
     async def _welcome(self, sock: socket.socket, origin: str) -> None:
         """From the accepted socket to a session that logs in, within limits.login_seconds."""
         sock.setblocking(False)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sockets.watch(sock, self.config.limits)
         session = Session(self, origin)
         # of this task, and so of everything that its connection will call
         SESSION.set(session.gate.id)
@@ -125,12 +126,8 @@ class Gateway:
         except (OSError, ssl.SSLError, EOFError) as wrong:
             session.close(sockets.why(wrong))
         except PangateError as wrong:
-            with contextlib.suppress(OSError):
-                await asyncio.get_running_loop().sock_sendall(
-                    sock,
-                    session.codec.refuse(wrong),  # type: ignore[arg-type]
-                )
             session.close(str(wrong))
+            await sockets.say_last(sock, session.codec.refuse(wrong))  # type: ignore[arg-type]
         except Exception as wrong:
             log.error("internal error", exc_info=wrong)
             session.close("internal error")
@@ -141,9 +138,8 @@ class Gateway:
     async def _turn_away(self, session: Session, sock: socket.socket) -> None:
         most = self.config.limits.max_sessions
         wrong = LimitReached(f"the gateway has {most} open sessions (limits.max_sessions)")
-        with contextlib.suppress(OSError):
-            await asyncio.get_running_loop().sock_sendall(sock, session.codec.refuse(wrong))
         session.close(str(wrong))
+        await sockets.say_last(sock, session.codec.refuse(wrong))
         sock.close()
 
     async def _preface(self, session: Session, sock: socket.socket) -> None:
@@ -179,6 +175,7 @@ class Gateway:
                 sock,
                 ssl=context,
                 ssl_handshake_timeout=self.config.limits.login_seconds,
+                ssl_shutdown_timeout=self.config.limits.close_seconds,
             )
 
     async def connect(
@@ -195,6 +192,7 @@ class Gateway:
                 await loop.sock_connect(sock, f"{resource.host}/.s.PGSQL.{resource.port}")
             else:
                 sock = await sockets.connect_tcp(resource.host, resource.port)
+                sockets.watch(sock, self.config.limits)
         except OSError as wrong:
             log.error("resource %s: %s", resource.name, sockets.why(wrong))
             raise ResourceUnavailable(
@@ -239,6 +237,20 @@ class Gateway:
                 async with asyncio.timeout(self.config.limits.connect_seconds):
                     await self._send_cancel(session, session.resource)
         asking.close("cancel request")
+
+    def stop_running(self, session: Session) -> None:
+        """Cancel at the resource what an ended session was running: it would not notice by itself before it
+        has something to send."""
+        if session.resource is not None and session.backend_key:
+            task = asyncio.get_running_loop().create_task(self._stop_running(session))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _stop_running(self, session: Session) -> None:
+        assert session.resource is not None
+        with contextlib.suppress(PangateError, OSError, TimeoutError):
+            async with asyncio.timeout(self.config.limits.connect_seconds):
+                await self._send_cancel(session, session.resource)
 
     async def _send_cancel(self, session: Session, resource: ResourceSettings) -> None:
         sock, context = await self.connect(resource, session.codec)
@@ -318,7 +330,12 @@ class Gateway:
     def forget(self, session: Session) -> None:
         """`session` is over."""
         self._sessions.discard(session)
+        self._closing.add(session)
         self._keys.pop(session.key, None)
+
+    def gone(self, session: Session) -> None:
+        """The connections of `session` are closed as well."""
+        self._closing.discard(session)
 
     async def drain(self, seconds: float, at_once: asyncio.Event) -> None:
         """Let open sessions end by themselves for `seconds` or until `at_once`, then end them."""
@@ -330,7 +347,13 @@ class Gateway:
             await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             hurry.cancel()
         for session in list(self._sessions):
-            session.fail(ResourceUnavailable("the gateway is shutting down; connect again"))
+            session.fail(
+                ResourceUnavailable(
+                    "the gateway is shutting down (limits.drain_seconds); connect again"
+                )
+            )
+        if ending := {session.gone for session in self._closing}:
+            await asyncio.wait(ending, timeout=self.config.limits.close_seconds)
         for task in list(self._tasks):
             task.cancel()
         if self._writing:

@@ -47,6 +47,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("pangate")
 
 
+LOGIN, OTHER_SIDE, CODEC, TURN, LEARN = 1, 2, 4, 8, 16
+"""Why nothing is read from a peer for now: its login is looked at; the other side takes nothing more; the
+codec has enough; others have their turn first; more has to be known of the resource. Reading goes on when no
+reason is left."""
+
+TURN_BYTES = 16 << 10
+"""What an agent sends is looked at in pieces of this size, others in between: it may hold hundreds of
+statements, and each is decided and recorded."""
+
+WRITE_LIMITS = 256 << 10, 64 << 10
+"""Bytes that wait for a peer when the other side is held, and when it is released."""
+
+
 class _Peer(asyncio.Protocol):
     """One side of a session: hands everything to the session."""
 
@@ -54,10 +67,37 @@ class _Peer(asyncio.Protocol):
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.full = False
+        """Whether the peer takes nothing more for now."""
+        self.gone = False
+        self._held = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio's in all but their base class
         self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(*WRITE_LIMITS)
+
+    def hold(self, reason: int) -> None:
+        """Read nothing more from the peer until `reason` is gone."""
+        if not self._held:
+            self.transport.pause_reading()
+        self._held |= reason
+
+    def release(self, reason: int) -> None:
+        """`reason` is gone."""
+        if self._held:
+            self._held &= ~reason
+            if not self._held:
+                self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone = True
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
 
 
 class _AgentSide(_Peer):
@@ -69,64 +109,84 @@ class _AgentSide(_Peer):
         self.session.from_agent(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.session.close("the agent went away")
+        super().connection_lost(exc)
+        self.session.agent_lost(exc)
+        self.session.rest()
 
     def pause_writing(self) -> None:
-        self.session.agent_full = True
+        super().pause_writing()
         if self.session.backend:
-            self.session.backend.transport.pause_reading()
+            self.session.backend.hold(OTHER_SIDE)
 
     def resume_writing(self) -> None:
-        self.session.agent_full = False
-        if self.session.backend and not self.session.learning:
-            self.session.backend.transport.resume_reading()
+        super().resume_writing()
+        if self.session.backend:
+            self.session.backend.release(OTHER_SIDE)
 
 
 class _BackendSide(_Peer):
     """The resource's side: first its login, then the session's bytes."""
 
-    def __init__(self, session: Session, login: Login) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.login: Login | None = login
-        self.ready: asyncio.Future[Login] = asyncio.get_running_loop().create_future()
-
-    def begin(self) -> None:
-        """Send the first bytes of the login."""
-        assert self.login is not None
-        self.transport.write(self.login.start())
+        self._arrived = bytearray()
+        self._waiter: asyncio.Future[None] | None = None
+        self._in_login = True
 
     def data_received(self, data: bytes) -> None:
-        if self.login is None:
+        if not self._in_login:
             self.session.from_backend(data)
             return
-        try:
-            answer = self.login.feed(data)
-        except PangateError as wrong:
-            if not self.ready.done():
-                self.ready.set_exception(wrong)
-            self.transport.abort()
-            return
-        if answer:
-            self.transport.write(answer)
-        if self.login.done:
-            # nothing comes before the first command; what does is looked at when the codec is ready
-            self.transport.pause_reading()
-            login, self.login = self.login, None
-            if not self.ready.done():
-                self.ready.set_result(login)
+        # a step at a time, and nothing past the login before the codec is ready for it
+        self.hold(LOGIN)
+        self._arrived += data
+        self._wake()
+
+    async def log_in(self, login: Login) -> None:
+        """Go through `login`; nothing is read from the resource afterwards until `begin`. Raises
+        ResourceUnavailable and ProtocolError."""
+        loop = asyncio.get_running_loop()
+        self.transport.write(login.start())
+        while not login.done:
+            if not self._arrived and not self.gone:
+                self._waiter = loop.create_future()
+                self.release(LOGIN)
+                await self._waiter
+            if not self._arrived:
+                raise ResourceUnavailable("the backend closed the connection")
+            data = bytes(self._arrived)
+            self._arrived.clear()
+            # in a thread: what the server asks of a password may take as long as the server likes
+            if answer := await loop.run_in_executor(None, login.feed, data):
+                self.transport.write(answer)
+        self.hold(LOGIN)
+
+    def begin(self) -> None:
+        """From now on, what comes is the session's."""
+        self._in_login = False
+        self.release(LOGIN)
+        if self.gone:
+            self.session.backend_lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.ready.done():
-            self.ready.set_exception(ResourceUnavailable("the backend closed the connection"))
-            self.ready.exception()  # the dialler may have given up already
-        elif self.login is None:
-            self.session.backend_lost()
+        super().connection_lost(exc)
+        if self._in_login:
+            self._wake()
+        else:
+            self.session.backend_lost(exc)
+        self.session.rest()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def pause_writing(self) -> None:
-        self.session.agent.transport.pause_reading()
+        super().pause_writing()
+        self.session.agent.hold(OTHER_SIDE)
 
     def resume_writing(self) -> None:
-        self.session.agent.transport.resume_reading()
+        super().resume_writing()
+        self.session.agent.release(OTHER_SIDE)
 
 
 class Session:
@@ -150,10 +210,6 @@ class Session:
             ways=Ways(listen.authentication, gateway.config.oauth_discovery, listen.oauth_scope),
         )
         self.agent = _AgentSide(self)
-        self.agent_full = False
-        """Whether the agent reads too slowly to be given more."""
-        self.learning = False
-        """Whether the codec waits for an errand."""
         self._errand: asyncio.Task[None] | None = None
         self.backend: _BackendSide | None = None
         self.backend_key = b""
@@ -162,16 +218,21 @@ class Session:
         self.closed = False
         self._came = 0.0
         """When the bytes came that are being handled now; 0.0 outside of that."""
+        self._later = bytearray()  # from the agent, for turns to come
+        self._next: asyncio.Handle | None = None
         self._to_agent: list[bytes | bytearray | memoryview] = []
         self._to_backend: list[bytes | bytearray | memoryview] = []
         self._login: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._idle: asyncio.TimerHandle | None = None
+        self._active = 0.0
         loop = asyncio.get_running_loop()
         self.settled: asyncio.Future[None] = loop.create_future()
         """Done when the login is over, one way or the other."""
         self.over: asyncio.Future[None] = loop.create_future()
         """Done when the session is."""
+        self.gone: asyncio.Future[None] = loop.create_future()
+        """Done when its connections are closed as well."""
 
     # --- bytes --------------------------------------------------------------------------------
 
@@ -179,8 +240,31 @@ class Session:
         """Bytes came from the agent."""
         if self.closed:
             return
+        self._active = asyncio.get_running_loop().time()
+        if self._later or len(data) > TURN_BYTES:
+            self._later += data
+            self.agent.hold(TURN)
+            self._go_on()
+        else:
+            self._take(data)
+
+    def _go_on(self) -> None:
+        if self._later and self._next is None and not self.codec.full:
+            self._next = asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._next = None
+        if self.closed:
+            return
+        part = bytes(self._later[:TURN_BYTES])
+        del self._later[:TURN_BYTES]
+        if not self._later:
+            self.agent.release(TURN)
+        self._take(part)
+        self._go_on()
+
+    def _take(self, data: bytes) -> None:
         self._came = perf_counter()
-        self._touch()
         try:
             self._run(self.codec.frontend(data))
         except PangateError as wrong:
@@ -194,7 +278,7 @@ class Session:
         if self.closed:
             return
         self._came = perf_counter()
-        self._touch()
+        self._active = asyncio.get_running_loop().time()
         try:
             actions = self.codec.backend(data)
             self.gate.received(*self.codec.received)
@@ -235,6 +319,11 @@ class Session:
         self._send()
         if closing:
             self.close(closing)
+        elif self.codec.full:
+            self.agent.hold(CODEC)
+        else:
+            self.agent.release(CODEC)
+            self._go_on()
 
     def _send(self) -> None:
         metrics = self.gateway.gate.metrics
@@ -260,8 +349,7 @@ class Session:
     def _learn(self, action: Learn) -> None:
         """Nothing more is taken from the resource until the codec knows what it needs."""
         assert self.backend is not None
-        self.learning = True
-        self.backend.transport.pause_reading()
+        self.backend.hold(LEARN)
         self._errand = asyncio.get_running_loop().create_task(self._run_errand(action))
 
     async def _run_errand(self, action: Learn) -> None:
@@ -274,15 +362,15 @@ class Session:
             self._crashed(wrong)
         if self.closed or self.backend is None:
             return
-        self.learning = False
+        self._errand = None
         try:
             self._run(self.codec.learned())
         except PangateError as wrong:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
             self._crashed(wrong)
-        if not self.closed and not self.learning and not self.agent_full:
-            self.backend.transport.resume_reading()
+        if not self.closed and self._errand is None:
+            self.backend.release(LEARN)
 
     # --- login --------------------------------------------------------------------------------
 
@@ -319,9 +407,9 @@ class Session:
             if login.rest:
                 self.from_backend(login.rest)
             if not self.closed:
-                self.backend.transport.resume_reading()
                 self._set_timers(ask.way, admission.principal.expires_at, grant.limits.max_seconds)
                 self.settled.set_result(None)
+                self.backend.begin()
         except PangateError as wrong:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
@@ -345,13 +433,17 @@ class Session:
             secret.reveal(),
             cleartext=context is not None or is_loopback(resource.host) or resource.unix,
         )
-        side = _BackendSide(self, login)
+        side = _BackendSide(self)
         try:
             if context is None:
                 await loop.create_connection(lambda: side, sock=sock)
             else:
                 await loop.create_connection(
-                    lambda: side, sock=sock, ssl=context, server_hostname=resource.host
+                    lambda: side,
+                    sock=sock,
+                    ssl=context,
+                    server_hostname=resource.host,
+                    ssl_shutdown_timeout=self.gateway.config.limits.close_seconds,
                 )
                 login.bind(sockets.end_point(side.transport))
         except (OSError, ssl.SSLError) as wrong:
@@ -362,12 +454,14 @@ class Session:
                 "tell whoever runs the gateway to see its log"
             ) from None
         self.backend = side
-        side.begin()
+        if self.agent.full:
+            side.hold(OTHER_SIDE)
         try:
-            return await side.ready
-        except ResourceUnavailable as wrong:
+            await side.log_in(login)
+        except PangateError as wrong:
             log.error("resource %s: %s", resource.name, wrong)
             raise
+        return login
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -379,46 +473,58 @@ class Session:
         self._timers.append(
             loop.call_later(
                 max(left, 0.0),
-                self.fail,
-                LimitReached(f"the {what} of this session has expired; connect with a new one"),
+                self._reached,
+                f"the {what} of this session has expired; connect with a new one",
             )
         )
         if max_seconds is not None:
             self._timers.append(
                 loop.call_later(
                     max_seconds,
-                    self.fail,
-                    LimitReached(
-                        f"this role's sessions last {max_seconds:g} seconds (max_seconds)"
-                    ),
+                    self._reached,
+                    f"this role's sessions last {max_seconds:g} seconds (max_seconds)",
                 )
             )
-        self._touch()
+        self._watch()
 
-    def _touch(self) -> None:
+    def _reached(self, limit: str) -> None:
+        self.fail(LimitReached(limit))
+
+    def _watch(self) -> None:
+        """See to limits.idle_seconds: one timer, which looks when the last bytes came."""
         seconds = self.gateway.config.limits.idle_seconds
-        if seconds is None:
+        if seconds is None or self.closed:
             return
-        if self._idle:
-            self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(
-            seconds,
-            self.fail,
-            LimitReached(f"this session was silent for {seconds:g} seconds (limits.idle_seconds)"),
-        )
+        loop = asyncio.get_running_loop()
+        left = self._active + seconds - loop.time()
+        if left > 0:
+            self._idle = loop.call_later(left, self._watch)
+        else:
+            self._reached(f"this session was silent for {seconds:g} seconds (limits.idle_seconds)")
 
     # --- the end ------------------------------------------------------------------------------
 
-    def backend_lost(self) -> None:
-        """The resource closed its side."""
-        if not self.closed:
-            self.fail(ResourceUnavailable("the resource closed the connection; connect again"))
+    def agent_lost(self, exc: Exception | None) -> None:
+        """The agent's connection is gone."""
+        self._stop_running()
+        self.close(self._lost("the agent", exc))
+
+    def backend_lost(self, exc: Exception | None) -> None:
+        """The resource's connection is gone."""
+        self.fail(ResourceUnavailable(f"{self._lost('the resource', exc)}; connect again"))
+
+    def _lost(self, who: str, exc: Exception | None) -> str:
+        if isinstance(exc, TimeoutError):
+            seconds = self.gateway.config.limits.dead_peer_seconds
+            return f"{who} did not answer for {seconds:g} seconds (limits.dead_peer_seconds)"
+        return f"{who} {'went away' if who == 'the agent' else 'closed the connection'}"
 
     def fail(self, wrong: PangateError) -> None:
         """End the session with the protocol's own error. What was not forwarded never will be."""
         if self.closed:
             return
         self._to_backend.clear()
+        self._stop_running()
         # What is for the agent was masked already, and ends at a message's border.
         refused = wrong if isinstance(wrong, (Refused, ProtocolError)) else None
         if isinstance(wrong, ProtocolError) and wrong.side == "backend":
@@ -451,12 +557,40 @@ class Session:
         except PangateError as wrong:
             log.error("the end of the session could not be recorded: %s", wrong)
         for side in (self.agent, self.backend):
-            transport = getattr(side, "transport", None)
-            if transport is not None:
+            if transport := getattr(side, "transport", None):
                 transport.close()
+        self._timers = [
+            asyncio.get_running_loop().call_later(
+                self.gateway.config.limits.close_seconds, self._abort
+            )
+        ]
+        self.rest()
         for task in (self._login, self._errand):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
         for future in (self.settled, self.over):
             if not future.done():
                 future.set_result(None)
+
+    def _abort(self) -> None:
+        """A peer did not take the last bytes within limits.close_seconds."""
+        for side in (self.agent, self.backend):
+            if transport := getattr(side, "transport", None):
+                transport.abort()
+
+    def _stop_running(self) -> None:
+        alive = self.backend is not None and not self.backend.gone
+        if alive and not self.closed and self.gate.running:
+            self.gateway.stop_running(self)
+
+    def rest(self) -> None:
+        """Let go of what is left of a session whose connections are gone."""
+        if not self.closed or self.gone.done():
+            return
+        for side in (self.agent, self.backend):
+            if side is not None and hasattr(side, "transport") and not side.gone:
+                return
+        for timer in self._timers:
+            timer.cancel()
+        self.gone.set_result(None)
+        self.gateway.gone(self)

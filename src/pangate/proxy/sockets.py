@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import math
+import resource
 import socket
 import ssl
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pangate.config import Config, ResourceSettings
+from pangate.config import Config, LimitSettings, ResourceSettings
 from pangate.model import Certificate
+
+log = logging.getLogger("pangate")
+
+LAST_SECONDS = 1.0
+"""How long somebody who is refused before TLS may take to read why."""
 
 TLS_RECORD = 0x16
 """First byte of a TLS ClientHello."""
@@ -50,10 +59,45 @@ async def connect_tcp(host: str, port: int) -> socket.socket:
             sock.close()
             raise
         else:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return sock
     raise failed or OSError(f"{host} has no address")
+
+
+def watch(sock: socket.socket, limits: LimitSettings) -> None:
+    """Have the system close `sock` when its peer is not there any more (limits.dead_peer_seconds): it does
+    not answer probes, or does not acknowledge or take what was sent. Send small messages at once."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    idle = max(1, math.ceil(min(limits.keepalive_seconds, limits.dead_peer_seconds)))
+    interval = max(1, math.ceil(limits.keepalive_interval_seconds))
+    probes = max(1, math.ceil((limits.dead_peer_seconds - idle) / interval))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", min(idle, 32_767)),
+        ("TCP_KEEPINTVL", min(interval, 32_767)),
+        ("TCP_KEEPCNT", min(probes, 127)),
+        ("TCP_USER_TIMEOUT", int(limits.dead_peer_seconds * 1000)),
+    ):
+        if option := getattr(socket, name, None):
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def allow_descriptors(sessions: int) -> None:
+    """Raise this process's limit of open files as far as `sessions` need and the system allows; say so when
+    that is not enough."""
+    wanted = 2 * sessions + 64
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    if possible < wanted:
+        log.warning(
+            "limits.max_sessions = %d needs %d open files and the system allows %d; raise its limit "
+            "(LimitNOFILE, ulimit -n) or lower limits.max_sessions",
+            sessions, wanted, possible,
+        )  # fmt: skip
 
 
 async def receive(sock: socket.socket, size: int) -> bytes:
@@ -66,6 +110,18 @@ async def receive(sock: socket.socket, size: int) -> bytes:
             raise EOFError("the agent went away")
         data += more
     return data
+
+
+async def say_last(sock: socket.socket, data: bytes) -> None:
+    """Send `data` and take what still comes for LAST_SECONDS at most: a socket that is closed with unread
+    bytes resets the connection, and what was said is lost."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError):  # and TimeoutError, which is one
+        async with asyncio.timeout(LAST_SECONDS):
+            await loop.sock_sendall(sock, data)
+            sock.shutdown(socket.SHUT_WR)
+            while await loop.sock_recv(sock, 65536):
+                pass
 
 
 async def peek(sock: socket.socket) -> int:
@@ -113,14 +169,14 @@ def peer_certificate(transport: asyncio.Transport) -> Certificate | None:
     return Certificate(der) if der else None
 
 
-def backend_context(resource: ResourceSettings) -> ssl.SSLContext | None:
-    if resource.tls == "disable":
+def backend_context(target: ResourceSettings) -> ssl.SSLContext | None:
+    if target.tls == "disable":
         return None
-    context = ssl.create_default_context(cafile=str(resource.ca) if resource.ca else None)
+    context = ssl.create_default_context(cafile=str(target.ca) if target.ca else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = resource.tls == "verify-full"
-    if resource.certificate is not None and resource.key is not None:
-        context.load_cert_chain(resource.certificate, resource.key)
+    context.check_hostname = target.tls == "verify-full"
+    if target.certificate is not None and target.key is not None:
+        context.load_cert_chain(target.certificate, target.key)
     return context
 
 

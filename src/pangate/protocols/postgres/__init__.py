@@ -75,6 +75,9 @@ MAX_MEANINGS = 64
 POISON = "PANGATE REFUSED A STATEMENT"
 """What the server gets in the place of a refused statement: a syntax error, whatever the state."""
 
+_ENOUGH = 65_536
+"""Bytes that wait behind a statement being decided before no more are asked for."""
+
 
 class PostgresCodec(Answers):
     """One connection. See `pangate.protocols` for the contract.
@@ -114,11 +117,17 @@ class PostgresCodec(Answers):
         self.key_bytes = 8
         self.in_preface = True
         """Whether the agent may still ask for TLS."""
+        self.full = False
         self._described: bytes | None = None
+        self._asked = 0  # how many answers were ever expected
+        self._synced = 0  # which of them was the last that ends a sequence
+        self._unsynced = False  # whether an extended sequence was begun and not ended
+        self._naming: dict[bytes, tuple[int, Expected]] = {}  # the last that gives or takes a name
         self._waiting: tuple[str, bytes, Prepared | None, bytes, Statement] | None = None
         self._meanings: dict[str, tuple[Part, ...]] = {}
         """What a prepared statement of a name may run: everything that was ever prepared under it."""
-        self._skipping = False  # we refused a message of an extended sequence
+        self._skipping = False  # nothing counts up to Sync
+        self._ending = False
 
     # --- the agent's side -----------------------------------------------------------------------
 
@@ -132,6 +141,8 @@ class PostgresCodec(Answers):
     def backend(self, data: Buffer) -> list[Action]:
         """Take bytes from the server, after its login."""
         actions = super().backend(data)
+        if self._ending:
+            self._end(actions)
         if self._learning:
             return actions  # Learn is the last one
         if self._state == self._command and self._inbox:
@@ -139,6 +150,7 @@ class PostgresCodec(Answers):
         return actions
 
     def _read(self, actions: list[Action]) -> None:
+        self.full = False
         while self._state(actions):
             pass
 
@@ -149,6 +161,7 @@ class PostgresCodec(Answers):
                 f"more than {self._max_message} bytes wait behind a statement "
                 "(limits.max_message_bytes)"
             )
+        self.full = len(self._inbox) > _ENOUGH
         return False
 
     def _startup(self, actions: list[Action]) -> bool:
@@ -335,15 +348,21 @@ class PostgresCodec(Answers):
             raise ProtocolError(f"message type {bytes(inbox[:1])!r} is not known")
         if len(inbox) < length + 1:
             return False
-        if len(self._queue) >= self._max_pending:
-            raise LimitReached(f"more than {self._max_pending} answers are outstanding")
         raw = bytes(inbox[: length + 1])
+        # So many answers of five bytes and more are past any buffer of the server: some are on their way.
+        self.full = len(self._queue) >= self._max_pending
+        if self.full and self._failed and all(ahead.kind not in "Ss" for ahead in self._queue):
+            self._skipping = True  # or none is: the server skips to a Sync that it was not sent yet
+            self.full = False
         if self._skipping and raw[0] not in b"SX":
             # As the server does after an error in an extended sequence: nothing counts up to Sync.
             del inbox[: length + 1]
             return True
+        if self.full:
+            return False
         handled = _FRONTEND[raw[0]](self, raw, actions)
         if handled is None:  # it waits for an answer that is on its way
+            self.full = True
             return False
         del inbox[: length + 1]
         return handled
@@ -352,7 +371,14 @@ class PostgresCodec(Answers):
         reader = Reader(raw[5:], "frontend")
         text = reader.cstring().decode("utf-8", "backslashreplace")
         reader.done()
-        return self._ask("Q", raw, Statement("query", text), None, actions)
+        refusal = ""
+        if self._unsynced and _copy_plan(text):
+            # What is asked in front of it ends with a Sync of ours, and the server may be skipping to one.
+            refusal = (
+                "COPY by a Query is not passed behind an extended sequence without its Sync; "
+                "send Sync first"
+            )
+        return self._ask("Q", raw, Statement("query", text, refusal=refusal), None, actions)
 
     def _on_parse(self, raw: bytes, actions: list[Action]) -> bool:
         reader = Reader(raw[5:], "frontend")
@@ -388,17 +414,14 @@ class PostgresCodec(Answers):
     def _lookup(self, name: bytes) -> Prepared | None:
         """What `name` means when the server comes to the message that is read now: UNKNOWN when nothing,
         None when an answer that is still on its way decides."""
-        synced = False
-        for expected in reversed(self._queue):
-            if expected.kind in "SQ":
-                synced = True
-            elif expected.kind == "P" and expected.name == name:
-                # When that Parse fails, the server skips to Sync: before it this Bind is skipped with it,
-                # behind it the name means what it meant before.
-                return None if synced else expected.prepared
-            elif expected.kind == "C" and expected.name == b"S" + name:
-                return None if synced else UNKNOWN
-        return self._prepared.get(name, UNKNOWN)
+        number, expected = self._naming.get(name, (0, None))
+        if expected is None or number <= self._asked - len(self._queue):  # it is answered
+            return self._prepared.get(name, UNKNOWN)
+        if self._synced > number:
+            # When that Parse fails, the server skips to Sync: before it this Bind is skipped with it,
+            # behind it the name means what it meant before.
+            return None
+        return expected.prepared or UNKNOWN
 
     def _ask(
         self,
@@ -469,6 +492,7 @@ class PostgresCodec(Answers):
                 self._meanings[name] = (*known, part)
 
     def _poison(self, kind: str, number: int, reason: str, actions: list[Action]) -> None:
+        self._described = None
         error = messages.error("42501", reason)
         if kind in "QF":
             self._expect(Expected("Q", number, error=error))
@@ -500,7 +524,20 @@ class PostgresCodec(Answers):
             actions.append(ToBackend(messages.sync()))
 
     def _expect(self, expected: Expected) -> None:
+        if not self._queue:
+            self._naming.clear()
         self._queue.append(expected)
+        self._asked += 1
+        if expected.kind in "Ss":
+            self._unsynced = False
+        elif expected.kind not in "QF":
+            self._unsynced = True
+        if expected.kind in "SQ":
+            self._synced = self._asked
+        elif expected.kind == "P":
+            self._naming[expected.name] = self._asked, expected
+        elif expected.kind == "C" and expected.name[:1] == b"S":
+            self._naming[expected.name[1:]] = self._asked, expected
 
     def _on_describe(self, raw: bytes, actions: list[Action]) -> bool:
         what, name = self._named(raw)
@@ -537,7 +574,8 @@ class PostgresCodec(Answers):
     def _on_close(self, raw: bytes, actions: list[Action]) -> bool:
         what, name = self._named(raw)
         self._described = None
-        self._expect(Expected("C", 0, what.encode() + name))
+        closes = self._portals.get(name, 0) if what == "P" else 0
+        self._expect(Expected("C", 0, what.encode() + name, closes=closes))
         actions.append(ToBackend(raw))
         return True
 
@@ -576,9 +614,15 @@ class PostgresCodec(Answers):
 
     def _on_terminate(self, raw: bytes, actions: list[Action]) -> bool:
         actions.append(ToBackend(raw))
-        actions.append(Close("the agent ended the session"))
         self._state = self._stop
+        self._ending = True
+        self._end(actions)
         return False
+
+    def _end(self, actions: list[Action]) -> None:
+        # the server comes to Terminate when it has answered all that was before it
+        if not self._queue:
+            actions.append(Close("the agent ended the session"))
 
     def refuse(self, error: Refused | ProtocolError) -> bytes:
         """ErrorResponse, fatal."""

@@ -21,6 +21,8 @@ rest of what is left out can be a part of a value's hex form, and would tear it 
 
 _EMBEDDING = frozenset(("SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"))
 """Client encodings whose characters can hold a byte that looks like a mark of COPY."""
+_REMEMBERED, _REMEMBERED_BYTES = 32, 4096
+"""Descriptions of results whose plans a session remembers, and how long one may be."""
 
 
 class Answers(Conversation):
@@ -48,7 +50,14 @@ class Answers(Conversation):
                     f"the backend sent a message of type {bytes([code])!r}, which is not known",
                     "backend",
                 )
+            if code in _BARE and len(walker.body()) != _BARE[code]:
+                raise ProtocolError(
+                    f"the backend sent a message of type {bytes([code])!r} of a wrong length",
+                    "backend",
+                )
             handler(self, actions)
+            if actions and isinstance(actions[-1], Close):
+                break
         if self._learning and self._learning not in actions:
             actions.append(self._learning)
         return [*(ToFrontend(buffer) for buffer in walker.release()), *actions]
@@ -140,7 +149,9 @@ class Answers(Conversation):
         if expected.name[:1] == b"S":
             self._prepared.pop(name, None)
         else:
-            self._finish(self._portals.pop(name, 0), actions)
+            if self._portals.get(name) == expected.closes:
+                self._portals.pop(name, None)
+            self._finish(expected.closes, actions)
         self._keep()
 
     def _on_row_description(self, actions: list[Action]) -> None:
@@ -208,13 +219,15 @@ class Answers(Conversation):
     def _plan_for(self, body: bytes, columns: list[Column]) -> Planned:
         """The plan of a RowDescription."""
         catalog = self._catalog
-        if self._plans_of != catalog.generation or len(self._plans) >= 256:
+        if self._plans_of != catalog.generation or len(self._plans) >= _REMEMBERED:
             self._plans.clear()
             self._plans_of = catalog.generation
             self._walker.types = catalog.types
         found = self._plans.get(body)
         if found is None:
-            found = self._plans[body] = plan_for(columns, catalog)
+            found = plan_for(columns, catalog)
+            if len(body) <= _REMEMBERED_BYTES:
+                self._plans[body] = found
         return found
 
     def _mute(self, code: str) -> None:
@@ -369,7 +382,19 @@ class Answers(Conversation):
         self._pass_marks()
         self._copying = False
         fields = messages.error_fields(walker.body())
-        if self._queue and self._queue[0].kind in "py" and self._queue[0].name == SIMPLE:
+        expected = self._queue[0] if self._queue else None
+        code = fields.get("C", "XX000")
+        if fields.get("V", fields.get("S")) in ("FATAL", "PANIC"):
+            # whatever was asked: nothing comes after it
+            if expected and expected.statement in self._running:
+                self._count(expected)
+                self._running[expected.statement].error = code
+                self._finish(expected.statement, actions)
+            walker.mask_body(0)
+            walker.keep()
+            actions.append(Close("the backend ended the session"))
+            return
+        if expected and expected.kind in "py" and expected.name == SIMPLE:
             # What was asked in front of a COPY; the COPY itself will say what is wrong.
             while self._queue[0].kind != "s":
                 self._queue.popleft()
@@ -377,13 +402,6 @@ class Answers(Conversation):
             self._queue[1].aborted = message(b"E", walker.body())
             walker.drop()
             return
-        if fields.get("V", fields.get("S")) in ("FATAL", "PANIC") and not self._queue:
-            walker.mask_body(0)
-            walker.keep()
-            actions.append(Close("the backend ended the session"))
-            return
-        expected = self._queue[0] if self._queue else None
-        code = fields.get("C", "XX000")
         if expected is None:
             raise ProtocolError("the backend sent an error that nobody caused", "backend")
         if expected.statement and expected.statement in self._running:
@@ -509,3 +527,6 @@ _BACKEND: Mapping[int, Callable[[Answers, list[Action]], None]] = {
     ord("S"): Answers._on_parameter_status,
     ord("Z"): Answers._on_ready,
 }
+
+_BARE: Mapping[int, int] = {ord("Z"): 1, **dict.fromkeys(b"123nscI", 0)}
+"""Lengths of the bodies that are not looked at: what a client skips could hold anything."""

@@ -56,6 +56,8 @@ class Expected:
     """The error that our own messages in front of a COPY got, which ended the transaction."""
     call: int = 0
     """OID of the function that is called (F)."""
+    closes: int = 0
+    """The statement whose portal is closed (C): by then its name may be another's."""
 
 
 @dataclass(slots=True)

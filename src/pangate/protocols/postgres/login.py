@@ -19,6 +19,10 @@ LOGIN_MESSAGE_MAX = 65_536
 """Bytes of one message during the login; no server needs more."""
 
 
+LOGIN_MAX = 1_048_576
+"""Bytes of a whole login: its parameters are kept."""
+
+
 class BackendLogin:
     """One login. `start()` gives the first bytes; `feed(data)` takes the server's and gives the answer.
     When `done` is true, `parameters` and `key` hold what the server said, and `rest` the bytes
@@ -41,6 +45,7 @@ class BackendLogin:
         self._binding, self._cleartext = b"", cleartext
         self._extra = dict(parameters or {})
         self._buffer = bytearray()
+        self._taken = 0
         self._scram: ScramClient | None = None
         self._verified = False
         self._authenticated = False
@@ -60,11 +65,14 @@ class BackendLogin:
     def feed(self, data: bytes | bytearray | memoryview) -> bytes:
         """Take bytes of the server, give the bytes to answer with."""
         self._buffer += data
+        self._taken += len(data)
         out = []
         while not self.done and len(self._buffer) >= 5:
             length = int.from_bytes(self._buffer[1:5], "big")
             if not 4 <= length <= LOGIN_MESSAGE_MAX:
                 raise ProtocolError("the backend sent a login message of a wrong length", "backend")
+            if self._taken - len(self._buffer) > LOGIN_MAX:
+                raise ProtocolError("the backend does not come to the end of the login", "backend")
             if len(self._buffer) < length + 1:
                 break
             code, body = self._buffer[0], bytes(self._buffer[5 : length + 1])

@@ -1,6 +1,7 @@
 """The PostgreSQL codec: what passes, what is masked, what is refused, in which order."""
 
 import struct
+import time
 
 import pytest
 
@@ -518,10 +519,79 @@ def test_function_calls_are_refused(bench):
     assert bench.sent() == query(POISON)
 
 
-def test_bounds_on_what_may_be_outstanding():
+def test_a_pipeline_that_is_ahead_of_its_answers_waits():
+    """What is past `max_pending` stays with the codec, which says that it is full; answers let it go on."""
     bench = Bench(codec("none", max_pending=4)).log_in()
-    with pytest.raises(LimitReached, match="outstanding"):
-        bench.agent(*[SYNC] * 5)
+    bench.agent(SYNC * 6)
+    assert bench.sent() == SYNC * 4
+    assert bench.codec.full
+    bench.server(ready())
+    assert bench.sent() == SYNC
+    assert bench.codec.full
+    bench.server(ready())
+    assert bench.sent() == SYNC
+    assert not bench.codec.full
+    bench.server(ready() * 4)
+    assert bench.seen() == ready() * 6
+
+
+def test_a_bind_that_waits_for_an_answer_says_so():
+    bench = Bench().log_in().agent(parse("s", "select 1"), SYNC)
+    bench.agent(bind("", "s"), execute(), SYNC)
+    assert bench.codec.full, "whether `s` exists is on its way"
+    bench.server(PARSED + ready())
+    assert not bench.codec.full
+    assert [s.kind for s in bench.statements] == ["parse", "bind"]
+
+
+def test_a_full_pipeline_that_the_server_skips_goes_on_to_its_sync():
+    """After an error in an extended sequence no answer comes before Sync: nothing could be waited for."""
+    bench = Bench(codec("none", max_pending=4)).log_in()
+    bench.agent(parse("", "selct"), FLUSH, *[parse("", "select 1")] * 9)
+    assert bench.codec.full
+    bench.sent()
+    bench.server(error("42601", "syntax"))
+    assert not bench.codec.full
+    assert bench.sent() == b""
+    assert len(bench.statements) == 4
+    bench.agent(parse("", "select 1"), SYNC, query("select 2"))
+    assert bench.sent() == SYNC
+    bench.server(ready())
+    assert bench.sent() == query("select 2")
+    assert kinds(bench.seen()) == "EZ"
+
+
+def test_a_portal_whose_name_is_given_again_before_it_is_closed(bench):
+    """Close and Bind of one name in a pipeline: what ends is the statement that was closed."""
+    bench.agent(parse("s", "select 1"), bind("p", "s"), execute("p", 1), FLUSH)
+    bench.server(PARSED + BOUND + row_description([("a", 23, 0)]) + row(b"1") + message(b"s"))
+    bench.agent(close("P", "p"), bind("p", "s"), execute("p"), SYNC).server(CLOSED)
+    assert [f.number for f in bench.finished] == [1, 2]
+    bench.server(
+        BOUND + row_description([("a", 23, 0)]) + row(b"1") + complete("SELECT 1") + ready()
+    )
+    assert [(f.number, f.outcome.rows) for f in bench.finished] == [(1, 0), (2, 1), (3, 1)]
+
+
+def test_terminate_waits_for_what_came_before_it(bench):
+    bench.agent(query("select 1"), TERMINATE)
+    assert not bench.closed
+    bench.server(row_description([("a", 23, 0)]) + row(b"1") + complete("SELECT 1") + ready())
+    assert kinds(bench.seen()) == "TDCZ"
+    assert bench.closed
+
+
+def test_names_of_a_long_pipeline_are_found_at_once():
+    """A look for each Bind through all that is outstanding would take minutes here."""
+    bench = Bench(codec("none", max_pending=100_000)).log_in()
+    bench.agent(parse("s", "select 1")).server(PARSED)
+    began = time.monotonic()
+    bench.agent((bind("", "s") + execute()) * 20_000)
+    assert len(bench.statements) == 20_001
+    assert time.monotonic() - began < 10
+
+
+def test_bounds_on_names():
     bench = Bench(codec("none", max_statements=2)).log_in()
     for name in "ab":
         bench.agent(parse(name, "select 1"), SYNC).server(PARSED + ready())

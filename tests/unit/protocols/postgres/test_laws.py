@@ -3,6 +3,7 @@ garbage gives the protocol's error and nothing else."""
 
 import contextlib
 import itertools
+import random
 import struct
 
 import pytest
@@ -14,6 +15,8 @@ from pangate.masking import default_scanner
 from pangate.protocols.postgres import PostgresCodec, messages
 from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import message, startup
+from pgtalk import anywhere, begin, beginning, bytewise, leaks, log_in, spoiler, talk
+from pgtalk import same as came_to_the_same
 from pgwire import (
     BOUND,
     NO_DATA,
@@ -34,6 +37,7 @@ from pgwire import (
     ready,
     row,
     row_description,
+    split,
 )
 
 PAN = b"4111 1111 1111 1111"
@@ -146,6 +150,94 @@ def test_what_is_held_back_is_never_seen():
     for at in range(0, len(SERVER_1), 7):
         bench = Bench().log_in().agent(AGENT_1).server(SERVER_1[:at])
         assert WHOLE.to_frontend.startswith(bench.to_frontend)
+
+
+# --- any conversation ------------------------------------------------------------------------------
+
+seeds = st.integers(0, 2**32)
+
+
+@given(seeds, seeds)
+@settings(max_examples=300, deadline=None)
+def test_any_conversation_cut_anywhere(seed, cuts):
+    """Pipelines, portals, COPY both ways, errors, refusals, what comes unasked; nothing of it leaks."""
+    chance = random.Random(cuts)
+    one = talk(seed, 4)
+    assert came_to_the_same(one, talk(seed, 4, bytewise, bytewise))
+    assert came_to_the_same(one, talk(seed, 4, anywhere(chance), anywhere(chance)))
+    assert leaks(one) == 0
+
+
+def test_conversations_reach_what_there_is():
+    """The conversations above are worth something: they come to every kind of message and of end."""
+    sent, seen, ends = set(), set(), set()
+    for seed in range(150):
+        bench = talk(seed, 4)
+        sent |= {kind for kind, _ in split(bench.to_backend)}
+        seen |= {kind for kind, _ in split(bench.to_frontend)}
+        ends |= {f.outcome.error for f in bench.finished}
+    assert sent == set("QPBDECSHdcfX")
+    assert seen == set("TDCZ123tnsIEGHdcNAS")
+    assert ends >= {"", "42501", "22012", "57014", "skipped"}
+
+
+@given(seeds, seeds)
+@settings(max_examples=400, deadline=None)
+def test_a_spoilt_agent_in_any_conversation(seed, change):
+    with_errors(lambda: talk(seed, 4, spoil_agent=spoiler(random.Random(change), 0.5)))
+
+
+@given(seeds, seeds)
+@settings(max_examples=600, deadline=None)
+def test_a_spoilt_server_in_any_conversation(seed, change):
+    with_errors(lambda: talk(seed, 4, spoil_server=spoiler(random.Random(change), 0.3)))
+
+
+@given(seeds, seeds, st.sampled_from(["required", "offered", "none"]))
+@settings(max_examples=300, deadline=None)
+def test_any_beginning(seed, change, tls):
+    """The startup, encryption requests, cancel requests, the password: cut anywhere, and spoilt."""
+    chance = random.Random(seed)
+    data = beginning(chance)
+
+    def outcome(cut) -> list[object]:
+        try:
+            return begin(data, tls, cut)
+        except (ProtocolError, Refused) as wrong:
+            return [type(wrong), str(wrong)]
+
+    if data[4:8] != messages.ssl_request()[4:8]:  # behind that comes TLS, or it is an error
+        assert outcome(bytewise) == outcome(lambda data: [data]) == outcome(anywhere(chance))
+    data = spoiler(random.Random(change), 1.0)(data)
+    with_errors(lambda: begin(data, tls, anywhere(chance)))
+
+
+@given(seeds, seeds)
+@settings(max_examples=300, deadline=None)
+def test_any_login_at_a_server(seed, change):
+    one = log_in(seed)
+    assert one[2] == log_in(seed, bytewise)[2]
+    if one[2]:
+        assert one[1] == log_in(seed, bytewise)[1]
+    log_in(seed, anywhere(random.Random(change)), spoiler(random.Random(change), 0.6))
+
+
+@pytest.mark.parametrize("code", "123nscI")
+def test_a_message_without_a_body_has_none(code):
+    """What a client would skip there was not looked at."""
+    bench = Bench().log_in().agent(*{
+        "1": [parse("", "select 1")],
+        "2": [bind("", "s")],
+        "3": [message(b"C", b"Ss\0")],
+        "n": [describe("S", "s")],
+        "s": [query("select 1")],
+        "c": [query("copy cards to stdout")],
+        "I": [query("")],
+    }[code])  # fmt: skip
+    if code == "2":
+        bench = Bench().log_in().agent(parse("s", "select 1")).server(PARSED).agent(bind("", "s"))
+    with_errors(lambda: bench.server(message(code.encode(), PAN.replace(b" ", b""))))
+    assert PAN.replace(b" ", b"") not in bench.to_frontend
 
 
 # --- garbage ---------------------------------------------------------------------------------------
