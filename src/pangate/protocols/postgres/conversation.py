@@ -34,6 +34,8 @@ class Prepared:
 
     text: str
     types: tuple[int, ...]
+    doubtful: bool = False
+    """Whether the server may mean another text by this name since."""
 
 
 UNKNOWN = Prepared("", ())
@@ -56,6 +58,8 @@ class Expected:
     """The error that our own messages in front of a COPY got, which ended the transaction."""
     call: int = 0
     """OID of the function that is called (F)."""
+    portal: int = 0
+    """The statement of the portal that is described."""
 
 
 @dataclass(slots=True)
@@ -79,6 +83,10 @@ class Running:
     rows: int = 0
     bytes: int = 0
     error: str = ""
+    values: tuple[str | None, ...] = ()
+    """What its parameters are."""
+    doubtful: bool = False
+    """Whether another text than `text` may run."""
 
 
 class Conversation:
