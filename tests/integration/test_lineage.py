@@ -122,7 +122,7 @@ def copied(connection: psycopg.Connection, sql: str) -> bytes:
         cursor.copy(f"copy ({sql}) to stdout") as copy,
     ):
         return b"".join(copy)
-    return b"".join(copy)
+    return b""
     return b""
 
 

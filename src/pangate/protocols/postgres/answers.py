@@ -263,8 +263,6 @@ class Answers(Conversation):
     def _lineage(self, running: Running | None, text: str | None) -> Lineage:
         if text is None or running is None or running.doubtful:
             return EVERYTHING  # nobody knows what runs
-        if self._encoding.upper() in _EMBEDDING:
-            return EVERYTHING  # a backslash may be half a character
         given = self._given
         lowered = text.lower()
         if not given.version and "fetch" not in lowered and "execute" not in lowered:

@@ -447,12 +447,6 @@ def test_code_may_have_prepared_again(bench):
     assert [cells(body) for kind, body in split(bench.seen()) if kind == "D"] == [[b"***"]]
 
 
-def test_an_encoding_that_hides_backslashes(bench):
-    bench.server(message(b"S", b"client_encoding\0SJIS\0"))
-    bench.seen()
-    assert traced(bench, "select pan || '' as x from cards", X, row(b"123")) == [[b"***"]]
-
-
 def test_a_view_is_known_by_its_own_columns(bench):
     bench.views = [(90, "v", "SELECT cards.cvv AS x, cards.n FROM pay.cards;")]
     bench.tables[90] = [(1, "pay", "v", "x"), (2, "pay", "v", "n")]
