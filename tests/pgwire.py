@@ -187,6 +187,8 @@ class Bench:
     """What the catalog's server says: per table OID (attribute number, schema, table, column)."""
     types: list[tuple[str, str, str, str, str]] = field(default_factory=list)
     """Rows of its types: OID, typtype, base type, subtype, send function."""
+    views: list[tuple[int, str, str]] = field(default_factory=list)
+    """Its views: OID, name, definition. What they use is taken to be every table."""
     unreadable: bool = False
     errands: int = 0
 
@@ -228,9 +230,27 @@ class Bench:
             wanted = action.errand._wanted
             if wanted.types:
                 self.catalog.take_types(self.types)
+            views = {oid for oid, _, _ in self.views}
+            if wanted.carriers:
+                self.catalog.take_carriers(
+                    [
+                        (str(table), str(number), *names, "1", "0")
+                        for table, columns in self.tables.items()
+                        for number, *names in columns
+                    ],
+                    [
+                        (str(view), str(table), str(number))
+                        for view in views
+                        for table, columns in self.tables.items()
+                        for number, *_ in columns
+                        if table != view
+                    ],
+                    [(str(oid), name) for oid, name, _ in self.views],
+                    [(str(oid), *rest) for oid, *rest in self.views],
+                )
             if wanted.tables:
                 rows = [
-                    (str(table), str(number), *names, "0")
+                    (str(table), str(number), *names, "0", str(int(table in views)))
                     for table in wanted.tables
                     for number, *names in self.tables.get(table, ())
                 ]

@@ -13,11 +13,28 @@ from typing import TypeVar
 from pangate._shape import shape
 from pangate.model import EFFECTS, Effect, Part, Understanding
 from pangate.sql import settings
+from pangate.sql.carried import Lineage, Relation
 from pangate.sql.copies import CopyOut, copies_out, copy_out
 from pangate.sql.effects import Reader
+from pangate.sql.given import Given
+from pangate.sql.lineage import columns_of, lineage, settled
 from pangate.sql.tree import MAX_TEXT, parse_or_why, quoted
 
-__all__ = ["CopyOut", "copies_out", "copy_out", "quoted", "resolve", "startup", "understand"]
+__all__ = [
+    "CopyOut",
+    "Given",
+    "Lineage",
+    "Relation",
+    "columns_of",
+    "copies_out",
+    "copy_out",
+    "lineage",
+    "quoted",
+    "resolve",
+    "settled",
+    "startup",
+    "understand",
+]
 
 ENTRIES = 2048
 KEPT_TEXT = 4096

@@ -29,6 +29,12 @@ def parse_or_why(text: str) -> list[dict[str, Any]] | str:
     return found
 
 
+def statements_of(text: str) -> list[dict[str, Any]] | None:
+    """The trees alone of the statements of `text`, without those that are empty."""
+    found = parse(text)
+    return None if found is None else [one["stmt"] for one in found if "stmt" in one]
+
+
 def quoted(name: str) -> str:
     """`name` as an identifier that means exactly it."""
     return '"' + name.replace('"', '""') + '"'

@@ -409,7 +409,7 @@ class PostgresCodec(Answers):
         statement = Statement(
             "bind", known.text, values, name.decode("utf-8", "replace"), refusal=refusal
         )
-        return self._ask("B", raw, statement, None, actions, portal)
+        return self._ask("B", raw, statement, None, actions, portal, doubtful=known.doubtful)
 
     def _lookup(self, name: bytes) -> Prepared | None:
         """What `name` means when the server comes to the message that is read now: UNKNOWN when nothing,
@@ -431,6 +431,8 @@ class PostgresCodec(Answers):
         prepared: Prepared | None,
         actions: list[Action],
         name: bytes = b"",
+        *,
+        doubtful: bool = False,
     ) -> bool:
         if not statement.refusal:
             meaning = sql.resolve(sql.understand(statement.text), self._meanings)
@@ -438,7 +440,9 @@ class PostgresCodec(Answers):
         self._numbers += 1
         self._deciding = self._numbers
         self._waiting = (kind, raw, prepared, name, statement)
-        self._running[self._numbers] = Running(self._numbers, statement.text)
+        self._running[self._numbers] = Running(
+            self._numbers, statement.text, values=statement.parameters, doubtful=doubtful
+        )
         self._state = self._stop
         actions.append(Execute(statement))
         return False
@@ -542,7 +546,8 @@ class PostgresCodec(Answers):
     def _on_describe(self, raw: bytes, actions: list[Action]) -> bool:
         what, name = self._named(raw)
         self._described = name if what == "P" else None
-        self._expect(Expected("D", 0, name, describes=what))
+        portal = self._portals.get(name, 0) if what == "P" else 0
+        self._expect(Expected("D", 0, name, describes=what, portal=portal))
         actions.append(ToBackend(raw))
         return True
 
@@ -561,7 +566,7 @@ class PostgresCodec(Answers):
 
     def _run_portal(self, raw: bytes, portal: bytes, number: int, actions: list[Action]) -> None:
         if self._described != portal:
-            self._expect(Expected("d", 0, portal, describes="P"))
+            self._expect(Expected("d", 0, portal, describes="P", portal=number))
             actions.append(ToBackend(messages.describe_portal(portal)))
         self._described = None
         running = self._running.get(number)

@@ -10,10 +10,18 @@ from pangate._scan import Scanner
 from pangate.errors import ProtocolError
 from pangate.protocols import Action, Buffer, Close, Learn, ToBackend, ToFrontend
 from pangate.protocols.postgres import largeobjects, messages
-from pangate.protocols.postgres.conversation import ENCODINGS, Conversation, Expected
+from pangate.protocols.postgres.catalog import KEPT_TEXT
+from pangate.protocols.postgres.conversation import (
+    ENCODINGS,
+    Conversation,
+    CopyPlan,
+    Expected,
+    Running,
+)
 from pangate.protocols.postgres.messages import Column, Reader, message
-from pangate.protocols.postgres.plans import Planned, plan_for
-from pangate.sql import CopyOut
+from pangate.protocols.postgres.plans import Planned, is_expression, plan_for
+from pangate.sql import CopyOut, Given, Lineage, lineage, settled
+from pangate.sql.carried import EVERYTHING
 
 _PLAIN = frozenset("\t!\"#%&':;<=>?@^_`|~ -")
 """What may stand between the values of a COPY and around them. A digit would glue itself to a PAN. The
@@ -25,17 +33,26 @@ _REMEMBERED, _REMEMBERED_BYTES = 32, 4096
 """Descriptions of results whose plans a session remembers, and how long one may be."""
 
 
+_GIVING = (b"CREATE ", b"ALTER ", b"DECLARE ", b"PREPARE\0")
+"""Tags of commands that give a name to something."""
+
+
 class Answers(Conversation):
     """Takes the server's bytes; what may go to the agent comes out."""
 
     def __init__(self, scanner: Scanner, max_message: int) -> None:
         super().__init__(scanner, max_message)
-        self._plans: dict[bytes, Planned] = {}
+        self._plans: dict[bytes | tuple[bytes, tuple[tuple[int, int], ...]], Planned] = {}
         self._plans_of = 0
         self._learning: Learn | None = None
         self._asked_at = -1
         """Generation of the catalog when it was asked last."""
         self._encoding = "UTF8"
+        self._given = Given(self._prepared_text)
+        self._lineages: dict[str, Lineage] = {}
+        self._lineages_of = (-1, -1)
+        self._changed = False
+        """Whether the transaction under way changes tables, which nobody else sees yet."""
         self._reads = largeobjects.Reads()
 
     def backend(self, data: Buffer) -> list[Action]:
@@ -76,7 +93,9 @@ class Answers(Conversation):
         When that was in vain, why; empty when all is known."""
         types = [column.oid for column in columns if column.format]
         wanted = self._catalog.wanted(
-            types, [(column.table, column.attribute) for column in columns]
+            types,
+            [(column.table, column.attribute) for column in columns],
+            expressions=any(map(is_expression, columns)),
         )
         if not wanted:
             self._asked_at = -1
@@ -179,7 +198,8 @@ class Answers(Conversation):
                 running.copy.columns = columns
             walker.drop()
             return
-        planned = None if unreadable else self._plan_for(body, columns)
+        running = self._running.get(expected.portal or expected.statement)
+        planned = None if unreadable else self._plan_for(body, columns, running)
         self._planned = planned if planned and planned.plan else None
         if self._planned or self._muted:
             if expected.kind == "d" or self._muted:
@@ -216,8 +236,8 @@ class Answers(Conversation):
             return body
         return messages.with_names(body, names)
 
-    def _plan_for(self, body: bytes, columns: list[Column]) -> Planned:
-        """The plan of a RowDescription."""
+    def _plan_for(self, body: bytes, columns: list[Column], running: Running | None) -> Planned:
+        """The plan of a RowDescription, and of the text behind it where that counts."""
         catalog = self._catalog
         if self._plans_of != catalog.generation or len(self._plans) >= _REMEMBERED:
             self._plans.clear()
@@ -228,7 +248,55 @@ class Answers(Conversation):
             found = plan_for(columns, catalog)
             if len(body) <= _REMEMBERED_BYTES:
                 self._plans[body] = found
+        if not found.traced:
+            return found
+        carried = self._carried(found, running, running.text if running else None)
+        if not carried:
+            return found
+        key = body, tuple(carried.items())
+        traced = self._plans.get(key)
+        if traced is None:
+            traced = plan_for(columns, catalog, carried)
+            if len(body) <= _REMEMBERED_BYTES:
+                self._plans[key] = traced
+        return traced
+
+    def _carried(
+        self, planned: Planned, running: Running | None, text: str | None
+    ) -> dict[int, int]:
+        """What the text behind a plan has its columns carry, by their index, where it is anything."""
+        if not self._catalog.rules.any:
+            return {}
+        made = self._lineage(running, text)
+        if not made:
+            return {}
+        known = self._catalog.carriers
+        values = running.values if running else ()
+        found = ((index, settled(made.of(index), values, known)) for index in planned.traced)
+        return {index: bits for index, bits in found if bits}
+
+    def _lineage(self, running: Running | None, text: str | None) -> Lineage:
+        if text is None or running is None or running.doubtful:
+            return EVERYTHING  # nobody knows what runs
+        given = self._given
+        lowered = text.lower()
+        if not given.version and "fetch" not in lowered and "execute" not in lowered:
+            return self._catalog.lineage(text)
+        of = self._catalog.generation, given.version
+        if self._lineages_of != of or len(self._lineages) >= 256:
+            self._lineages.clear()
+            self._lineages_of = of
+        found = self._lineages.get(text)
+        if found is None:
+            found = lineage(text, self._catalog.carriers, given)
+            if "execute" not in lowered and len(text) <= KEPT_TEXT:
+                self._lineages[text] = found
         return found
+
+    def _prepared_text(self, name: str) -> str | None:
+        """What SQL EXECUTE runs of what Parse prepared."""
+        prepared = self._prepared.get(name.encode())
+        return None if prepared is None or prepared.doubtful else prepared.text
 
     def _mute(self, code: str) -> None:
         """Drop everything up to the next ReadyForQuery: the agent has had its error."""
@@ -267,19 +335,34 @@ class Answers(Conversation):
         # CommandComplete and EmptyQueryResponse
         expected = self._head("QE")
         self._count(expected)
+        tag = self._walker.body()
+        running = self._running.get(expected.statement)
+        given = tag.startswith(_GIVING) or (self._planned is None and tag.startswith(b"SELECT"))
+        if given and running:
+            self._given.note(running.text)
         if expected.kind == "E":
             self._queue.popleft()
             self._finish(expected.statement, actions)
         else:
             self._planned = None
-        tag = self._walker.body()
         if tag == b"PREPARE\0":
             # SQL may have given a name that Parse gave before another meaning: none is trusted now.
             self._prepared.clear()
         elif tag.startswith((b"ALTER ", b"CREATE ", b"DROP ")):
+            self._changed = True
             self._catalog.expire()
+        elif tag == b"DO\0":
+            self._doubt(running)
         self._walker.mask_body(0)
         self._keep()
+
+    def _doubt(self, running: Running | None) -> None:
+        """Code was run, which can prepare and declare as well, under names that are known here."""
+        self._given.forget()
+        text = running.text.lower() if running else ""
+        if not running or any(word in text for word in ("execute", "prepare", "language")):
+            for prepared in self._prepared.values():
+                prepared.doubtful = True
 
     def _on_suspended(self, actions: list[Action]) -> None:
         expected = self._head("E")
@@ -304,7 +387,7 @@ class Answers(Conversation):
                 "this COPY is not understood, so what it sends cannot be masked; send it by itself"
             )
         else:
-            reason = _copy_refusal(copy.out) or self._plan_copy(copy.out, copy.columns, body)
+            reason = _copy_refusal(copy.out) or self._plan_copy(running, copy, body)
         if format_ > 1 or (copy and (format_ == 1) != (copy.out.format == "binary")):
             reason = reason or "the server sends this COPY in a format that was not asked for"
         if reason:
@@ -312,8 +395,9 @@ class Answers(Conversation):
         else:
             self._walker.keep()
 
-    def _plan_copy(self, out: CopyOut, columns: list[Column] | None, body: bytes) -> str:
+    def _plan_copy(self, running: Running | None, copy: CopyPlan, body: bytes) -> str:
         """Plan the rows of a COPY, whose CopyOutResponse is `body`; or say why that cannot be done."""
+        out, columns = copy.out, copy.columns
         count = int.from_bytes(body[1:3], "big")
         if columns is not None and len(columns) != count and out.relation and not out.columns:
             # A table's generated columns are described and not copied.
@@ -325,6 +409,8 @@ class Answers(Conversation):
         binary = out.format == "binary"
         self._walker.types = self._catalog.types
         planned = plan_for(columns, self._catalog)
+        if planned.traced and (carried := self._carried(planned, running, out.select)):
+            planned = plan_for(columns, self._catalog, carried)
         if planned.plan is None:
             return (
                 f"column {planned.names[planned.refused]!r} has a type (OID "
@@ -464,8 +550,12 @@ class Answers(Conversation):
                 break
         else:
             raise ProtocolError("the backend said that it is ready, unasked", "backend")
-        if self._walker.body() == b"I" and self._running:
-            self._sweep(actions)
+        if self._walker.body() == b"I":
+            if self._running:
+                self._sweep(actions)
+            if self._changed:
+                self._changed = False
+                self._catalog.expire()  # now it is there for everybody
         self._failed = False
         self._planned = None
         self._walker.muted = self._muted = False

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 from pangate import _frame
 from pangate.errors import MaskingError, ProtocolError
-from pangate.masking.column import ACTIONS, SENSITIVE, Action, Columns
+from pangate.masking.column import ACTIONS, GLUED, SENSITIVE, Action, Columns, words
 from pangate.masking.keys import wiped_names
 from pangate.protocols import Buffer
-from pangate.protocols.postgres import messages
+from pangate.protocols.postgres import carriers, messages
+from pangate.protocols.postgres.carriers import Carriers, pattern
 from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import Reader
+from pangate.sql import Lineage, lineage
+from pangate.sql.carried import MASK, WIPE
 
 FIRST_OWN_OID = 16384
 """FirstNormalObjectId of the server: types below are built in."""
@@ -27,6 +30,14 @@ MOST_TABLES = 20_000
 
 MESSAGE_MAX = 1 << 20
 
+LOCK_TIMEOUT = "200ms"
+
+MOST_TEXTS = 1024
+KEPT_TEXT = 4096
+"""Texts whose lineage is remembered, and the longest of them in characters."""
+
+Rows = list[tuple[str, ...]]
+
 TYPES = f"""\
 select t.oid, t.typtype, t.typbasetype, coalesce(r.rngsubtype, m.rngsubtype, 0), coalesce(p.proname, '')
 from pg_catalog.pg_type t
@@ -37,7 +48,8 @@ where t.oid >= {FIRST_OWN_OID}
 order by t.oid limit {MOST_TYPES}"""  # noqa: S608
 
 COLUMNS = """\
-select a.attrelid, a.attnum, n.nspname, c.relname, a.attname, (a.attgenerated <> '')::int
+select a.attrelid, a.attnum, n.nspname, c.relname, a.attname, (a.attgenerated <> '')::int,
+    (c.relkind in ('v', 'm'))::int
 from pg_catalog.pg_attribute a
 join pg_catalog.pg_class c on c.oid = a.attrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -59,6 +71,12 @@ _AMBIGUOUS = frozenset(("cid", "verification_code", "pin", "pin_code", "pin_numb
 """Names of SENSITIVE that mean other things in tables of numbers: a customer's id, a postal code."""
 
 
+_STATISTICS = frozenset(("most_common_vals", "most_common_elems", "histogram_bounds")) | {
+    f"stavalues{number}" for number in range(1, 6)
+}
+"""Columns of the server's own tables that hold samples of any column's values."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One column of one table: its full name, and what is done with its values. `texts_only` when that
@@ -72,13 +90,15 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a codec has to know: whether the database's own types, and the columns of which tables (OIDs)."""
+    """What a codec has to know: whether the database's own types, the columns of which tables (OIDs), and
+    whether which tables and views have sensitive columns."""
 
     types: bool
     tables: frozenset[int]
+    carriers: bool = False
 
     def __bool__(self) -> bool:
-        return self.types or bool(self.tables)
+        return self.types or self.carriers or bool(self.tables)
 
 
 class NameRules:
@@ -119,6 +139,15 @@ class NameRules:
         self.names = wiped_names(wiped, sensitive=sensitive)
         """The same for keys within JSON and hstore."""
         self._built_in = Columns(sensitive=sensitive)
+        self._columns: dict[str, int] = {}
+        """What columns carry whose name counts with their table only."""
+        for parts, action_ in self._qualified.items():
+            bits = _BITS.get(action_, 0)
+            self._columns[parts[-1]] = self._columns.get(parts[-1], 0) | bits
+        last = {words(name)[-1] for name in (*alone, *(SENSITIVE if sensitive else ()))}
+        self.pattern = pattern(last | {*self._columns} | {*(GLUED if sensitive else ())})
+        """What the names of sensitive columns match, and others with them."""
+        self.any = bool(last or self._columns)
 
     def of(self, schema: str, table: str, column: str) -> tuple[Action | None, bool]:
         """What to do with a column, and whether with texts only."""
@@ -134,10 +163,30 @@ class NameRules:
         found = self._given.action(name)
         return (found[0], False) if found else self._sensitive(name)
 
+    def bits(self, name: str) -> tuple[int, bool]:
+        """What a column of this name carries (see `pangate.sql.lineage`), and whether only when it is a
+        text."""
+        action, texts_only = self.label(name)
+        return _BITS.get(action, 0), texts_only
+
+    def bits_of(self, schema: str, table: str, column: str) -> tuple[int, bool]:
+        """The same of a column of a table."""
+        action, texts_only = self.of(schema, table, column)
+        return _BITS.get(action, 0), texts_only
+
+    def kept(self, name: str) -> bool:
+        """Whether what is under this key is wiped in JSON."""
+        return self.names.find(name.encode())
+
     def _sensitive(self, name: str) -> tuple[Action | None, bool]:
-        if not self._built_in or not self._built_in.action(name):
+        if not self._built_in:
             return None, False
+        if not self._built_in.action(name):
+            return ("wipe" if name in _STATISTICS else None), False
         return "wipe", self._built_in.rule(name) in _AMBIGUOUS
+
+
+_BITS: Mapping[Action | None, int] = {"wipe": WIPE, "mask": MASK}
 
 
 class Catalog:
@@ -152,22 +201,39 @@ class Catalog:
         self._tables: dict[int, dict[int, Fact]] = {}
         self._sought: set[tuple[int, int]] = set()
         """Columns that a table which is known did not have, and was read again for."""
+        self._carriers: Carriers | None = None
+        self._nothing = Carriers(rules, [], [], [], [])
+        self._unseen: set[int] = set()
+        """Views that came later than what is known of views, and were asked for."""
+        self._lineages: dict[str, Lineage] = {}
 
     def expire(self) -> None:
         """Read everything again when it is needed."""
         self._types_known = False
         self._tables.clear()
         self._sought.clear()
+        self._carriers = None
+        self._unseen.clear()
+        self._lineages.clear()
         self.generation += 1
 
-    def wanted(self, types: Iterable[int], columns: Iterable[tuple[int, int]]) -> Wanted:
+    def wanted(
+        self,
+        types: Iterable[int],
+        columns: Iterable[tuple[int, int]],
+        *,
+        expressions: bool = False,
+    ) -> Wanted:
         """What has to be read first for these types (OIDs) and columns (OID of the table and attribute
-        number, 0 for no table's). Types that no database could add are not."""
+        number, 0 for no table's), and for the text behind them if there are `expressions`. Types that
+        no database could add are not."""
         own = not self._types_known and any(oid >= FIRST_OWN_OID for oid in types)
         tables = set()
+        ask = expressions
         for table, attribute in columns:
             if not table:
                 continue
+            ask = True
             known = self._tables.get(table)
             if known is None:
                 tables.add(table)
@@ -176,11 +242,27 @@ class Catalog:
             ):
                 self._sought.add((table, attribute))
                 tables.add(table)
-        return Wanted(own, frozenset(tables))
+        return Wanted(own, frozenset(tables), ask and self._carriers is None and self.rules.any)
 
     def fact(self, table: int, attribute: int) -> Fact | None:
         """What is known of a column; None when nothing is, as of a table that nobody else sees yet."""
         return self._tables.get(table, {}).get(attribute)
+
+    @property
+    def carriers(self) -> Carriers:
+        """What is known of the tables and views that have sensitive columns."""
+        return self._carriers or self._nothing
+
+    def lineage(self, text: str) -> Lineage:
+        """What the columns of `text`'s results carry, when no session gave names to anything."""
+        found = self._lineages.get(text)
+        if found is None:
+            found = lineage(text, self.carriers)
+            if len(text) <= KEPT_TEXT:
+                if len(self._lineages) >= MOST_TEXTS:
+                    self._lineages.clear()
+                self._lineages[text] = found
+        return found
 
     def take_types(self, rows: Iterable[tuple[str, ...]]) -> None:
         """Rows of TYPES."""
@@ -212,10 +294,27 @@ class Catalog:
             self._tables.clear()
         for table in tables:
             self._tables[table] = {}
-        for table_, number, schema, name, column, generated in rows:
+        for table_, number, schema, name, column, generated, view in rows:
             action, texts_only = self.rules.of(schema, name, column)
             fact = Fact(f"{schema}.{name}.{column}", action, texts_only, generated == "1")
             self._tables.setdefault(int(table_), {})[int(number)] = fact
+            if view == "1":
+                self._take_view(int(table_))
+        self.generation += 1
+
+    def _take_view(self, oid: int) -> None:
+        known = self._carriers
+        if known and oid >= FIRST_OWN_OID and oid not in self._unseen and oid not in known.views:
+            self._unseen.add(oid)
+            self._carriers = None
+            self._lineages.clear()
+
+    def take_carriers(
+        self, sensitive: Rows, uses: Rows, names: Rows, definitions: Rows | None
+    ) -> None:
+        """Rows of the queries of `carriers`."""
+        self._carriers = Carriers(self.rules, sensitive, uses, names, definitions)
+        self._lineages.clear()
         self.generation += 1
 
     def errand(self, wanted: Wanted) -> CatalogErrand:
@@ -246,20 +345,29 @@ class CatalogErrand:
         self._catalog = catalog
         self._wanted = wanted
         self._asked = ["types"] if wanted.types else []
+        if wanted.carriers:
+            self._asked += ["sensitive", "uses", "names", "views"]
         if wanted.tables:
             self._asked.append("tables")
+        self._found: dict[str, Rows | None] = {}
         self._rows: list[tuple[str, ...]] = []
         self._buffer = bytearray()
         self.done = False
 
     @property
     def summary(self) -> Mapping[str, object]:
-        return {"types": self._wanted.types, "tables": len(self._wanted.tables)}
+        return {
+            "types": self._wanted.types,
+            "tables": len(self._wanted.tables),
+            "views": self._wanted.carriers,
+        }
 
     def login(self, user: str, database: str, password: str, *, cleartext: bool) -> BackendLogin:
         """A login whose names mean the server's own."""
         settings = {"application_name": "pangate", "search_path": "pg_catalog"}
         settings["client_encoding"] = "UTF8"
+        # A session that waits for this may hold the very lock that a view's definition needs.
+        settings["lock_timeout"] = LOCK_TIMEOUT
         return BackendLogin(user, database, password, cleartext=cleartext, parameters=settings)
 
     def start(self) -> bytes:
@@ -267,6 +375,10 @@ class CatalogErrand:
         texts = {
             "types": TYPES,
             "tables": COLUMNS % ",".join(map(str, sorted(self._wanted.tables))),
+            "sensitive": carriers.SENSITIVE % self._catalog.rules.pattern,
+            "uses": carriers.USES,
+            "names": carriers.NAMES,
+            "views": carriers.VIEWS,
         }
         return b"".join(messages.query(texts[what]) for what in self._asked)
 
@@ -294,21 +406,32 @@ class CatalogErrand:
             self._rows.append(_texts(body))
         elif code == ord("E"):
             said = messages.error_fields(body).get("C", "?")
+            if self._asked[0] == "views" and said == "55P03":
+                self._found["views"] = None  # somebody changes a table
+                return
             raise ProtocolError(
                 f"the backend does not show its catalog (SQLSTATE {said})", "backend"
             )
         elif code == ord("Z"):
             rows, self._rows = self._rows, []
-            widths = {len(row) for row in rows}
-            if self._asked.pop(0) == "types":
-                _check(widths <= {5})
+            asked = self._asked.pop(0)
+            _check({len(row) for row in rows} <= {_WIDTHS[asked]})
+            if asked == "types":
                 self._catalog.take_types(rows)
-            else:
-                _check(widths <= {6})
+            elif asked == "tables":
                 self._catalog.take_tables(self._wanted.tables, rows)
+            else:
+                self._found.setdefault(asked, rows)
+                if asked == "views":
+                    took = [self._found[what] or [] for what in ("sensitive", "uses", "names")]
+                    self._catalog.take_carriers(took[0], took[1], took[2], self._found["views"])
             self.done = not self._asked
         else:
             _check(code in b"TCNS")
+
+
+_WIDTHS = {"types": 5, "tables": 7, "sensitive": 7, "uses": 3, "names": 2, "views": 3}
+"""Columns of the answers."""
 
 
 def _check(fine: bool) -> None:

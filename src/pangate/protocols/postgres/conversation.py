@@ -34,6 +34,8 @@ class Prepared:
 
     text: str
     types: tuple[int, ...]
+    doubtful: bool = False
+    """Whether the server may mean another text by this name since."""
 
 
 UNKNOWN = Prepared("", ())
@@ -58,6 +60,8 @@ class Expected:
     """OID of the function that is called (F)."""
     closes: int = 0
     """The statement whose portal is closed (C): by then its name may be another's."""
+    portal: int = 0
+    """The statement of the portal that is described."""
 
 
 @dataclass(slots=True)
@@ -81,6 +85,10 @@ class Running:
     rows: int = 0
     bytes: int = 0
     error: str = ""
+    values: tuple[str | None, ...] = ()
+    """What its parameters are."""
+    doubtful: bool = False
+    """Whether another text than `text` may run."""
 
 
 class Conversation:

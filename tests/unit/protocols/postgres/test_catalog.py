@@ -1,5 +1,6 @@
 """What a database says of itself: its own types in binary, and columns that are wiped under any name."""
 
+import re
 import struct
 from decimal import Decimal
 
@@ -7,8 +8,10 @@ import pytest
 
 from pangate import _frame
 from pangate.errors import MaskingError, ProtocolError
+from pangate.protocols.postgres import carriers
 from pangate.protocols.postgres.catalog import COLUMNS, TYPES, NameRules, Wanted, open_catalog
 from pangate.protocols.postgres.messages import message
+from pangate.sql.carried import WIPE
 from pgwire import (
     BOUND,
     PARSED,
@@ -353,22 +356,30 @@ def answer(*rows_: tuple[str, ...]) -> bytes:
 def test_the_errand_asks_and_tells():
     catalog = open_catalog({})
     wanted = catalog.wanted([20001, TEXT], [(70, 1), (0, 0), (71, 1)])
-    assert wanted == Wanted(True, frozenset({70, 71}))
+    assert wanted == Wanted(True, frozenset({70, 71}), True)
     errand = catalog.errand(wanted)
-    assert errand.start() == query(TYPES) + query(COLUMNS % "70,71")
-    data = answer(("20001", "e", "0", "0", "enum_send")) + answer(
-        ("70", "2", "pay", "cards", "cvv", "0")
-    )
+    asked = [
+        carriers.SENSITIVE % catalog.rules.pattern,
+        carriers.USES,
+        carriers.NAMES,
+        carriers.VIEWS,
+    ]
+    assert errand.start() == b"".join(map(query, (TYPES, *asked, COLUMNS % "70,71")))
+    data = answer(("20001", "e", "0", "0", "enum_send"))
+    data += answer(("70", "2", "pay", "cards", "cvv", "1", "0")) + answer(("72", "70", "2"))
+    data += answer(("72", "v")) + answer(("72", "v", "SELECT cvv || '' AS x FROM pay.cards"))
+    data += answer(("70", "2", "pay", "cards", "cvv", "0", "0"))
     for i in range(len(data)):
         assert not errand.done
         errand.feed(data[i : i + 1])
     assert errand.done
-    assert not catalog.wanted([20001, 20002], [(70, 2), (71, -1)])
+    assert not catalog.wanted([20001, 20002], [(70, 2), (71, -1)], expressions=True)
     assert _frame.op_of(20001, 1, catalog.types) == _frame.TEXT
     assert catalog.fact(70, 2).name == "pay.cards.cvv"
     assert catalog.fact(71, 1) is None
+    assert catalog.carriers.carried(72, 1) == WIPE
     catalog.expire()
-    assert catalog.wanted([20001], [(70, 1)]) == Wanted(True, frozenset({70}))
+    assert catalog.wanted([20001], [(70, 1)]) == Wanted(True, frozenset({70}), True)
     assert not catalog.wanted([TEXT], [(0, 0)])
 
 
@@ -388,3 +399,99 @@ def test_an_errand_that_goes_wrong(data):
     with pytest.raises(ProtocolError):
         errand.feed(data)
     assert catalog.wanted([20001], [])
+
+
+# --- lineage ---------------------------------------------------------------------------------------
+
+
+def traced(bench: Bench, text: str, columns: list[tuple], *data: bytes) -> list[list[bytes | None]]:
+    bench.agent(query(text))
+    bench.server(row_description(columns), *data, complete("SELECT 1"), ready())
+    return [cells(body) for kind, body in split(bench.seen()) if kind == "D"]
+
+
+X = [("x", TEXT, 0)]
+
+
+def test_an_expression_is_judged_by_its_text(bench):
+    """Under one and the same description."""
+    assert traced(bench, "select cvv || '' as x from cards", X, row(b"123")) == [[b"***"]]
+    assert traced(bench, "select pan || '' as x from cards", X, row(b"123")) == [[b"123"]]
+    assert traced(bench, "select x from where", X, row(b"123")) == [[b"***"]]
+    assert bench.finished[0].outcome.columns == {"x": 1}
+    assert bench.errands == 1
+
+
+def test_a_pipeline_keeps_texts_and_portals_apart(bench):
+    bench.agent(
+        parse("a", "select cvv || '' as x from cards"),
+        parse("b", "select 'a' || n as x from cards"),
+    )
+    bench.agent(bind("", "a"), describe("P"), execute(), bind("", "b"), execute(), SYNC)
+    bench.server(PARSED, PARSED, BOUND, row_description(X), row(b"123"), complete("SELECT 1"))
+    bench.server(BOUND, row_description(X), row(b"123"), complete("SELECT 1"), ready())
+    assert [cells(body) for kind, body in split(bench.seen()) if kind == "D"] == [
+        [b"***"],
+        [b"123"],
+    ]
+
+
+def test_code_may_have_prepared_again(bench):
+    bench.agent(parse("a", "select 'a' || n as x from cards"), SYNC)
+    bench.server(PARSED, ready())
+    bench.agent(query("do $$ begin execute 'x'; end $$"))
+    bench.server(complete("DO"), ready())
+    bench.agent(bind("", "a"), execute(), SYNC)
+    bench.seen()
+    bench.server(BOUND, row_description(X), row(b"123"), complete("SELECT 1"), ready())
+    assert [cells(body) for kind, body in split(bench.seen()) if kind == "D"] == [[b"***"]]
+
+
+def test_a_view_is_known_by_its_own_columns(bench):
+    bench.views = [(90, "v", "SELECT cards.cvv AS x, cards.n FROM pay.cards;")]
+    bench.tables[90] = [(1, "pay", "v", "x"), (2, "pay", "v", "n")]
+    columns = [("a", TEXT, 0, 90, 1), ("b", TEXT, 0, 90, 2)]
+    assert traced(bench, "select x as a, n as b from v", columns, row(b"123", b"4")) == [
+        [b"***", b"4"]
+    ]
+
+
+def test_a_plain_result_is_not_read(bench, monkeypatch):
+    """What has no expression costs nothing."""
+    monkeypatch.setattr("pangate.protocols.postgres.answers.Answers._lineage", None)
+    columns = [("n", INT4, 0, 70, 4), ("ok", 16, 0)]
+    assert traced(bench, "select n, true as ok from cards", columns, row(b"1", b"t")) == [
+        [b"1", b"t"]
+    ]
+
+
+def test_a_definition_that_is_locked():
+    catalog = open_catalog({})
+    errand = catalog.errand(Wanted(False, frozenset(), True))
+    errand.feed(answer(("70", "2", "pay", "cards", "cvv", "1", "0")) + answer(("72", "70", "2")))
+    errand.feed(
+        answer(("72", "v")) + error("55P03", "canceling statement due to lock timeout") + ready()
+    )
+    assert errand.done
+    assert catalog.carriers.carried(72, 5) == WIPE
+
+
+def test_names_are_sought_coarsely():
+    """The server's own pattern finds every name that a rule is about."""
+    rules = NameRules({"secretNote": "wipe", "pay.cards.we'ird": "wipe", "acct": "mask"})
+    found = re.compile(rules.pattern.replace("''", "'"), re.IGNORECASE)
+    names = (
+        "cvv",
+        "cardCVV2",
+        "Track_1",
+        "track_1_",
+        "securityCode",
+        "mycvv",
+        "secret_note",
+        "we'ird",
+        "ACCT",
+    )
+    for name in names:
+        assert found.search(name), name
+    assert not found.search("harmless")
+    assert NameRules({}, sensitive=False).pattern == "^$"

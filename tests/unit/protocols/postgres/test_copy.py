@@ -202,9 +202,9 @@ def test_generated_columns_are_not_copied(bench):
     bench.catalog.take_tables([9], [])
     columns = [("a", TEXT, 0, 9, 1), ("g", TEXT, 0, 9, 2), ("b", INT8, 0, 9, 3)]
     rows = [
-        ("9", "1", "s", "t", "a", "0"),
-        ("9", "2", "s", "t", "g", "1"),
-        ("9", "3", "s", "t", "b", "0"),
+        ("9", "1", "s", "t", "a", "0", "0"),
+        ("9", "2", "s", "t", "g", "1", "0"),
+        ("9", "3", "s", "t", "b", "0", "0"),
     ]
     bench.catalog.take_tables([9], rows)
     bench.agent(query("copy t to stdout"))
