@@ -183,3 +183,17 @@ def test_an_error_behind_the_beginning_of_a_row_just_ends_the_session(small):
     assert b"max_message_bytes" not in seen
     assert b"FATAL" not in seen
     until(lambda: "max_message_bytes" in json.dumps(events(small)[-1]), "the record of the end")
+
+
+def test_a_limit_of_the_role_holds_within_a_row(postgres, trial):
+    with (
+        Trial(postgres, role="limits = { max_bytes = 5_000_000 }") as strict,
+        session(strict, strict.token()) as sock,
+    ):
+        query = f"select repeat({unit()}, 60000)"
+        sock.sendall(message(b"Q", query.encode() + b"\0"))
+        seen = rest(sock)
+        until(lambda: "max_bytes" in json.dumps(events(strict)[-1]), "the record of the end")
+    assert 1_000_000 < len(seen) < 6_000_000
+    assert PAN.encode() not in seen
+    assert b"FATAL" not in seen
