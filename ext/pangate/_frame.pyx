@@ -502,13 +502,13 @@ cdef class Walker:
             raise ProtocolError("the backend sent a row that is not as it was described", "backend")
         if bad == 5:
             raise LimitReached(
-                f"column {self.column} of this result holds a value that can only be masked as a whole, or "
-                f"{self.limit} bytes of it (limits.max_message_bytes); ask for a part of it"
+                f"column {self.column} of this result holds a value longer than {self.limit} bytes "
+                "(limits.max_message_bytes) that cannot be masked in pieces; ask for a part of it"
             )
         if bad == 3 and self.streaming:
             raise ProtocolError(
-                f"column {self.column} of a row longer than limits.max_message_bytes cannot be decoded, so it "
-                "cannot be masked",
+                f"column {self.column} of a row longer than limits.max_message_bytes cannot be decoded, so "
+                "it cannot be masked",
                 "backend",
             )
         if bad == 4:
