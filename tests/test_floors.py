@@ -33,7 +33,15 @@ SHARED = {"masking": {"iin", "pan", "hit", "tokens"}}
 
 COMPOSED = {
     "masking": {
-        "masker", "stream", "structure", "array", "arrow", "logfilter", "rules", "tokens", "keys",
+        "masker",
+        "stream",
+        "structure",
+        "array",
+        "arrow",
+        "logfilter",
+        "rules",
+        "tokens",
+        "keys",
     }
 }
 """Files of such a folder that put its rules together, so that they know them."""
