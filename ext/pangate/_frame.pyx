@@ -10,7 +10,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from pangate._scan cimport Scanner, scan_counts_t, scan_rules_t
 
-from pangate.errors import ProtocolError
+from pangate.errors import LimitReached, ProtocolError
 
 cdef extern from "names.h" nogil:
     enum:
@@ -84,8 +84,22 @@ cdef extern from "copy.h" nogil:
                        const uint8_t *wipes, uint64_t *hits, size_t columns, uint8_t *row, size_t len,
                        uint8_t *out)
 
+cdef extern from "cell_stream.h" nogil:
+    enum:
+        CELL_WINDOW_MIN
+        CELL_UNDECODABLE
+        CELL_TOO_LONG
+    ctypedef struct cell_stream_t:
+        size_t left
+    void cell_stream_begin(cell_stream_t *stream, cell_op_t op, size_t len, size_t window, size_t limit)
+    long cell_stream_mask(cell_stream_t *stream, const cell_env_t *env, uint8_t *p, size_t have,
+                          uint64_t *hits)
+
 cdef enum:
     MAX_COLUMNS = 1664  # MaxTupleAttributeNumber of the server
+
+WINDOW = 256 * 1024
+"""Bytes of a long cell that are masked at once."""
 
 SAFE, TEXT, INT8, ARRAY, RECORD = CELL_SAFE, CELL_TEXT, CELL_INT8, CELL_ARRAY, CELL_RECORD
 RANGE, MULTIRANGE, HSTORE, VERSIONED = CELL_RANGE, CELL_MULTIRANGE, CELL_HSTORE, CELL_VERSIONED
@@ -272,7 +286,11 @@ cdef class Walker:
     message of another type, which stands complete at `body`; `keep`, `drop` or `replace` say what
     becomes of it; `release` gives the bytes that may go to the agent. What is not complete is held
     back, at most `limit` bytes. A row that cannot be decoded stops the walk as well, with `undecodable`
-    set: nothing of it may be kept."""
+    set: nothing of it may be kept.
+
+    A row longer than `limit` goes out as it comes, its long cells in windows of `window` bytes; what of it
+    has to be there whole is a cell, of `limit` bytes at the most. Rows of a plan that wipes values are
+    not streamed, since their new length stands in front."""
 
     cdef Scanner scanner
     cdef scan_counts_t counts
@@ -296,10 +314,21 @@ cdef class Walker:
     cdef readonly uint64_t all_bytes
     cdef public bint muted  # rows are dropped: their result was refused
     cdef readonly bint undecodable
+    cdef size_t window
+    cdef cell_stream_t cell
+    cdef bint streaming        # a row longer than `limit` was begun
+    cdef bint in_cell
+    cdef bint row_out          # some of it may go to the agent already
+    cdef int column            # that comes next
+    cdef Py_ssize_t row_left   # bytes of the row behind what was looked at
+    cdef Py_ssize_t looked     # bytes behind `at` that were looked at, and masked
+    cdef Py_ssize_t skipping   # bytes still to come of a message that is dropped
+    cdef readonly bint within_message  # what was released ends within a message
 
-    def __cinit__(self, Scanner scanner not None, Py_ssize_t limit):
+    def __cinit__(self, Scanner scanner not None, Py_ssize_t limit, Py_ssize_t window=WINDOW):
         self.scanner = scanner
         self.limit = limit
+        self.window = max(min(window, limit), CELL_WINDOW_MIN)
         self.buf = bytearray()
         self.done = []
         memset(&self.counts, 0, sizeof(self.counts))
@@ -366,14 +395,32 @@ cdef class Walker:
 
     def advance(self, Plan plan) -> int:
         """Mask rows and COPY data by `plan`. Returns the type of the next other message, or 0 when more bytes
-        are needed. Raises ProtocolError for rows that are not as described."""
+        are needed. Raises ProtocolError for rows that are not as described, LimitReached for a value that
+        is too long to be masked."""
+        while True:
+            if self.skipping:
+                self._skip()
+                if self.skipping:
+                    return 0
+            code = self._walk(plan)
+            if not self.skipping:
+                return code
+
+    cdef _skip(self):
+        self._cut()
+        cdef Py_ssize_t have = min(self.skipping, len(self.buf) - self.at)
+        self.skipping -= have
+        self.at = self.start = self.end = self.at + have
+
+    cdef int _walk(self, Plan plan) except -1:
         cdef uint8_t *base = self.buf
         cdef uint8_t *out = NULL
         cdef Py_ssize_t size = len(self.buf)
         cdef Py_ssize_t at = self.at
         cdef Py_ssize_t first = at  # of the rows that are built anew
         cdef Py_ssize_t have = 0
-        cdef Py_ssize_t body, made
+        cdef Py_ssize_t body = 0
+        cdef Py_ssize_t made
         cdef uint32_t length = 0
         cdef uint8_t code
         cdef int bad = 0
@@ -385,15 +432,35 @@ cdef class Walker:
                 raise MemoryError
         with nogil:
             while True:
+                if self.streaming:
+                    code = c"D"
+                    bad = self.stream_row(plan, base, size, &at)
+                    if bad:
+                        break
+                    if self.streaming:
+                        code = 0
+                        break
                 if size - at < 5:
                     code = 0
                     break
                 code = base[at]
                 length = be32(base + at + 1)
+                body = <Py_ssize_t>length - 4
                 if length < 4 or length > <size_t>self.limit:
+                    if self.muted and (code == c"D" or code == c"d") and body >= 0:
+                        self.skipping = 5 + body
+                        code = 0
+                        break
+                    if code == c"D" and plan is not None and not anew and <int32_t>length > 0:
+                        if size - at < 7:
+                            code = 0
+                            break
+                        bad = self.begin_row(plan, base + at + 5, body)
+                        if bad:
+                            break
+                        continue
                     bad = 1
                     break
-                body = <Py_ssize_t>length - 4
                 if size - at - 5 < body:
                     code = 0
                     break
@@ -433,6 +500,17 @@ cdef class Walker:
             )
         if bad == 2:
             raise ProtocolError("the backend sent a row that is not as it was described", "backend")
+        if bad == 5:
+            raise LimitReached(
+                f"column {self.column} of this result holds a value longer than {self.limit} bytes "
+                "(limits.max_message_bytes) that cannot be masked in pieces; ask for a part of it"
+            )
+        if bad == 3 and self.streaming:
+            raise ProtocolError(
+                f"column {self.column} of a row longer than limits.max_message_bytes cannot be decoded, so "
+                "it cannot be masked",
+                "backend",
+            )
         if bad == 4:
             raise ProtocolError("the backend split a row of COPY over two messages", "backend")
         self.undecodable = bad == 3
@@ -464,6 +542,72 @@ cdef class Walker:
                 plan.hits[i] += <uint64_t>found
             at += length
         return 0 if at == n else 2
+
+    cdef int begin_row(self, Plan plan, const uint8_t *p, Py_ssize_t body) noexcept nogil:
+        if be16(p) != plan.columns or body < 2 + 4 * plan.columns:
+            return 2
+        self.streaming = True
+        self.in_cell = self.row_out = False
+        self.column = 0
+        self.looked = 7
+        self.row_left = body - 2
+        self.rows += 1
+        self.all_rows += 1
+        self.row_bytes += 2
+        self.all_bytes += 2
+        return 0
+
+    cdef int stream_row(self, Plan plan, uint8_t *base, Py_ssize_t size, Py_ssize_t *at) noexcept nogil:
+        # The first window of a row stays here until it is masked: what is wrong with the row is mostly known
+        # by then, and can still be said in a message.
+        cdef Py_ssize_t pos = at[0] + self.looked
+        cdef Py_ssize_t first = pos
+        cdef int bad = self.stream_cells(plan, base, size, &pos)
+        self.row_bytes += <uint64_t>(pos - first)
+        self.all_bytes += <uint64_t>(pos - first)
+        self.looked = pos - at[0]
+        if bad:
+            return bad
+        if not self.streaming or self.row_out or <size_t>self.looked >= self.window:
+            self.row_out = self.streaming
+            at[0] = pos
+            self.looked = 0
+        return 0
+
+    cdef int stream_cells(self, Plan plan, uint8_t *base, Py_ssize_t size, Py_ssize_t *pos) noexcept nogil:
+        cdef int32_t length
+        cdef long done
+        if plan is None:
+            return 2
+        while True:
+            if not self.in_cell:
+                if self.column == plan.columns:
+                    self.streaming = False
+                    return 2 if self.row_left else 0
+                if size - pos[0] < 4:
+                    return 0
+                length = <int32_t>be32(base + pos[0])
+                pos[0] += 4
+                self.row_left -= 4
+                self.column += 1
+                if length == -1:
+                    continue
+                # what is behind it has room for the lengths of the other cells
+                if length < 0 or length > self.row_left - 4 * (plan.columns - self.column):
+                    return 2
+                cell_stream_begin(&self.cell, plan.ops[self.column - 1], length, self.window, self.limit)
+                self.in_cell = True
+            done = cell_stream_mask(&self.cell, &self.env, base + pos[0], size - pos[0],
+                                    &plan.hits[self.column - 1])
+            if done == CELL_UNDECODABLE:
+                return 3
+            if done == CELL_TOO_LONG:
+                return 5
+            pos[0] += done
+            self.row_left -= done
+            if self.cell.left:
+                return 0
+            self.in_cell = False
 
     cdef Py_ssize_t wipe_row(self, Plan plan, const uint8_t *p, Py_ssize_t n, uint8_t *out) noexcept nogil:
         # The row is as it was described: mask_row has been over it.
@@ -591,7 +735,7 @@ cdef class Walker:
             # everything goes: no slice, and the next chunk gets a buffer of its own
             self.done.append(self.buf)
             self.buf = bytearray()
-        else:
+        elif self.at:
             self._cut()
             if self.at < len(self.buf):
                 # what is behind belongs to the next chunk; the slices keep the old buffer alive
@@ -599,6 +743,7 @@ cdef class Walker:
             else:
                 self.buf = bytearray()
         self.start = self.at = self.end = 0
+        self.within_message = self.row_out
         done = self.done
         self.done = []
         return done

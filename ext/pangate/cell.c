@@ -75,12 +75,17 @@ static inline int is_octal(const uint8_t *p) {
     return p[0] >= '0' && p[0] <= '3' && p[1] >= '0' && p[1] <= '7' && p[2] >= '0' && p[2] <= '7';
 }
 
+/* Behind the digits and separators that begin at `at`. */
+static inline size_t chain_end(const uint8_t *p, size_t n, size_t at) {
+    while (at < n && (is_digit(p[at]) || p[at] == ' ' || p[at] == '-')) at++;
+    return at;
+}
+
 /* What a backslash can hide in text, arrays, composites and COPY: bytea in hex (\x3431...), and an octal
  * escape whose digits glue themselves to the PAN behind it (\0014111...). */
 static long mask_escapes(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
     long hits = 0;
-    size_t segment = 0, i = 0;
-    int split = 0;
+    size_t i = 0;
     while (i + 1 < n) {
         uint8_t *found = memchr(p + i, '\\', n - 1 - i);
         if (!found) break;
@@ -95,13 +100,10 @@ static long mask_escapes(const scan_rules_t *r, int kind, uint8_t *p, size_t n, 
             hits += more;
             i = end;
         } else if (i + 3 <= n && is_octal(p + i)) {
-            hits += (long)scan_mask(r, kind, p + segment, i - segment, c);
             i += 3;
-            segment = i;
-            split = 1;
+            hits += (long)scan_mask(r, kind, p + i, chain_end(p, n, i) - i, c);
         }
     }
-    if (split) hits += (long)scan_mask(r, kind, p + segment, n - segment, c);
     return hits;
 }
 
@@ -118,12 +120,26 @@ static long mask_behind_high(const scan_rules_t *r, int kind, uint8_t *p, size_t
     long hits = 0;
     for (size_t i = 0; i + 13 < n; i++) {
         if (p[i] < 0x80 || !is_digit(p[i + 1])) continue;
-        size_t start = i + 2, end = start;
-        while (end < n && (is_digit(p[end]) || p[end] == ' ' || p[end] == '-')) end++;
+        size_t start = i + 2, end = chain_end(p, n, start);
         hits += (long)scan_mask(r, kind, p + start, end - start, c);
         i = end - 1;
     }
     return hits;
+}
+
+/* Whether a PAN with stars in it ends before `i`: masked here, or masked already where it came from. */
+static int behind_masked(const uint8_t *p, size_t i) {
+    int digits = 0, stars = 0;
+    for (; i && digits < SCAN_MAX; i--) {
+        if (p[i - 1] == '*' || is_digit(p[i - 1])) {
+            digits++;
+            stars |= p[i - 1] == '*';
+        } else if (!digits || i < 2 || (p[i - 1] != ' ' && p[i - 1] != '-') ||
+                   (p[i - 2] != '*' && !is_digit(p[i - 2]))) {
+            break;
+        }
+    }
+    return stars && digits >= SCAN_MIN;
 }
 
 /* What follows a masked PAN on a magnetic stripe (ISO/IEC 7813) may not be kept: on track 2 the digits behind
@@ -131,9 +147,7 @@ static long mask_behind_high(const scan_rules_t *r, int kind, uint8_t *p, size_t
 static void wipe_tracks(uint8_t *p, size_t n) {
     for (size_t i = 12; i + 8 <= n; i++) {
         if ((p[i] != '=' && p[i] != '^') || (p[i - 1] != '*' && !is_digit(p[i - 1]))) continue;
-        int masked = 0;
-        for (size_t k = i; k-- && i - k <= 19 && (p[k] == '*' || is_digit(p[k]));) masked |= p[k] == '*';
-        if (!masked) continue;
+        if (!behind_masked(p, i)) continue;
         size_t at = i + 1;
         if (p[i] == '^') {
             while (at < n && at - i < 30 && p[at] != '^' && p[at] != '\n') at++;
@@ -261,9 +275,10 @@ static long mask_numbers(const scan_rules_t *r, int kind, uint8_t *p, size_t n, 
     return hits;
 }
 
+/* What it looks at must not reach over a place where text_cut of cell_stream.c cuts a text. */
 static long mask_text(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
     long hits = (long)scan_mask(r, kind, p, n, c);
-    if (hits) wipe_tracks(p, n);
+    if (memchr(p, '*', n)) wipe_tracks(p, n); /* not by the hits: a text in pieces is what it is whole */
     int beyond = beyond_ascii(p, n);
     if (beyond) hits += mask_behind_high(r, kind, p, n, c);
     hits += mask_numbers(r, kind, p, n, beyond, c);
@@ -789,8 +804,7 @@ static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, i
     case CELL_SAFE:
         return 0;
     case CELL_TEXT:
-        /* a document in a column of text */
-        if (e->names && n > 8 && (p[0] == '{' || p[0] == '[')) {
+        if (cell_is_document(e, p, n)) {
             long wiped = names_wipe_json(e->names, p, n), hits = mask_text(r, kind, p, n, c);
             return hits < 0 ? -1 : hits + wiped;
         }
@@ -846,6 +860,20 @@ static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, i
     default:
         return -1;
     }
+}
+
+int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len) {
+    return env->names && len > 8 && (cell[0] == '{' || cell[0] == '[');
+}
+
+long cell_mask_plain(const cell_env_t *env, uint8_t *text, size_t len) {
+    return mask_text(env->rules, env->kind, text, len, env->counts);
+}
+
+long cell_mask_hex(const cell_env_t *env, uint8_t *digits, size_t len) {
+    for (size_t i = 0; i < len; i++)
+        if (nibble(digits[i]) < 0) return -1;
+    return mask_hex(env->rules, env->kind, digits, len, env->counts);
 }
 
 long cell_mask(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len) {

@@ -112,7 +112,12 @@ class LimitSettings(Settings, frozen=True, kw_only=True):
 
     max_message_bytes: Annotated[
         int,
-        Meta(ge=1024, le=1 << 30, description="Longest protocol message of either side, in bytes."),
+        Meta(
+            ge=1024,
+            le=1 << 30,
+            description="Longest protocol message of either side that is kept whole, in bytes. A longer "
+            "row passes in pieces, and so does what an agent sends in COPY; others are refused.",
+        ),
     ] = 16 << 20
     max_sessions: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Connections from agents open at the same time.")

@@ -231,6 +231,11 @@ class Codec(Protocol):
     def refuse(self, error: Refused | ProtocolError) -> bytes:
         """The protocol's own fatal error for `error`, ready to be sent to the agent."""
 
+    @property
+    def within_message(self) -> bool:
+        """Whether the agent has the beginning of a message by now and not its end: nothing but the rest of
+        it can be said to the agent."""
+
     def cancel_request(self, key: bytes) -> bytes:
         """What asks the resource to cancel what runs under `key`."""
 

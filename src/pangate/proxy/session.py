@@ -216,6 +216,8 @@ class Session:
         self.key = b""
         self.resource: ResourceSettings | None = None
         self.closed = False
+        self.cut_off = False
+        """Whether what the agent was given ends within a message, so that no error can follow."""
         self._came = 0.0
         """When the bytes came that are being handled now; 0.0 outside of that."""
         self._later = bytearray()  # from the agent, for turns to come
@@ -290,6 +292,7 @@ class Session:
         self._came = 0.0
 
     def _run(self, actions: Sequence[Action]) -> None:
+        self.cut_off = self.codec.within_message
         closing = ""
         while actions:
             following: Sequence[Action] = ()
@@ -525,7 +528,7 @@ class Session:
             return
         self._to_backend.clear()
         self._stop_running()
-        # What is for the agent was masked already, and ends at a message's border.
+        # What is for the agent was masked already.
         refused = wrong if isinstance(wrong, (Refused, ProtocolError)) else None
         if isinstance(wrong, ProtocolError) and wrong.side == "backend":
             refused = ResourceUnavailable(f"the resource's answer was not understood: {wrong}")
@@ -533,7 +536,8 @@ class Session:
             refused = Refused("the gateway cannot go on with this session")
         transport = getattr(self.agent, "transport", None)
         if transport is not None and not transport.is_closing():
-            transport.writelines([*self._to_agent, self.codec.refuse(refused)])
+            last = [] if self.cut_off else [self.codec.refuse(refused)]
+            transport.writelines([*self._to_agent, *last])
         self._to_agent.clear()
         self.close(getattr(wrong, "detail", "") or str(wrong), success=False)
 

@@ -79,13 +79,19 @@ _ENOUGH = 65_536
 """Bytes that wait behind a statement being decided before no more are asked for."""
 
 
+_COPY_DATA = ord("d")
+_LONGEST = (1 << 30) - 1
+"""What the server takes of one message, in bytes."""
+
+
 class PostgresCodec(Answers):
     """One connection. See `pangate.protocols` for the contract.
 
     `tls` says what TLS means here: "required" (nothing but SSLRequest before it), "offered" (plaintext
-    is accepted as well), or "none"; `ways` how the agent may authenticate. `max_message` bounds one
-    message in either direction in bytes, `max_pending` the answers that a pipelining agent may leave
-    unread, `max_statements` the names it may give."""
+    is accepted as well), or "none"; `ways` how the agent may authenticate. `max_message` bounds what is
+    kept of one message in either direction in bytes (a longer DataRow, and CopyData of the agent, pass
+    in pieces), `max_pending` the answers that a pipelining agent may leave unread, `max_statements`
+    the names it may give."""
 
     tls_request = messages.ssl_request()
     tls_accepted = b"S"
@@ -128,6 +134,7 @@ class PostgresCodec(Answers):
         """What a prepared statement of a name may run: everything that was ever prepared under it."""
         self._skipping = False  # nothing counts up to Sync
         self._ending = False
+        self._passing = 0  # bytes to come of a CopyData that is passed on as it comes
 
     # --- the agent's side -----------------------------------------------------------------------
 
@@ -143,6 +150,9 @@ class PostgresCodec(Answers):
         actions = super().backend(data)
         if self._ending:
             self._end(actions)
+        if self._passing and any(isinstance(action, ToBackend) for action in actions):
+            # It would stand in the middle of that message, and the rest of it be read as messages.
+            raise ProtocolError("the agent sent COPY data that the server did not ask for")
         if self._learning:
             return actions  # Learn is the last one
         if self._state == self._command and self._inbox:
@@ -300,6 +310,11 @@ class PostgresCodec(Answers):
         settings = {k: v for k, v in self._startup_parameters.items() if k not in own}
         return BackendLogin(user, database, password, cleartext=cleartext, parameters=settings)
 
+    @property
+    def within_message(self) -> bool:
+        """Whether what the agent was given ends in the middle of a row."""
+        return self._walker.within_message
+
     def cancel_request(self, key: bytes) -> bytes:
         """CancelRequest."""
         return messages.cancel_request(key)
@@ -338,6 +353,10 @@ class PostgresCodec(Answers):
             return False
         length = int.from_bytes(inbox[1:5], "big")
         if length < 4 or length > self._max_message:
+            if inbox[0] == _COPY_DATA and 4 <= length <= _LONGEST:
+                self._passing = length + 1
+                self._state = self._pass_on
+                return True
             if inbox[0] in _FRONTEND and length >= 4:
                 raise LimitReached(
                     f"a message of {length} bytes is longer than limits.max_message_bytes "
@@ -366,6 +385,18 @@ class PostgresCodec(Answers):
             return False
         del inbox[: length + 1]
         return handled
+
+    def _pass_on(self, actions: list[Action]) -> bool:
+        """A CopyData longer than may be kept: it is data to the server, and no decision hangs on it."""
+        have = min(self._passing, len(self._inbox))
+        if have and not self._skipping:
+            actions.append(ToBackend(bytes(self._inbox[:have])))
+        del self._inbox[:have]
+        self._passing -= have
+        if self._passing:
+            return False
+        self._state = self._command
+        return True
 
     def _on_query(self, raw: bytes, actions: list[Action]) -> bool:
         reader = Reader(raw[5:], "frontend")

@@ -1,0 +1,200 @@
+"""Values far longer than `limits.max_message_bytes`, through a gateway that keeps one mebibyte at the
+most: they come out masked and otherwise as they are, and the gateway does not grow by them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from conftest import EVERYTHING, PANS
+from pangate.protocols.postgres.messages import message
+from pangate.trial import Trial, until
+from servers import events, messages, past, rest, session, session_of, through
+
+pytestmark = pytest.mark.integration
+
+MIB = 1 << 20
+LIMIT = MIB
+GROWTH = 24 * MIB
+"""What the gateway may grow by: buffers of both sockets, a window, what the allocator keeps. A value that was
+kept whole would be more."""
+
+# 1009 bytes is prime, so that over the whole value PANs lie across the borders of windows in every way.
+UNIT = (
+    "'%s ' || repeat('some words, ', 40) || '%s' || chr(10) || rpad('', %d, 'no line ends here ')"
+)
+PAN, OTHER = PANS[0], PANS[1]
+MASKED, OTHER_MASKED = "************1111", "************4444"
+
+
+def unit(size: int = 1009) -> str:
+    return UNIT % (PAN, OTHER, size - 514)
+
+
+def as_agent(value: str) -> str:
+    return value.replace(PAN, MASKED).replace(OTHER, OTHER_MASKED)
+
+
+def resident(trial: Trial, what: str) -> int:
+    """VmRSS, or VmHWM, its peak, of the gateway in bytes."""
+    status = Path(f"/proc/{trial.pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith(what + ":"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.fixture(scope="module")
+def small(postgres, trial) -> Iterator[Trial]:
+    """A gateway that keeps little. `trial` has filled the tables."""
+    with Trial(postgres, effects=EVERYTHING, limits=f"max_message_bytes = {LIMIT}") as running:
+        with psycopg.connect(through(running, running.token())) as warm:
+            warm.execute("select * from cards").fetchall()
+            warm.execute(f"select repeat({unit()}, 3000)").fetchall()
+        yield running
+        assert "Traceback" not in running.log.read_text()
+
+
+@contextmanager
+def bounded(trial: Trial) -> Iterator[None]:
+    before = resident(trial, "VmRSS")
+    peak = [before]
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            peak[0] = max(peak[0], resident(trial, "VmRSS"))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    print(f"grew by {(peak[0] - before) / MIB:.1f} MiB from {before / MIB:.1f} MiB")
+    assert peak[0] - before < GROWTH
+
+
+def finished(trial: Trial, mark: str) -> list[dict]:
+    """How the statement with `mark` ended."""
+    return [e["data"] for e in session_of(trial, mark) if "rows" in e["data"] and e["data"]["rows"]]
+
+
+def test_a_long_text(small):
+    query = f"select 7, repeat({unit()}, 62000), {PAN}"
+    with psycopg.connect(past(small)) as direct:
+        (_, value, _) = direct.execute(query).fetchone()
+    assert len(value) > 60_000_000
+    assert value.count(PAN) == 62_000
+    with psycopg.connect(through(small, small.token())) as agent, bounded(small):
+        (first, shown, last) = agent.execute(query).fetchone()
+        assert agent.execute("select 1").fetchone() == (1,)
+    assert (first, last % 10_000) == (7, 1111)
+    assert shown == as_agent(value)
+    until(lambda: finished(small, "62000"), "the record of how it ended")
+    outcome = finished(small, "62000")[0]
+    assert outcome["rows"] == 1
+    assert outcome["bytes"] > len(value)
+    assert outcome["masked"] == {"visa": 62_001, "mastercard": 62_000}
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_long_bytea(small, binary):
+    query = f"select convert_to(repeat({unit()}, 41000), 'UTF8'), 'end'"
+    with psycopg.connect(past(small)) as direct:
+        (value, _) = direct.execute(query, binary=True).fetchone()
+    assert len(value) > 40_000_000
+    with psycopg.connect(through(small, small.token())) as agent, bounded(small):
+        (shown, end) = agent.execute(query, binary=binary).fetchone()
+    assert end == "end"
+    assert shown == as_agent(value.decode()).encode()
+
+
+def test_zeros_and_noise(small):
+    """Values without a line or a word in them: nothing of them changes."""
+    query = (
+        "select repeat('a', 8000000), decode(repeat('00', 5000000), 'hex'),"
+        " decode(repeat(md5('a') || md5('b'), 150000), 'hex'), repeat('\u6f22', 3000000)"
+    )
+    with psycopg.connect(past(small)) as direct:
+        expected = direct.execute(query).fetchone()
+    with psycopg.connect(through(small, small.token())) as agent, bounded(small):
+        assert agent.execute(query).fetchone() == expected
+        assert agent.execute(query, binary=True).fetchone() == expected
+
+
+def test_a_slow_reader_makes_nothing_pile_up(small):
+    with session(small, small.token()) as sock, bounded(small):
+        sock.sendall(message(b"Q", f"select repeat({unit()}, 60000)".encode() + b"\0"))
+        time.sleep(3)
+        seen = 0
+        while seen < 60_000_000:
+            chunk = sock.recv(1 << 16)
+            assert chunk
+            seen += len(chunk)
+
+
+def test_a_long_value_into_a_table(small):
+    value = f"{PAN} and more ".encode() * 1_300_000
+    assert len(value) > 20_000_000
+    with session(small, small.token()) as sock, bounded(small):
+        sock.sendall(message(b"Q", b"copy notes (id, note) from stdin\0"))
+        reply = b""
+        while not reply.startswith((b"G", b"E")):
+            reply += sock.recv(65536)
+        assert reply.startswith(b"G"), reply
+        sock.sendall(message(b"d", b"4711\t" + value + b"\n") + message(b"c", b""))
+        reply = b""
+        while not reply.endswith(b"Z\0\0\0\5I"):
+            reply += sock.recv(65536)
+    assert messages(reply)[0] == (b"C", b"COPY 1\0")
+    look = "select md5(note) from notes where id = 4711; delete from notes where id = 4711"
+    stored = small.postgres.psql(look, "postgres", "-At")
+    assert hashlib.md5(value, usedforsecurity=False).hexdigest() in stored
+    assert PAN not in small.audit.read_text()
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["select json_build_object('a', repeat('x', 2000000))", "select 1, repeat('4111,', 2000000)"],
+)
+def test_what_cannot_be_masked_in_pieces_is_refused_by_the_limits_name(small, query):
+    with (
+        psycopg.connect(through(small, small.token())) as agent,
+        pytest.raises(psycopg.OperationalError, match="max_message_bytes"),
+    ):
+        agent.execute(query)
+
+
+def test_an_error_behind_the_beginning_of_a_row_just_ends_the_session(small):
+    """Within a message nothing can be said: no error may look like a part of the value."""
+    with session(small, small.token()) as sock:
+        query = f"select repeat({unit()}, 3000), repeat('4111,', 2000000)"
+        sock.sendall(message(b"Q", query.encode() + b"\0"))
+        seen = rest(sock)
+    assert seen.startswith(b"T")
+    assert PAN.encode() not in seen
+    assert b"max_message_bytes" not in seen
+    assert b"FATAL" not in seen
+    until(lambda: "max_message_bytes" in json.dumps(events(small)[-1]), "the record of the end")
+
+
+def test_a_limit_of_the_role_holds_within_a_row(postgres, trial):
+    with (
+        Trial(postgres, role="limits = { max_bytes = 5_000_000 }") as strict,
+        session(strict, strict.token()) as sock,
+    ):
+        query = f"select repeat({unit()}, 60000)"
+        sock.sendall(message(b"Q", query.encode() + b"\0"))
+        seen = rest(sock)
+        until(lambda: "max_bytes" in json.dumps(events(strict)[-1]), "the record of the end")
+    assert 1_000_000 < len(seen) < 6_000_000
+    assert PAN.encode() not in seen
+    assert b"FATAL" not in seen

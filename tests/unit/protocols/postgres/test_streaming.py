@@ -1,0 +1,398 @@
+"""Rows that are too long to be kept: what comes out, piece by piece, is what masking each cell at once
+gives, however the bytes are split and wherever a window ends."""
+
+import itertools
+import random
+import struct
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pangate import _frame
+from pangate._frame import SAFE, Names, Plan, Walker
+from pangate.errors import LimitReached, ProtocolError
+from pangate.masking import default_scanner
+from pangate.protocols.postgres import PostgresCodec
+from pgwire import (
+    SYNC,
+    Bench,
+    cells,
+    complete,
+    copy_data,
+    copy_out,
+    described,
+    kinds,
+    query,
+    ready,
+    row,
+    row_description,
+    split,
+)
+
+SCANNER = default_scanner()
+LIMIT, WINDOW = 320, 64
+"""Bounds of the walkers here, in bytes: small, so that windows end everywhere."""
+
+PAN = b"4111111111111111"
+MASKED = b"************1111"
+TEXT, BYTEA = _frame.op_of(25, 0), _frame.op_of(17, 0)
+BINARY_BYTEA = _frame.op_of(17, 1)
+JSON, INT8, ARRAY = _frame.op_of(114, 0), _frame.op_of(20, 1), _frame.op_of(1009, 1)
+NAMES = Names({"cvv": _frame.CODE})
+
+# What the masks look at, and what tears it apart: a window may end in the middle of any of these.
+PIECES = (
+    PAN, PAN, b"4111 1111 1111 1111", b"5555-5555-5555-4444", b"3782 822463 10005", b"4", b"11", b"0" * 30,
+    b" ", b"-", b"\\x" + PAN.hex().encode(), b"\\x" + PAN.hex().encode() + b"0", b"\\x00", b"\\", b"x",
+    b"\\001" + PAN, b"\\0014111 1111 1111 1111", b"\\3566002020360505", b"\x81\x30\x81\x35" + PAN, b"\x8a9",
+    b";" + PAN + b"=49121010000000000000?", b"%B" + PAN + b"^DOE/JOHN^49121010000000000000ABC ?",
+    b"%B" + PAN + b"^DOE/JOHN^4912101" + b"Q" * 70, MASKED + b"=4912101000", b"^", b"=", b"?", b"*" * 12,
+    b"$4,111,111,111,111,111.00", b"4.111111111111111e+15", b"e+15", b"4111,", b"\xc2\xa0",
+    b"4,111,111,111,111,111 \xe2\x82\xac", b"a" * 50, b"\xe2\x82\xac4'111'111'111'111'111", b"$",
+    b"\xe2\x80\xaf", b"4\xc2\xa0111\xc2\xa0111\xc2\xa0111\xc2\xa0111\xc2\xa0111 kr", b"4.111111111111111E+15",
+    b"\xe6\xbc\xa2\xe5\xad\x97", b"\xe6\xbc\xa2" * 40, b"\n", b"ab", b"xyz ", b"Z" * 20,
+    b"some words, no numbers. ", b"/" * 90, b"\0", b"'", b"{", b'{"cvv": "123"}',
+)  # fmt: skip
+
+texts = st.lists(st.sampled_from(PIECES), min_size=4, max_size=60).map(b"".join)
+
+
+def masked(op: int, cell: bytes) -> tuple[int, bytes]:
+    """The judge: the whole cell at once."""
+    out = bytearray(cell)
+    hits = _frame.mask_cell(SCANNER, 0, op, out, None, NAMES)
+    return hits, bytes(out)
+
+
+def walker() -> Walker:
+    made = Walker(SCANNER, LIMIT, WINDOW)
+    made.names = NAMES
+    return made
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(c % (len(data) + 1) for c in cuts), len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def bytewise(data: bytes) -> list[bytes]:
+    return [data[i : i + 1] for i in range(len(data))]
+
+
+class Out:
+    """What a walker gave for `chunks`: its bytes, what it booked, and the error that ended it."""
+
+    def __init__(self, plan: Plan, chunks: list[bytes]) -> None:
+        walking = walker()
+        self.data, self.error, self.held = b"", "", 0
+        try:
+            for chunk in chunks:
+                walking.load(chunk)
+                assert walking.advance(plan) == 0
+                self.data += b"".join(map(bytes, walking.release()))
+                self.held = max(self.held, walking.held)
+        except (LimitReached, ProtocolError) as wrong:
+            self.error = str(wrong)
+        self.within = walking.within_message
+        self.hits, self.counts = plan.take_hits(), walking.take_counts()
+        self.all = walking.all_rows, walking.all_bytes
+
+
+def streams(ops: list[int], *values: bytes | None, splits: list[list[bytes]] | None = None) -> bool:
+    """Judge a row of these values, whole and split. False when it was refused, for its limit."""
+    stream = row(*values) + row(*[None] * len(ops))
+    expected = [
+        (0, None) if v is None else masked(op, v) for op, v in zip(ops, values, strict=True)
+    ]
+    wanted = row(*(value for _, value in expected)) + row(*[None] * len(ops))
+    assert len(stream) > 2 * LIMIT
+    outs = [Out(Plan(ops), chunks) for chunks in (splits or [[stream], bytewise(stream)])]
+    for out in outs:
+        assert wanted.startswith(out.data)
+        assert out.error == outs[0].error
+        if out.error:
+            assert "limits.max_message_bytes" in out.error
+            continue
+        assert out.data == wanted
+        assert not out.within
+        assert out.hits == {i: hits for i, (hits, _) in enumerate(expected) if hits}
+        assert out.counts[1:] == out.all == (2, len(stream) - 10)
+        assert out.counts[0] == outs[0].counts[0]
+    return not outs[0].error
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    texts, st.lists(st.integers(0, 10**6), max_size=8), st.sampled_from([TEXT, BINARY_BYTEA, BYTEA])
+)
+@example(PAN * 60, [], TEXT)
+@example(b"\\x" + b"00" * 500, [1], TEXT)
+@example((MASKED + b"=4912101000 ") * 40, [], TEXT)
+@example(b"*" * 12 + b"=4912101000\n" + b"/" * 700 + PAN, [], TEXT)
+@example(b"\\001" + PAN + b"/" * 700 + PAN + b" 4111 1111 1111 1111", [], TEXT)
+def test_a_text_in_windows_is_the_text_at_once(text, cuts, op):
+    value = text * -(-2 * LIMIT // max(1, len(text)))
+    stream = row(value) + row(None)
+    streams([op], value, splits=[[stream], pieces(stream, cuts)])
+
+
+def test_random_texts_byte_by_byte_mostly_pass():
+    """The same from a seed, and with the share of what is refused: a cut that is too shy would pass the
+    law and stream nothing."""
+    chance = random.Random(20_261_125)
+    passed = 0
+    for _ in range(300):
+        value = b"".join(chance.choices(PIECES, k=120))
+        passed += streams([TEXT], value)
+    assert passed > 150
+
+
+@given(
+    st.lists(st.sampled_from([*PIECES, b"\0\xff", b"\x7f" * 9]), min_size=4, max_size=60).map(
+        b"".join
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_bytea_in_hex(raw):
+    value = raw * -(-LIMIT // len(raw))
+    streams([BYTEA], b"\\x" + value.hex().encode())
+    streams([BYTEA], b"\\x" + value.hex().upper().encode())
+
+
+@pytest.mark.parametrize("shift", range(WINDOW + 1))
+def test_a_pan_across_the_border_of_a_window(shift):
+    """For every place of a PAN relative to the windows, in each form."""
+    for joint in (b"\n", b"/", b"xyz", b"\xe6\xbc\xa2" * 20):
+        value = b"/" * shift + joint.join([PAN, b"4111 1111 1111 1111", b"\\001" + PAN] * 12)
+        assert streams([TEXT], value)
+        assert PAN not in masked(TEXT, value)[1]
+        assert streams([BYTEA], b"\\x" + value.hex().encode())
+        assert streams([BINARY_BYTEA], value)
+
+
+@pytest.mark.parametrize(
+    "fill", [b"x", b"a", b"e", b"\xe6\xbc\xa2", b"\0", b"Zq9", b"/", b"word word\n", b"\xff"]
+)
+def test_what_stands_between_may_be_nearly_anything(fill):
+    value = fill * (2000 // len(fill))
+    value += (b"Z" + PAN + b"Z" + fill * 50) * 20
+    assert streams([TEXT], value)
+    assert streams([BYTEA], b"\\x" + value.hex().encode())
+
+
+def test_the_text_of_numbers_has_no_place_to_cut():
+    assert not streams([TEXT], b"4111,5555,1234 0-" * 60)
+    assert not streams([TEXT], b"\\x" + PAN.hex().encode() * 30)
+    assert not streams([BYTEA], b"\\x" + (PAN * 50).hex().encode())
+    # but up to the limit it does without
+    assert streams([TEXT], (b"4111,5555,1234 0-" * 15 + b"\n") * 5)
+
+
+def test_cells_of_one_row_are_each_their_own():
+    long = (PAN + b"\n" + b"." * 40 + b"\n") * 30
+    int8 = struct.pack("!q", int(PAN))
+    array = struct.pack("!iiiii", 1, 0, 25, 1, 1) + struct.pack("!i", 16) + PAN
+    ops = [INT8, TEXT, SAFE, ARRAY, JSON, TEXT, BYTEA, TEXT]
+    hexed = b"\\x" + long.hex().encode()
+    assert streams(ops, int8, long, PAN * 99, array, b'{"n":' + PAN + b"}", None, hexed, b"")
+    assert streams(ops, None, None, PAN * 99, None, b'{"cvv": "123"}', long, None, PAN)
+
+
+def test_what_has_to_be_whole_may_be_as_long_as_the_limit():
+    document = b'{"cvv": "123", "pan": "' + PAN + b'", "more": "' + b"x" * (LIMIT - 60) + b'"}'
+    long = b"x\n" * 500
+    assert len(document) <= LIMIT
+    assert streams([JSON, TEXT], document, long)
+    assert streams([TEXT, TEXT], long, document)
+    assert b"123" not in masked(TEXT, document)[1]
+    assert not streams([JSON, TEXT], document + b" " * LIMIT, long)
+    assert not streams([TEXT, TEXT], long, document + b" " * LIMIT)
+
+
+def test_little_is_held():
+    """About a window, and what comes at once; however long the row is."""
+    value = b"x" * 70 + (PAN + b"\n" + b"." * 40) * 5000
+    stream = row(b"1", value, b"2")
+    out = Out(Plan([SAFE, TEXT, SAFE]), [stream[i : i + 50] for i in range(0, len(stream), 50)])
+    assert out.data == row(b"1", masked(TEXT, value)[1], b"2")
+    assert out.held <= 2 * WINDOW + 50
+    safe = Out(Plan([SAFE]), [row(value)[i : i + 50] for i in range(0, len(row(value)), 50)])
+    assert safe.data == row(value)
+    assert safe.held <= WINDOW + 50
+
+
+def long_row(*, length: int = 0, columns: int = 1, cell: int = 0, size: int = 2000) -> bytes:
+    body = struct.pack("!hi", columns, cell or size) + b"x" * size
+    return b"D" + struct.pack("!i", length or len(body) + 4) + body
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        long_row(columns=2),
+        long_row(columns=0),
+        long_row(cell=2001),
+        long_row(cell=1999),
+        long_row(cell=-2),
+        long_row(length=-5),
+        long_row(length=2005),
+        long_row(length=2011),
+        b"D" + struct.pack("!ihi", 2010, 1, -1) + b"x" * 2000,
+    ],
+)
+def test_a_row_that_is_not_as_described_ends_the_walk(stream):
+    for chunks in ([stream], bytewise(stream)):
+        out = Out(Plan([TEXT]), chunks)
+        assert out.error
+        assert PAN not in out.data
+
+
+def test_a_value_that_is_not_what_its_type_says_is_not_passed():
+    for wrong in (b"\\x" + b"00" * 500 + b"0", b"\\x" + b"00" * 300 + b"0g" + b"00" * 300):
+        out = Out(Plan([BYTEA]), [row(wrong)])
+        assert "decoded" in out.error
+        assert not out.data
+        out = Out(Plan([BYTEA]), bytewise(row(wrong)))
+        assert "decoded" in out.error
+        assert b"g" not in out.data
+
+
+def test_a_row_whose_values_are_wiped_keeps_the_limit():
+    plan = Plan([TEXT, TEXT], [0, _frame.WIPES["text"]])
+    out = Out(plan, [row(b"x\n" * 1000, b"123")])
+    assert "limits.max_message_bytes" in out.error
+    assert not out.within
+
+
+def test_other_long_messages_keep_the_limit():
+    for code in b"ENASTtVd":
+        out = Out(Plan([TEXT]), [bytes([code]) + struct.pack("!i", LIMIT + 1)])
+        assert "limits.max_message_bytes" in out.error
+
+
+# --- through the codec -------------------------------------------------------------------------------
+
+SMALL = 2048
+LONG = (PAN + b"\n" + b"." * 40 + b"\n") * 200
+HELD_BACK = b"x\n" * 2000 + b"4111 " * 1000
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench(PostgresCodec(SCANNER, tls="none", max_message=SMALL)).log_in()
+
+
+def result(*values: bytes, binary: int = 0, oid: int = 25) -> bytes:
+    names = [(f"c{i}", oid, binary) for i in range(len(values))]
+    return row_description(names) + row(*values)
+
+
+def test_a_long_row_through_the_codec(bench):
+    bench.agent(query("select t from cards"))
+    end = row(PAN) + complete("SELECT 2") + ready()
+    bench.server(*pieces(result(LONG) + end, list(range(0, 20_000, 77))))
+    assert not bench.codec.within_message
+    shown = split(bench.seen())
+    assert [kind for kind, _ in shown] == list("TDDCZ")
+    assert cells(shown[1][1]) == [LONG.replace(PAN, MASKED)]
+    (finished,) = bench.finished
+    assert finished.outcome.masked == {"visa": 201}
+    assert finished.outcome.columns == {"c0": 201}
+    assert finished.outcome.rows == 2
+    assert finished.outcome.bytes == len(row(LONG)) + len(row(PAN)) - 10
+
+
+def test_an_error_within_a_message_is_said_to_be_one(bench):
+    bench.agent(query("select t from cards"))
+    bench.server(result(HELD_BACK)[:2000])
+    assert not bench.codec.within_message  # the first window is still here
+    bench.server(result(HELD_BACK)[2000:4000])
+    assert bench.codec.within_message
+    with pytest.raises(LimitReached, match="max_message_bytes"):
+        bench.server(result(HELD_BACK)[4000:])
+    assert bench.codec.within_message
+
+
+def test_an_error_in_the_first_window_can_be_told(bench):
+    bench.agent(query("select t from cards"))
+    data = row_description([("a", 25, 0), ("b", 114, 0)]) + row(b"12", b'"' + b"x" * 9000 + b'"')
+    with pytest.raises(LimitReached, match=r"column 2 .* 2048 .*limits.max_message_bytes"):
+        bench.server(*bytewise(data))
+    assert not bench.codec.within_message
+    assert kinds(bench.seen()) == "T"
+
+
+@pytest.mark.parametrize("chunks", [bytewise, lambda data: [data]])
+def test_a_muted_result_is_dropped_as_it_comes(bench, chunks):
+    bench.agent(query("select 1; select t from cards"))
+    refused = (
+        row_description([("a", 99_999, 1)]) + row(b"4111") + row(LONG) * 2 + complete("SELECT 1")
+    )
+    more = result(LONG) + row(b"1") + complete("SELECT 1") + ready()
+    bench.unreadable = True
+    bench.server(*chunks(refused + more))
+    assert kinds(bench.seen()) == "EZ"
+    bench.agent(query("select 1")).server(result(b"1") + complete("SELECT 1") + ready())
+    assert kinds(bench.seen()) == "TDCZ"
+
+
+def test_long_copy_data_of_a_refused_copy_is_dropped(bench):
+    bench.agent(query("copy cards to stdout (format binary)"))
+    bench.unreadable = True
+    bench.server(described([("a", 99_999, 0)]), copy_out(1, 1))
+    assert kinds(bench.seen()) == "E"
+    bench.server(*bytewise(copy_data(LONG)), complete("COPY 1"), ready())
+    assert kinds(bench.seen()) == "Z"
+
+
+# --- the agent's side ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunks", [bytewise, lambda data: [data]])
+def test_long_copy_data_of_the_agent_passes_in_pieces(bench, chunks):
+    bench.agent(query("copy notes from stdin"))
+    bench.server(b"G" + struct.pack("!ibhh", 9, 0, 1, 0))
+    bench.sent()
+    data = copy_data(b"1\t" + b"y" * 9000 + b"\n") + copy_data(b"2\tz\n") + b"c\0\0\0\4"
+    bench.agent(*chunks(data))
+    assert bench.sent() == data
+    assert len(bench.codec._inbox) == 0
+    bench.server(complete("COPY 2") + ready())
+    bench.agent(query("select 1"))
+    assert bench.sent() == query("select 1")
+
+
+def test_what_stands_in_copy_data_is_never_a_message(bench):
+    """Its bytes spell a Query that nobody decided; they stay data however they are cut."""
+    inner = query("drop table cards")
+    data = copy_data(b"x" * 3000 + inner * 50)
+    for cuts in ([], [3005], list(range(2990, 3100))):
+        bench.agent(*pieces(data, cuts))
+        assert bench.sent() == data
+        assert bench.statements == []
+
+
+def test_nothing_is_put_into_a_message_of_the_agent(bench):
+    """A refused result, then a COPY that the gateway itself has to fail: in the middle of the agent's data
+    its CopyFail would make messages of the rest."""
+    bench.agent(query("select a from cards; copy notes from stdin"))
+    bench.unreadable = True
+    bench.server(row_description([("a", 99_999, 1)]), row(b"1"), complete("SELECT 1"))
+    bench.agent(copy_data(b"x" * 9000)[:5000])
+    bench.sent()
+    with pytest.raises(ProtocolError, match="did not ask"):
+        bench.server(b"G" + struct.pack("!ibhh", 9, 0, 1, 0))
+    assert bench.sent() == b""
+
+
+def test_skipped_copy_data_is_skipped_in_pieces_too(bench):
+    bench.codec._skipping = True
+    bench.agent(*bytewise(copy_data(b"x" * 9000)), SYNC)
+    assert bench.sent() == SYNC
+
+
+def test_no_length_that_a_server_would_not_take(bench):
+    for length in (b"\xff\xff\xff\xff", b"\x40\0\0\0"):
+        with pytest.raises(LimitReached, match="max_message_bytes"):
+            bench.agent(b"d" + length)
