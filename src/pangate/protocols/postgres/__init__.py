@@ -78,7 +78,6 @@ POISON = "PANGATE REFUSED A STATEMENT"
 _ENOUGH = 65_536
 """Bytes that wait behind a statement being decided before no more are asked for."""
 
-
 _COPY_DATA = ord("d")
 _LONGEST = (1 << 30) - 1
 """What the server takes of one message, in bytes."""
@@ -148,11 +147,11 @@ class PostgresCodec(Answers):
     def backend(self, data: Buffer) -> list[Action]:
         """Take bytes from the server, after its login."""
         actions = super().backend(data)
-        if self._ending:
-            self._end(actions)
         if self._passing and any(isinstance(action, ToBackend) for action in actions):
             # It would stand in the middle of that message, and the rest of it be read as messages.
             raise ProtocolError("the agent sent COPY data that the server did not ask for")
+        if self._ending:
+            self._end(actions)
         if self._learning:
             return actions  # Learn is the last one
         if self._state == self._command and self._inbox:

@@ -333,6 +333,7 @@ def test_a_muted_result_is_dropped_as_it_comes(bench, chunks):
     bench.unreadable = True
     bench.server(*chunks(refused + more))
     assert kinds(bench.seen()) == "EZ"
+    bench.unreadable = False
     bench.agent(query("select 1")).server(result(b"1") + complete("SELECT 1") + ready())
     assert kinds(bench.seen()) == "TDCZ"
 
