@@ -60,9 +60,13 @@ class Relay:
                 plain, _ = self._listener.accept()
             except OSError:
                 return
-            with plain, contextlib.suppress(OSError):
-                plain.settimeout(10)
-                self._relay(plain)
+            # at once: a session may need a connection of the gateway's own beside it
+            threading.Thread(target=self._take, args=(plain,), daemon=True).start()
+
+    def _take(self, plain: socket.socket) -> None:
+        with plain, contextlib.suppress(OSError):
+            plain.settimeout(10)
+            self._relay(plain)
 
     def _relay(self, plain: socket.socket) -> None:
         assert plain.recv(8) == ssl_request()

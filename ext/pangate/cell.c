@@ -210,6 +210,11 @@ static long mask_amount(const scan_rules_t *r, int kind, uint8_t *p, size_t n, s
     uint8_t digits[24];
     size_t have = 0, start = *at, end = start;
     while (end < n && have < sizeof digits && is_digit(p[end])) digits[have++] = p[end++];
+    if (end < n && is_digit(p[end])) { /* longer than any amount: the run must not be cut into one */
+        while (end < n && is_digit(p[end])) end++;
+        *at = end;
+        return 0;
+    }
     const uint8_t *mark = p + end;
     size_t size = thousands(mark, n - end);
     while (size && have + 3 <= sizeof digits && n - end >= size + 3 && !memcmp(p + end, mark, size)) {
@@ -250,6 +255,8 @@ static long mask_priced(const scan_rules_t *r, int kind, uint8_t *p, size_t n, s
     if (!end || !is_digit(p[end - 1])) return hits;
     at = end;
     while (at && end - at < 40 && (is_digit(p[at - 1]) || p[at - 1] >= 0x80 || thousands(p + at - 1, 1))) at--;
+    if (at && is_digit(p[at - 1])) /* in the middle of a run that is longer than any amount */
+        while (at < end && is_digit(p[at])) at++;
     while (at < end) {
         if (is_digit(p[at]))
             hits += mask_amount(r, kind, p, n, &at, c);

@@ -82,7 +82,7 @@ class Resources(Trial):
     def user(self, resource: str) -> str:
         """Who the server says that we are, or the error that the agent reads."""
         done = self.psql(self.token(), "select current_user", database=resource, arguments=("-At",))
-        shown = done.stdout.strip() or done.stderr.partition("FATAL:")[2].strip()
+        shown = done.stdout.strip() or done.stderr.partition("FATAL:")[2].strip() or done.stderr
         assert SECRET not in done.stdout + done.stderr
         return shown
 

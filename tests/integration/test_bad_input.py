@@ -123,13 +123,13 @@ def test_one_fatal_error_before_a_session(own, name):
     assert says in said["M"]
 
 
-def test_an_old_minor_version_and_unknown_options_are_negotiated(own, trial):
+def test_unknown_options_are_negotiated(own, trial):
     with tls(own) as sock:
         sock.sendall(raw(3 << 16 | 2, b"user", b"a", b"_pq_.thing", b"1", b"database", b"payments"))
         sock.sendall(password(own.token().encode()) + message(b"X"))
         first, *others = messages(rest(sock))
     assert first[0] == b"v"
-    assert first[1] == struct.pack("!ii", 3 << 16, 1) + b"_pq_.thing\0"
+    assert first[1] == struct.pack("!ii", 3 << 16 | 2, 1) + b"_pq_.thing\0"
     assert others[-1] == (b"Z", b"I")
 
 

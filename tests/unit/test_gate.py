@@ -178,7 +178,7 @@ async def test_startup_parameters_need_a_verdict_too(gate, issuer):
         settings = Statement("startup", "startup parameters", meaning=sql.startup(parameters))
         session = gate.session("127.0.0.1:1")
         token = issuer.mint("job", team="payments")
-        asked = Authenticate(token, "payments", parameters, settings)
+        asked = Authenticate(token, "payments", parameters, settings=settings)
         if allowed:
             await session.admit(asked)
         else:
