@@ -79,6 +79,9 @@ def trial_of(request: pytest.FixtureRequest) -> Iterator[Trial]:
     if programs is None:
         yield request.getfixturevalue("trial")
         return
-    with EmbeddedPostgres(programs=programs) as server, Trial(server) as running:
+    with (
+        EmbeddedPostgres(programs=programs) as server,
+        Trial(server, effects=EVERYTHING) as running,
+    ):
         server.psql(CARDS.replace("{pans}", "','".join(PANS)))
         yield running

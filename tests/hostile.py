@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
+from conftest import EVERYTHING
 from pangate.embedded import EmbeddedPostgres
 from pangate.protocols.postgres.messages import message
 from pangate.trial import Trial
@@ -130,6 +131,14 @@ def hostile(postgres: EmbeddedPostgres, limits: str = "") -> Iterator[tuple[Tria
     """A gateway whose resource `payments` is a Hostile, and `ledger` the real server."""
     with (
         Hostile() as server,
-        Trial(postgres, limits=limits, tls="disable", port=server.port) as own,
+        Trial(
+            postgres,
+            effects=EVERYTHING,
+            limits=limits,
+            # it does not answer for its catalog
+            resource="sensitive_columns = false\n",
+            tls="disable",
+            port=server.port,
+        ) as own,
     ):
         yield own, server

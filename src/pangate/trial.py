@@ -83,8 +83,8 @@ class Trial:
 
     `listen`, `role`, `audit`, `limits` are lines that go into those tables of the configuration,
     `effects` the line of the role that says what its statements may do; `tables` are whole tables
-    that follow; `tls` is how the gateway reaches the database; `port` is where it looks for
-    `payments` instead, and `tls` then holds for that alone;
+    that follow, `resource` lines of the resource `payments`; `tls` is how the gateway reaches the
+    database; `port` is where it looks for `payments` instead, and `tls` then holds for that alone;
     `postgres` is a running database to use instead of one of its own."""
 
     def __init__(
@@ -97,6 +97,7 @@ class Trial:
         audit: str = "",
         limits: str = "",
         tables: str = "",
+        resource: str = "",
         tls: str = "verify-full",
         port: int | None = None,
     ) -> None:
@@ -111,6 +112,7 @@ class Trial:
             "limits": limits,
             "tables": tables,
         }
+        self._resource = resource
         self._tls = tls
         self._payments_port = port
         self._stack = contextlib.ExitStack()
@@ -164,7 +166,7 @@ class Trial:
                 port=self.postgres.port,
                 payments_port=self._payments_port or self.postgres.port,
                 password=password,
-                payments=self._way(self._tls),
+                payments=self._way(self._tls) + self._resource,
                 resource=self._way(self._tls if self._payments_port is None else "verify-full"),
                 audit=self.audit,
                 **self._lines,

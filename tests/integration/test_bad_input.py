@@ -68,7 +68,7 @@ def own(postgres, trial):
 @pytest.fixture(scope="module")
 def quick(postgres, trial):
     """A gateway that waits for nobody for long."""
-    with Trial(postgres, limits=f"login_seconds = 0.6\n{MANY}") as running:
+    with Trial(postgres, effects=EVERYTHING, limits=f"login_seconds = 0.6\n{MANY}") as running:
         yield running
 
 
@@ -162,7 +162,7 @@ def test_encodings_in_which_a_digit_may_be_no_digit(own):
 
 def test_too_many_failed_logins(postgres, trial):
     """A stranger who guesses is told to wait; who has a token from elsewhere is not asked to pay for it."""
-    with Trial(postgres, limits="auth_failures_per_minute = 3") as few:
+    with Trial(postgres, effects=EVERYTHING, limits="auth_failures_per_minute = 3") as few:
         for _ in range(3):
             with tls(few) as sock:
                 sock.sendall(LOGIN + password(b"guess"))
@@ -426,7 +426,7 @@ def alone():
     """A server and a gateway of their own, for what would hurt others."""
     with (
         EmbeddedPostgres() as server,
-        Trial(server, limits="connect_seconds = 1") as running,
+        Trial(server, effects=EVERYTHING, limits="connect_seconds = 1") as running,
     ):
         yield running
 
@@ -518,7 +518,10 @@ def test_somebody_else_where_the_server_should_be(postgres, trial):
         b"": "limits.connect_seconds",
         b"HTTP/1.1 400": "TLS",
     }
-    with Trial(postgres, limits="connect_seconds = 2") as own, Pretender(*answers) as port:
+    with (
+        Trial(postgres, effects=EVERYTHING, limits="connect_seconds = 2") as own,
+        Pretender(*answers) as port,
+    ):
         own.stop_gateway()
         text = own.config.read_text()
         own.config.write_text(text.replace(f"port = {postgres.port}", f"port = {port}"))
@@ -541,7 +544,7 @@ def test_a_server_that_speaks_nonsense_after_tls_is_off(postgres, trial):
         b"Z\0\0\0\5I",
     )
     with (
-        Trial(postgres, limits="connect_seconds = 2", tls="disable") as own,
+        Trial(postgres, effects=EVERYTHING, limits="connect_seconds = 2", tls="disable") as own,
         Pretender(*answers) as port,
     ):
         own.stop_gateway()
@@ -560,7 +563,7 @@ def test_a_server_that_speaks_nonsense_after_tls_is_off(postgres, trial):
 
 def test_an_issuer_that_is_away(postgres, trial):
     """Nobody can be verified then, and the agent learns no more than that; when it is back, all is well."""
-    with Trial(postgres, limits=MANY) as own:
+    with Trial(postgres, effects=EVERYTHING, limits=MANY) as own:
         token = own.token()
         own.stop_gateway()
         text = own.config.read_text()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import EVERYTHING
 from guests import WAYS, Guest, context, guests
 from pangate import config
 from pangate.audit import open_recorder
@@ -44,7 +45,7 @@ def counted() -> Counter[str]:
 
 async def test_no_object_and_no_task_outlives_its_connection(postgres: EmbeddedPostgres, trial):
     """The gateway in this process, so that its tasks can be counted."""
-    with Trial(postgres, limits="auth_failures_per_minute = 100000") as made:
+    with Trial(postgres, effects=EVERYTHING, limits="auth_failures_per_minute = 100000") as made:
         made.stop_gateway()
         settings = config.load(made.config)
         recorder, authenticator = open_recorder(settings), open_authenticator(settings)
@@ -82,7 +83,7 @@ async def test_no_object_and_no_task_outlives_its_connection(postgres: EmbeddedP
 async def test_a_thousand_connections_leave_nothing(postgres, trial):
     """The gateway as it is served; all ways to end, and those that fail at each stage of the login."""
     limits = "auth_failures_per_minute = 100000"
-    with Trial(postgres, limits=limits) as made:
+    with Trial(postgres, effects=EVERYTHING, limits=limits) as made:
         guest = Guest(made.host, made.port, context(made), made.token())
 
         def memory() -> int:
@@ -110,7 +111,7 @@ async def test_a_thousand_connections_leave_nothing(postgres, trial):
 @pytest.mark.skipif(os.geteuid() != 0, reason="reads the memory of a process that is private")
 def test_idle_sessions_are_small(postgres, trial):
     """benchmarks/idle_sessions.py measures it; here it is bounded: everything, TLS on both sides included."""
-    with Trial(postgres, limits="max_sessions = 300") as made:
+    with Trial(postgres, effects=EVERYTHING, limits="max_sessions = 300") as made:
         secure = context(made)
 
         async def open_all(count: int) -> int:

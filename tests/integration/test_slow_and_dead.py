@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import EVERYTHING
 from pangate.config import LimitSettings
 from pangate.embedded import EmbeddedPostgres
 from pangate.protocols.postgres.messages import message, ssl_request
@@ -56,7 +57,7 @@ def memory(pid: int) -> int:
 
 @pytest.fixture(scope="module")
 def own(postgres, trial):
-    with Trial(postgres, limits="auth_failures_per_minute = 100000") as running:
+    with Trial(postgres, effects=EVERYTHING, limits="auth_failures_per_minute = 100000") as running:
         yield running
         assert "Traceback" not in running.log.read_text()
         assert "internal error" not in running.log.read_text()
@@ -71,7 +72,7 @@ def strict(postgres, trial):
         dead_peer_seconds = 2
         close_seconds = 0.5
     """
-    with Trial(postgres, limits=textwrap.dedent(limits)) as running:
+    with Trial(postgres, effects=EVERYTHING, limits=textwrap.dedent(limits)) as running:
         yield running
         assert "Traceback" not in running.log.read_text()
 
@@ -221,7 +222,9 @@ def test_a_server_that_dies_while_its_agent_does_not_read(own):
 def test_an_agent_that_does_not_read_and_whose_time_is_up(postgres, trial):
     """Its last error waits for limits.close_seconds and no longer."""
     limits = "close_seconds = 0.5"
-    with Trial(postgres, limits=limits, role="limits = { max_seconds = 1.0 }") as own:
+    with Trial(
+        postgres, effects=EVERYTHING, limits=limits, role="limits = { max_seconds = 1.0 }"
+    ) as own:
         own.psql(own.token(), "select 1")
         used = descriptors(own)
         with session(own, own.token()) as sock:
@@ -245,7 +248,7 @@ def test_what_runs_when_its_agent_goes_is_cancelled(own):
 
 def test_each_wait_has_a_name(postgres, trial):
     limits = "idle_seconds = 1\nlogin_seconds = 3\ndrain_seconds = 0.3"
-    with Trial(postgres, limits=limits) as own:
+    with Trial(postgres, effects=EVERYTHING, limits=limits) as own:
         with socket.create_connection((own.host, own.port), timeout=10) as sock:
             sock.sendall(ssl_request())
             assert sock.recv(1) == b"S"
@@ -265,7 +268,7 @@ def test_each_wait_has_a_name(postgres, trial):
 
 def test_bytes_keep_a_session_from_being_idle(postgres, trial):
     with (
-        Trial(postgres, limits="idle_seconds = 2") as own,
+        Trial(postgres, effects=EVERYTHING, limits="idle_seconds = 2") as own,
         session(own, own.token()) as sock,
     ):
         for _ in range(8):
@@ -500,7 +503,10 @@ async def test_a_resource_whose_cable_is_pulled(far, sends):
 
 def test_a_database_that_restarts_under_load():
     """Each agent gets one clear error, connects again and goes on; the gateway is the same."""
-    with EmbeddedPostgres() as server, Trial(server, limits="max_sessions = 200") as own:
+    with (
+        EmbeddedPostgres() as server,
+        Trial(server, effects=EVERYTHING, limits="max_sessions = 200") as own,
+    ):
         token = own.token()
         assert own.psql(token, "select 1").returncode == 0
         until(lambda: backends(own) == 0, "the end of other sessions")

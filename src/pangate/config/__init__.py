@@ -131,6 +131,13 @@ class LimitSettings(Settings, frozen=True, kw_only=True):
     credential_seconds: Annotated[
         Seconds, Meta(description="To obtain a resource's password from its source, in seconds.")
     ] = 5.0
+    catalog_seconds: Annotated[
+        Seconds,
+        Meta(
+            description="How long what a resource says of its own types, tables and views is believed, "
+            "in seconds. Changes that pass through the gateway are noticed at once."
+        ),
+    ] = 60.0
     idle_seconds: Annotated[
         Seconds | None,
         Meta(description="Longest silence of a session, in seconds; leave it out for no bound."),

@@ -147,6 +147,14 @@ class Login(Protocol):
         """Take bytes of the resource, give the answer; `done` says when it is over."""
 
 
+class Knowledge(Protocol):
+    """What a codec knows of a resource beside what its protocol says. The sessions on a resource share
+    one."""
+
+    def expire(self) -> None:
+        """Learn everything again when it is needed."""
+
+
 class Errand(Protocol):
     """What the gateway itself asks a resource, after a login of its own. Sans sockets as well; what it
     brings home goes to the knowledge that it was made for."""
@@ -154,6 +162,10 @@ class Errand(Protocol):
     @property
     def done(self) -> bool:
         """Whether it is over."""
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What it was made for."""
 
     @property
     def summary(self) -> Mapping[str, object]:
@@ -167,14 +179,6 @@ class Errand(Protocol):
 
     def feed(self, data: Buffer) -> None:
         """Take bytes of the resource; `done` says when it is over."""
-
-
-class Knowledge(Protocol):
-    """What a codec knows of a resource beside what its protocol says. The sessions on a resource share
-    one."""
-
-    def expire(self) -> None:
-        """Learn everything again when it is needed."""
 
 
 class Codec(Protocol):

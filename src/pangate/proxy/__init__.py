@@ -46,6 +46,7 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: asyncio.TimerHandle | None = None
         self._errands: dict[str, asyncio.Lock] = {}
+        self._expiring: set[Knowledge] = set()
         self._knowledge: dict[str, tuple[ResourceSettings, Knowledge]] = {}
         self._knowledge = self._knowledge_for(gate.config)
 
@@ -278,6 +279,7 @@ class Gateway:
             try:
                 async with asyncio.timeout(limits.connect_seconds):
                     await self._run_errand(session.codec, resource, errand)
+                self._expire_later(errand.knowledge)
             except TimeoutError:
                 raise ResourceUnavailable(
                     "the resource did not say in time what its columns are (limits.connect_seconds)"
@@ -286,6 +288,17 @@ class Gateway:
                 raise ResourceUnavailable(
                     f"the connection that asks for columns failed: {sockets.why(wrong)}"
                 ) from None
+
+    def _expire_later(self, knowledge: Knowledge) -> None:
+        """Tables may be made and views changed past the gateway."""
+        if knowledge not in self._expiring:
+            self._expiring.add(knowledge)
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.config.limits.catalog_seconds, self._expire, knowledge)
+
+    def _expire(self, knowledge: Knowledge) -> None:
+        self._expiring.discard(knowledge)
+        knowledge.expire()
 
     async def _run_errand(self, codec: Codec, resource: ResourceSettings, errand: Errand) -> None:
         secret = await credentials.read(resource, self.config.limits.credential_seconds)

@@ -527,7 +527,7 @@ class PostgresCodec(Answers):
 
     def _poison(self, kind: str, number: int, reason: str, actions: list[Action]) -> None:
         self._described = None
-        error = messages.error("42501", reason)
+        error = messages.error("42501", self._said(reason))
         if kind in "QF":
             self._expect(Expected("Q", number, error=error))
             actions.append(ToBackend(messages.query(POISON)))
@@ -664,8 +664,15 @@ class PostgresCodec(Answers):
         if self._oauth is not None and isinstance(error, AuthenticationFailed):
             return self._oauth.refusal(error)
         if isinstance(error, ProtocolError):
-            return messages.error("08P01", f"protocol violation: {error}", severity="FATAL")
-        return messages.refusal(error)
+            said = self._said(f"protocol violation: {error}")
+            return messages.error("08P01", said, severity="FATAL")
+        return messages.refusal(error, self._said(error.reason))
+
+    def _said(self, text: str) -> str:
+        """What the gateway itself says. It may quote the agent, and in it a name that is a card number."""
+        shown = bytearray(text.encode("utf-8", "replace"))
+        self._walker.mask_text(shown)
+        return shown.decode("utf-8", "replace")
 
 
 def _negotiate(minor: int, unknown: Sequence[str]) -> bytes:

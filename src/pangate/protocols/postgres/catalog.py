@@ -355,6 +355,10 @@ class CatalogErrand:
         self.done = False
 
     @property
+    def knowledge(self) -> Catalog:
+        return self._catalog
+
+    @property
     def summary(self) -> Mapping[str, object]:
         return {
             "types": self._wanted.types,

@@ -55,9 +55,10 @@ def error(
     return message(b"E", b"".join(code.encode() + text(value) for code, value in fields) + b"\0")
 
 
-def refusal(refused: Refused, *, severity: str = "FATAL") -> bytes:
-    """ErrorResponse for a refusal, its SQLSTATE chosen by the code of the refusal."""
-    return error(SQLSTATE.get(refused.code, "0A000"), refused.reason, severity=severity)
+def refusal(refused: Refused, said: str) -> bytes:
+    """The fatal ErrorResponse for a refusal, its SQLSTATE chosen by the code of the refusal; `said` is its
+    reason as the agent may read it."""
+    return error(SQLSTATE.get(refused.code, "0A000"), said, severity="FATAL")
 
 
 def error_fields(body: bytes) -> dict[str, str]:
