@@ -68,6 +68,7 @@ NESTED = "select gateway, receipt, note from charges where id = 1"
 HIDDEN = "select cvv as harmless, history, raw from charges where id = 1"
 COPY = "copy (select id, holder, card from charges order by id limit 2) to stdout"
 UNMASKABLE = "copy (select 1, card from charges) to stdout (format csv, delimiter '7')"
+WRITE = "delete from charges"
 EVERYTHING = ("select * from charges", "copy charges to stdout")
 
 
@@ -189,6 +190,14 @@ def _denied(trial: Trial, pans: Sequence[str]) -> None:
         reason = done.stderr.strip().partition("FATAL:  ")[2]
         _check(expected in reason, f"{name}: psql was refused otherwise: {done.stderr.strip()}")
         print(_hanging(f"{name + ':':<14}", reason))
+    done = trial.psql(trial.token(), WRITE)
+    reason = done.stderr.strip().partition("ERROR:  ")[2]
+    _check(
+        done.returncode == 1 and "needs the effect" in reason,
+        f"a role that reads was not refused a DELETE: {done.stdout}{done.stderr}",
+    )
+    print(f"\nAnd who may read may not write:\n\npayments=> {WRITE};")
+    print(_hanging("ERROR:  ", reason))
 
 
 def _recorded(trial: Trial, pans: Sequence[str]) -> None:
