@@ -255,3 +255,20 @@ def test_tables_made_past_the_gateway_are_known_in_time(postgres):
             )
         finally:
             own.postgres.psql("drop schema late cascade")
+
+
+def test_rows_that_a_violated_constraint_quotes(trial, token):
+    trial.postgres.psql(
+        "create table pay.strict (id int, cvv text unique, n int not null check (n > 0));"
+        "insert into pay.strict values (1, '7319', 1); grant all on pay.strict to payments_service"
+    )
+    for command in (
+        "insert into pay.strict values (2, '7319', 2)",
+        "update pay.strict set n = 0",
+        "update pay.strict set n = null",
+    ):
+        done = trial.psql(token, command)
+        assert done.returncode == 1
+        assert "7319" not in done.stderr
+        assert "DETAIL" in done.stderr
+        assert "(***)" in done.stderr

@@ -18,6 +18,7 @@ from pangate.protocols.postgres.conversation import (
     Expected,
     Running,
 )
+from pangate.protocols.postgres.details import without_values
 from pangate.protocols.postgres.messages import Column, Reader, message
 from pangate.protocols.postgres.plans import Planned, is_expression, plan_for
 from pangate.sql import CopyOut, Given, Lineage, lineage, settled
@@ -502,12 +503,28 @@ class Answers(Conversation):
             walker.replace(expected.aborted)
         else:
             walker.mask_body(0)
-            walker.keep()
+            body = walker.body()
+            shown = self._without_values(body)
+            if shown == body:
+                walker.keep()
+            else:
+                walker.replace(message(b"E", shown))
         self._planned = None
         if expected.call:
             self._reads.failed()
         if expected.kind not in "QF":
             self._failed = True
+
+    def _without_values(self, body: bytes) -> bytes:
+        catalog = self._catalog
+        if not catalog.rules.any:
+            return body
+        return without_values(
+            body,
+            lambda name: catalog.rules.label(name)[0] is not None,
+            # What is not known yet may be sensitive.
+            lambda table: not catalog.carriers_known or bool(catalog.carriers.relation(table).row),
+        )
 
     def _on_notice(self, actions: list[Action]) -> None:
         self._walker.mask_body(0)
