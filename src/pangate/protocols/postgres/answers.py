@@ -516,15 +516,10 @@ class Answers(Conversation):
             self._failed = True
 
     def _without_values(self, body: bytes) -> bytes:
-        catalog = self._catalog
-        if not catalog.rules.any:
+        rules = self._catalog.rules
+        if not rules.any:
             return body
-        return without_values(
-            body,
-            lambda name: catalog.rules.label(name)[0] is not None,
-            # What is not known yet may be sensitive.
-            lambda table: not catalog.carriers_known or bool(catalog.carriers.relation(table).row),
-        )
+        return without_values(body, lambda name: rules.label(name)[0] is not None)
 
     def _on_notice(self, actions: list[Action]) -> None:
         self._walker.mask_body(0)

@@ -249,11 +249,6 @@ class Catalog:
         return self._tables.get(table, {}).get(attribute)
 
     @property
-    def carriers_known(self) -> bool:
-        """Whether it was read which tables and views have sensitive columns."""
-        return self._carriers is not None
-
-    @property
     def carriers(self) -> Carriers:
         """What is known of the tables and views that have sensitive columns."""
         return self._carriers or self._nothing

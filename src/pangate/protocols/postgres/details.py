@@ -15,14 +15,13 @@ _ROW = re.compile(rb"(?s)^(.*?\()(.*)(\)[^()]*)$")
 _KEY = re.compile(rb"(?s)^(.*?\((.*?)\)=\()(.*)(\)[^()]*)$")
 
 
-def without_values(
-    body: bytes, sensitive: Callable[[str], bool], row_of: Callable[[str], bool]
-) -> bytes:
-    """The body of an ErrorResponse with the values of its detail taken out, where they may be sensitive.
+def without_values(body: bytes, sensitive: Callable[[str], bool]) -> bytes:
+    """The body of an ErrorResponse with the values of its detail taken out, where they may be sensitive:
+    those of a key when `sensitive` says so of one of its names, those of a whole row always, since it
+    has no names.
 
-    `sensitive` says it of a column's name, `row_of` of a whole row of the table of a name. Only
-    violations of constraints (class 23) quote rows; their wording is in the language of the server, so
-    it is the brackets that are read: `Key (a, b)=(1, 2) ...` and `... contains (1, 2, 3).`"""
+    Only violations of constraints (class 23) quote rows; their wording is in the language of the
+    server, so it is the brackets that are read: `Key (a, b)=(1, 2) ...`, `... contains (1, 2, 3).`"""
     fields = error_fields(body)
     if not fields.get("C", "").startswith("23") or not fields.get("D"):
         return body
@@ -34,7 +33,7 @@ def without_values(
                 names = key[2].decode("utf-8", "replace").split(", ")
                 if any(sensitive(name.strip('"')) for name in names):
                     part = key[1] + b"***" + key[4]
-            elif row_of(fields.get("t", "")):
+            else:
                 found = _ROW.match(part)
                 part = found[1] + b"***" + found[3] if found else b"D***"
         out.append(part)
