@@ -48,9 +48,16 @@ def built(tmp_path_factory) -> dict[str, Path]:
 
 def test_the_wheel_holds_what_it_should(built):
     names = zipfile.ZipFile(built["wheel"]).namelist()
-    for wanted in ("py.typed", "_scan.pyi", "_frame.pyi", "masking/iin.csv", "cli.py"):
+    for wanted in (
+        "py.typed",
+        "_scan.pyi",
+        "_frame.pyi",
+        "masking/iin.csv",
+        "sql/functions.csv",
+        "cli.py",
+    ):
         assert f"pangate/{wanted}" in names
-    assert sum(name.endswith(".so") for name in names) == 3
+    assert sum(name.endswith(".so") for name in names) == 4
     strays = [n for n in names if n.endswith((".c", ".h", ".pyx", ".pxd", ".cpp"))]
     assert strays == []
     assert not [n for n in names if not n.startswith(("pangate/", "pangate-"))]
