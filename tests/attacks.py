@@ -51,6 +51,7 @@ def broken_signature(issuer: Issuer) -> str:
 
 
 NOW = int(time.time())
+"""The start of the run, which may take long: what lies ahead of it does so by hours."""
 ATTACKS = {
     # name: (token, what the record says)
     "no token": (lambda i: "", "empty"),
@@ -148,8 +149,11 @@ ATTACKS = {
         "signature is wrong",
     ),
     "expired": (lambda i: i.token(exp=NOW - 60, iat=NOW - 600), "expired"),
-    "not valid yet": (lambda i: i.token(nbf=NOW + 3600), "not valid yet"),
-    "issued in the future": (lambda i: i.token(iat=NOW + 3600, exp=NOW + 4000), "not valid yet"),
+    "not valid yet": (lambda i: i.token(nbf=NOW + 36_000), "not valid yet"),
+    "issued in the future": (
+        lambda i: i.token(iat=NOW + 36_000, exp=NOW + 37_000),
+        "not valid yet",
+    ),
     "lives too long": (lambda i: i.token(exp=NOW + 86_400 * 30), "lives longer"),
     "never ends": (lambda i: i.token(exp=10**300), "lives longer"),
     "no expiry": (lambda i: i.token(exp=None), "claim exp is missing"),
@@ -157,7 +161,7 @@ ATTACKS = {
         lambda i: raw(i, json.dumps({**i.claims(), "exp": None}).encode()),
         "claim exp is missing",
     ),
-    "expiry as a text": (lambda i: i.token(exp=str(NOW + 600)), "exp is not a number"),
+    "expiry as a text": (lambda i: i.token(exp=str(NOW + 36_000)), "exp is not a number"),
     "expiry true": (lambda i: i.token(exp=True), "expired"),
     "expiry infinite": (
         lambda i: raw(i, json.dumps({**i.claims(), "exp": "E"}).encode().replace(b'"E"', b"1e999")),

@@ -305,7 +305,7 @@ def test_sigterm_drains(postgres):
 
 def test_a_command_is_recorded_before_it_ends_and_masked(trial, token):
     mark = f"mark-{secrets.token_hex(3).translate(str.maketrans('0123456789', 'ghijklmnop'))}"
-    sql = f"select pg_sleep(1), '{mark} 4111111111111111'"
+    sql = f"select pg_sleep(5), '{mark} 4111111111111111'"
     process = subprocess.Popen(
         [str(trial.postgres.bin / "psql"), "-X", "-c", sql],
         env=trial.environment(token),
