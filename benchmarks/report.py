@@ -55,7 +55,8 @@ pgbouncer in session mode, and pangate, in turns there and back, medians of {rou
 the proxy share this machine's cores. pangate does all of its work: every command decided and recorded, every row
 masked. `tls` is TLS on both sides. CPU is the proxy's own, for one query (for COPY: milliseconds for a gigabyte).
 
-What a query costs today is mostly Python: the decision, two records, and two passes through the codec. That is the
+This record is older than the reading of statements (effects), the counting for `/metrics` and the catalog: it says
+what the path cost without them, and is to be taken again. What a query costs is mostly Python: the decision, two records, and two passes through the codec. That is the
 next thing to be worked on; the data itself already goes through without Python.
 
 """
