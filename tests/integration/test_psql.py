@@ -114,9 +114,14 @@ TEXT = {
 def test_the_same_text_but_for_the_masks(trial, token, name):
     before, after = both(trial, token, TEXT[name], "-A")
     assert after.stdout == masked(before.stdout)
-    assert after.stderr == masked(before.stderr)
+    assert after.stderr == masked(_without_row(before.stderr))
     assert before.stdout + before.stderr != ""
     clean(after.stdout + after.stderr)
+
+
+def _without_row(text: str) -> str:
+    """The row that a broken constraint quotes has no names, so all of it is taken out."""
+    return re.sub(r"(?<=Failing row contains )\(.*\)", "(***)", text)
 
 
 def test_the_scripts_show_pans_without_the_gateway(trial):
