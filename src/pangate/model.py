@@ -170,12 +170,39 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """What a held statement waits for: `quorum` different people of the groups in `approvers`.
+
+    A request waits `expires_seconds`, and in a transaction, whose locks are held meanwhile,
+    `transaction_seconds`. An approver's login has one of `acr` and all of `amr`, where they name any.
+    With `estimate` the planner's estimate of rows is a part of what is approved."""
+
+    approvers: tuple[str, ...]
+    quorum: int = 1
+    expires_seconds: float = 3600.0
+    transaction_seconds: float = 60.0
+    reason_required: bool = False
+    acr: tuple[str, ...] = ()
+    amr: tuple[str, ...] = ()
+    mode: Literal["wait", "refuse-and-retry"] = "wait"
+    estimate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """What happens to a statement. `reason` reaches the agent; `rule` names what decided."""
+    """What happens to a statement. `reason` reaches the agent; `rule` names what decided. `hold` is
+    what it waits for when the action is "hold", None otherwise.
+
+    `needs_estimate` is true when the number of rows that the planner expects could change it: then
+    whoever can ask the planner decides again with that, and for everybody else the action stands.
+    `shadow` has (rule, action) of rules that are only tried out and would have decided."""
 
     action: Action
     reason: str = ""
     rule: str = ""
+    hold: Hold | None = None
+    needs_estimate: bool = False
+    shadow: tuple[tuple[str, Action], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

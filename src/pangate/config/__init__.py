@@ -17,19 +17,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from pangate.config.base import AnyPort, Count, Name, Port, Seconds, Settings, Text
+from pangate.config.rules import ApproverSettings, RuleSettings
 from pangate.model import Effect, Limits, Resource, Way
 
 Tls = Literal["verify-full", "verify-ca", "disable"]
 MaskName = Literal["full", "last4", "first6_last4", "first8_last4"]
-Text = Annotated[str, Meta(min_length=1)]
-Name = Annotated[str, Meta(min_length=1, max_length=63)]
-Count = Annotated[int, Meta(ge=1)]
-Port = Annotated[int, Meta(ge=1, le=65535)]
-AnyPort = Annotated[int, Meta(ge=0, le=65535)]
-Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
-
 ALGORITHMS = frozenset(
     ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 )
@@ -37,10 +32,6 @@ ALGORITHMS = frozenset(
 
 CERTIFICATE_ISSUER = "x509"
 """What stands where a token's issuer would, for agents that come with a client certificate."""
-
-
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the tables of the file."""
 
 
 class ListenSettings(Settings, frozen=True, kw_only=True):
@@ -510,6 +501,8 @@ class Config(Settings, frozen=True, kw_only=True, dict=True):
     log: LogSettings = LogSettings()
     monitor: MonitorSettings = MonitorSettings()
     process: ProcessSettings = ProcessSettings()
+    approvers: tuple[ApproverSettings, ...] = ()
+    rules: tuple[RuleSettings, ...] = ()
 
     @functools.cached_property
     def resources_by_name(self) -> Mapping[str, ResourceSettings]:
@@ -541,12 +534,17 @@ TABLES: tuple[tuple[str, type[Settings], bool], ...] = (
     ("issuers", IssuerSettings, True),
     ("resources", ResourceSettings, True),
     ("roles", RoleSettings, True),
+    ("approvers", ApproverSettings, True),
+    ("rules", RuleSettings, True),
     ("audit", AuditSettings, False),
     ("log", LogSettings, False),
     ("monitor", MonitorSettings, False),
     ("process", ProcessSettings, False),
 )
 """The tables of the file in the order of its reference: key, type, and whether it is an array."""
+
+OPTIONAL = ("approvers", "rules")
+"""The arrays that may be left out."""
 
 
 def load(path: Path) -> Config:

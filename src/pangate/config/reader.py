@@ -17,6 +17,7 @@ import msgspec
 from pangate.config import (
     ALGORITHMS,
     CERTIFICATE_ISSUER,
+    OPTIONAL,
     TABLES,
     AuditSettings,
     Config,
@@ -26,7 +27,6 @@ from pangate.config import (
     ResourceSettings,
     RoleSettings,
     SecretSettings,
-    Settings,
     description_of,
     doc_of,
     is_loopback,
@@ -34,6 +34,14 @@ from pangate.config import (
     settings_of,
     toml_key,
     url_problem,
+)
+from pangate.config.base import Settings
+from pangate.config.rules import (
+    ApproverSettings,
+    RuleSettings,
+    WhenSettings,
+    rule_problems,
+    when_problems,
 )
 from pangate.errors import ConfigError, MaskingError
 from pangate.protocols import open_knowledge
@@ -106,7 +114,9 @@ class _Check:
             raw = document.get(key)
             if not array:
                 values[key] = self.table(kind, {} if raw is None else raw, key)
-            elif raw is None and key == "issuers" and _ways(document) == ["certificate"]:
+            elif raw is None and (
+                key in OPTIONAL or (key == "issuers" and _ways(document) == ["certificate"])
+            ):
                 values[key] = ()
             elif raw is None:
                 values[key] = ()
@@ -130,7 +140,7 @@ class _Check:
             self.problem(key, f"must be a table. {doc_of(kind)}")
             return None
         before = len(self.problems)
-        fields = {field.name: field for field in msgspec.structs.fields(kind)}
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         for name in raw:
             if name not in fields:
                 self.problem(f"{key}.{name}", f"unknown key; {_suggest(name, list(fields))}")
@@ -141,7 +151,7 @@ class _Check:
                 found = len(self.problems)
                 value = self.value(field.type, raw[name], f"{key}.{name}")
                 if len(self.problems) == found:
-                    values[name] = value
+                    values[field.name] = value
                     continue
             elif not field.required:
                 continue
@@ -149,7 +159,7 @@ class _Check:
                 self.problem(f"{key}.{name}", f"missing. {description_of(field.type)}")
             if settings_of(field.type) is not None:
                 # No rule looks into a table inside: that has its own. So the others can be told.
-                values[name] = None
+                values[field.name] = None
             elif field.required:
                 whole = False
         if whole:
@@ -205,6 +215,9 @@ class _Check:
             SecretSettings: self.secret,
             ResourceSettings: self.resource,
             RoleSettings: self.role,
+            ApproverSettings: self.approver,
+            RuleSettings: self.rule,
+            WhenSettings: self.when,
             AuditSettings: self.audit,
             MonitorSettings: self.monitor,
         }
@@ -470,6 +483,26 @@ class _Check:
                     where, "must be a text, a whole number, true, false, or a list of these"
                 )
 
+    def approver(self, approver: ApproverSettings, key: str) -> None:
+        if not approver.name.isprintable():
+            self.problem(f"{key}.name", "has control characters; take them out")
+        if not approver.match:
+            self.problem(
+                f"{key}.match",
+                "is empty and would make everybody an approver; name a claim, for example "
+                'match = { groups = "dba" }',
+            )
+        self.match(approver.match, f"{key}.match")
+
+    def rule(self, rule: RuleSettings, key: str) -> None:
+        for name, wrong in rule_problems(rule):
+            self.problem(f"{key}.{name}", wrong)
+        self.match(rule.match, f"{key}.match")
+
+    def when(self, when: WhenSettings, key: str) -> None:
+        for name, wrong in when_problems(when):
+            self.problem(f"{key}.{name}", wrong)
+
     def audit(self, audit: AuditSettings, key: str) -> None:
         if audit.path.is_dir():
             self.problem(f"{key}.path", f"{audit.path} is a directory; name a file in it")
@@ -501,37 +534,45 @@ class _Check:
         self.discovery(document, issuers)
         if "certificate" in _ways(document):
             issuers = [*issuers, CERTIFICATE_ISSUER]
-        self.unique(document, "roles", "name")
-        used: set[str] = set()
-        roles = document.get("roles")
-        for index, raw in enumerate(roles if isinstance(roles, list) else []):
-            if not isinstance(raw, dict):
-                continue
-            key = _item_key("roles", index, raw)
-            granted = raw.get("resources")
-            names = (
-                [name for name in granted if isinstance(name, str)]
-                if isinstance(granted, list)
-                else []
+        known = {
+            "resources": resources,
+            "issuers": issuers,
+            "roles": self.unique(document, "roles", "name"),
+            "approvers": self.unique(document, "approvers", "name"),
+        }
+        self.unique(document, "rules", "name")
+        for table in ("roles", "approvers", "rules"):
+            for key, raw in _items(document, table):
+                for names in ("resources", "roles"):
+                    self.named(raw.get(names), known[names], names, f"{key}.{names}")
+                self.issued(raw, table, issuers, key)
+                hold = raw.get("hold")
+                if isinstance(hold, dict):
+                    groups = known["approvers"]
+                    self.named(hold.get("approvers"), groups, "approvers", f"{key}.hold.approvers")
+
+    def named(self, raw: object, known: list[str], table: str, key: str) -> None:
+        """What a list of names in one table refers to in another."""
+        for name in raw if isinstance(raw, list) else ():
+            if isinstance(name, str) and name not in known:
+                what = "group of [[approvers]]" if table == "approvers" else table.rstrip("s")
+                self.problem(key, f'there is no {what} "{name}"; {_suggest(name, known)}')
+
+    def issued(self, raw: dict[str, Any], table: str, issuers: list[str], key: str) -> None:
+        """Whose claims an item believes."""
+        issuer = raw.get("issuer")
+        # A rule that denies or holds may go for the claims of all of them.
+        needed = table != "rules" or (bool(raw.get("match")) and raw.get("verdict") == "allow")
+        if issuer is None and len(issuers) > 1 and needed:
+            self.problem(
+                f"{key}.issuer",
+                f"missing: with several issuers {_ITEM[table]} says whose claims it believes; name "
+                "one of " + ", ".join(issuers),
             )
-            used.update(names)
-            for name in names:
-                if name not in resources:
-                    self.problem(
-                        f"{key}.resources",
-                        f'there is no resource "{name}"; ' + _suggest(name, resources),
-                    )
-            issuer = raw.get("issuer")
-            if issuer is None and len(issuers) > 1:
-                self.problem(
-                    f"{key}.issuer",
-                    "missing: with several issuers a role says whose claims it believes; name one "
-                    "of " + ", ".join(issuers),
-                )
-            elif isinstance(issuer, str) and issuer not in issuers:
-                self.problem(
-                    f"{key}.issuer", f'there is no issuer "{issuer}"; {_suggest(issuer, issuers)}'
-                )
+        elif isinstance(issuer, str) and issuer not in issuers:
+            self.problem(
+                f"{key}.issuer", f'there is no issuer "{issuer}"; {_suggest(issuer, issuers)}'
+            )
 
     def discovery(self, document: dict[str, Any], issuers: list[str]) -> None:
         listen = document.get("listen")
@@ -568,6 +609,19 @@ def _ways(document: dict[str, Any]) -> list[object]:
     listen = document.get("listen")
     ways = listen.get("authentication") if isinstance(listen, dict) else None
     return ways if isinstance(ways, list) else []
+
+
+_ITEM = {"roles": "a role", "approvers": "a group", "rules": "a rule that allows"}
+
+
+def _items(document: dict[str, Any], table: str) -> list[tuple[str, dict[str, Any]]]:
+    """The items of an array in the raw document that are tables, each with its key."""
+    raw = document.get(table)
+    return [
+        (_item_key(table, index, item), item)
+        for index, item in enumerate(raw if isinstance(raw, list) else [])
+        if isinstance(item, dict)
+    ]
 
 
 def _item_key(table: str, index: int, item: object) -> str:

@@ -13,13 +13,13 @@ import msgspec
 from pangate.config import (
     TABLES,
     Config,
-    Settings,
     _bare,
     description_of,
     doc_of,
     settings_of,
     toml_key,
 )
+from pangate.config.base import Settings
 
 
 def describe(config: Config) -> str:
@@ -95,7 +95,7 @@ def _reference_rows(kind: type[Settings]) -> list[str]:
             plain = msgspec.to_builtins(field.default, enc_hook=str)
             default = f"`{_toml(plain)}`"
         text = description_of(field.type).replace("|", "\\|")
-        rows.append(f"| `{field.name}` | {_type_name(field.type)} | {default} | {text} |")
+        rows.append(f"| `{field.encode_name}` | {_type_name(field.type)} | {default} | {text} |")
     return rows
 
 
