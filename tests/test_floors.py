@@ -20,7 +20,7 @@ FLOORS = (
     {"gate"},
     {"proxy", "control", "evidence"},
     {"embedded", "issuer", "trial", "demo", "service"},
-    {"cli", "mask_cli"},
+    {"cli", "mask_cli", "audit_cli"},
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 SOCKETS = {"asyncio", "socket", "ssl", "uvloop", "sqlite3", "selectors", "socketserver", "http"}
@@ -120,6 +120,7 @@ ACROSS = {
     ("demo", "issuer"),
     ("demo", "trial"),
     ("cli", "mask_cli"),
+    ("cli", "audit_cli"),
 }
 
 

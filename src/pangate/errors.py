@@ -22,6 +22,10 @@ class ConfigError(PangateError):
         super().__init__("\n".join(self.problems))
 
 
+class LedgerError(PangateError):
+    """A key, a note, a checkpoint, a tile or a proof that cannot be read, or that does not hold."""
+
+
 class ProtocolError(PangateError):
     """The peer sent bytes that its protocol does not allow, or that the codec does not know.
 

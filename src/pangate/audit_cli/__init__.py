@@ -1,0 +1,98 @@
+"""`pangate audit`: commands that read the record. One command a file, which has
+
+    add(parser)    gives the command's own arguments to its argparse.ArgumentParser
+    run(options)   does the work and returns the exit code
+
+and is one line in COMMANDS. The file is `<name>.py`, and only the one that is asked for is imported."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pangate.errors import PangateError
+
+OK, FAILED, MISUSED = 0, 1, 2
+"""Exit codes: done, and nothing is wrong; something is wrong or could not be done; the command line is
+wrong."""
+
+
+class Command(NamedTuple):
+    """The name of a command, which is its module's too, and what it does in a few words."""
+
+    name: str
+    summary: str
+
+
+COMMANDS: tuple[Command, ...] = (Command("keygen", "make a key that signs checkpoints"),)
+"""The commands in the order of the help. A new one is one line here and one file beside this."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`pangate audit`: run one of its commands and return the exit code."""
+    names = [command.name for command in COMMANDS]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help(), file=sys.stdout if arguments else sys.stderr)
+        if not arguments:
+            return MISUSED
+        raise SystemExit(OK)
+    name, *rest = arguments
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f'did you mean "{close[0]}"?' if close else "pangate audit --help lists the commands"
+        print(f'pangate audit: there is no command "{name}"; {hint}', file=sys.stderr)
+        return MISUSED
+    command = COMMANDS[names.index(name)]
+    module = importlib.import_module(f"pangate.audit_cli.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"pangate audit {name}",
+        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        allow_abbrev=False,
+    )
+    module.add(parser)
+    try:
+        code: int = module.run(parser.parse_args(rest))
+    except PangateError as error:
+        print(f"pangate audit {name}: {getattr(error, 'detail', error)}", file=sys.stderr)
+        return FAILED
+    return code
+
+
+def add_ledger(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the two ways to name a ledger, of which `ledger_of` makes its directory."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--directory", type=Path, metavar="DIRECTORY", help="the ledger's directory")
+    which.add_argument(
+        "--config", type=Path, metavar="FILE", help="the gateway's TOML file, which names it"
+    )
+
+
+def ledger_of(options: argparse.Namespace) -> Path:
+    """The directory of the ledger that the options of `add_ledger` name.
+
+    Raises ConfigError for a configuration that cannot be used."""
+    if options.directory is not None:
+        directory: Path = options.directory
+        return directory
+    from pangate import config
+
+    return config.load(options.config).audit.path
+
+
+def _help() -> str:
+    width = max(len(command.name) for command in COMMANDS)
+    lines = [
+        "usage: pangate audit [--help] COMMAND ...",
+        "",
+        "The record of what passed the gateway.",
+        "",
+        *(f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS),
+        "",
+        "pangate audit COMMAND --help says more.",
+    ]
+    return "\n".join(lines)

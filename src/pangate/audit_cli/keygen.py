@@ -1,0 +1,52 @@
+"""`pangate audit keygen`: a new key pair, the private half in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from pangate.errors import LedgerError
+from pangate.ledger.note import COSIGNATURE, ED25519, Signer
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="where the private key goes")
+    parser.add_argument(
+        "--name",
+        required=True,
+        help="what the key is called in its signatures: the origin of a ledger, or a witness's name",
+    )
+    parser.add_argument(
+        "--witness", action="store_true", help="a key that a witness cosigns checkpoints with"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the private key, and the public one beside it and to standard output."""
+    signer = Signer.generate(options.name, COSIGNATURE if options.witness else ED25519)
+    write_key(options.file, signer)
+    print(signer.verifier.text())
+    return 0
+
+
+def write_key(path: Path, signer: Signer) -> None:
+    """Write `signer` to the new file `path`, and its public key to the same name with ".pub".
+
+    Raises LedgerError when one of the files is there or cannot be written."""
+    public = path.with_name(path.name + ".pub")
+    for name, text, mode in (
+        (path, signer.private_text(), 0o600),
+        (public, signer.verifier.text(), 0o644),
+    ):
+        try:
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            with os.fdopen(fd, "w") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(fd)
+        except FileExistsError:
+            raise LedgerError(f"{name} is there already; no key is ever written over") from None
+        except OSError as error:
+            raise LedgerError(f"{name} cannot be written: {error.strerror}") from None
