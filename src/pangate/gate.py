@@ -122,6 +122,8 @@ class GateSession:
         self._admission: Admission | None = None
         self._config = gate.config
         """The configuration by which the admission stands."""
+        self._judge: policy.Judge | None = None
+        """Who decides by the admission."""
         self._asked = ""
         self._began = time.monotonic()
         self._statements = 0
@@ -153,6 +155,7 @@ class GateSession:
             raise
         resource = self._config.resources_by_name[grant.resource]
         self._admission = Admission(principal, grant, resource)
+        self._judge = self._judged(principal, grant)
         self._gate.open[principal.name, grant.role] += 1
         self._record(
             "session.start",
@@ -181,9 +184,13 @@ class GateSession:
         self, principal: Principal, grant: Grant, settings: Statement | None
     ) -> None:
         if settings is not None:
-            verdict = policy.decide(principal, grant, settings)
+            verdict = self._judged(principal, grant).decide(settings, time.time())
             if verdict.action != "allow":
                 raise NotAuthorised(verdict.reason)
+
+    def _judged(self, principal: Principal, grant: Grant) -> policy.Judge:
+        address = self._origin.rsplit(":", 1)[0]
+        return self._config.rulebook.judge(principal, grant, address)
 
     def _admit_one_more(self, principal: Principal, grant: Grant) -> None:
         most = grant.limits.max_sessions
@@ -204,11 +211,18 @@ class GateSession:
 
     def decide(self, statement: Statement) -> Verdict:
         """The verdict on one statement; its record is under way, and written by `written`."""
-        admission = self._admitted()
+        self._admitted()
         if statement.refusal:
             verdict = Verdict("deny", statement.refusal, "protocol")
         else:
-            verdict = policy.decide(admission.principal, admission.grant, statement)
+            assert self._judge is not None  # there is an admission
+            verdict = self._judge.decide(statement, time.time())
+        if verdict.action == "hold":
+            verdict = replace(
+                verdict,
+                action="deny",
+                reason=f"{verdict.reason}; it needs approval, which this gateway cannot ask for yet",
+            )
         self._statements += 1
         if verdict.action != "deny":
             self._started[self._statements] = time.monotonic()
@@ -227,6 +241,8 @@ class GateSession:
             data.update(_meaning(statement.meaning))
         if verdict.reason:
             data["reason"] = verdict.reason
+        if verdict.shadow:
+            data["shadow"] = [{"rule": rule, "verdict": would} for rule, would in verdict.shadow]
         allowed = verdict.action == "allow"
         self._record("statement.allowed" if allowed else "statement.denied", allowed, data)
         return verdict
@@ -313,6 +329,7 @@ class GateSession:
             self._config = self._gate.config
             believed = self._gate.authenticator.believes(self._admission.principal.issuer)
             self._admission = _again(self._admission, self._config, believed)
+            self._judge = self._judged(self._admission.principal, self._admission.grant)
         return self._admission
 
     def _record(

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pangate import config, policy
 from pangate.config import Config, load
 from pangate.errors import ConfigError
-from pangate.model import Limits, Resource
+from pangate.model import Hold, Limits, Resource
 
 ROOT = Path(__file__).parents[2]
 
@@ -592,3 +592,136 @@ def test_a_key_of_a_resource_is_as_private_as_the_gateways(write, tls_files):
     (found,) = problems(write(WHOLE.replace(RESOURCE, RESOURCE + lines)))
     assert "resources[payments].key: " in found
     assert "mode 0644" in found
+
+
+# Rules
+
+APPROVERS = """
+[[approvers]]
+name = "dba"
+match = { groups = "dba" }
+owns = "owner"
+"""
+
+
+def rule(**keys):
+    lines = ["[[rules]]"]
+    for key, value in {"name": "r", "verdict": "deny", **keys}.items():
+        lines.append(f"{key} = {value if key in RAW else repr(value).replace(chr(39), chr(34))}")
+    return "\n".join(lines) + "\n"
+
+
+RAW = ("hold", "when", "match", "shadow")
+
+
+def test_a_rule_has_what_it_says_and_no_more(write):
+    text = rule(
+        verdict="hold",
+        effects=["schema"],
+        tables=["pay.*"],
+        source=["10.0.0.0/8"],
+        when='{ days = ["mon"], from = "22:00", to = "06:00", zone = "Europe/Vienna" }',
+        hold='{ approvers = ["dba"], quorum = 2, mode = "refuse-and-retry" }',
+        condition="principal.level > 2",
+    )
+    found = load(write(WHOLE + APPROVERS + text))
+    assert found.approvers[0].owns == "owner"
+    (made,) = found.rules
+    assert (made.when.begin, made.when.end, made.rows_over) == ("22:00", "06:00", None)
+    assert made.hold.model == Hold(("dba",), 2, mode="refuse-and-retry")
+    assert [one.name for one in found.rulebook.rules] == ["r"]
+    # What it resolves to says the same again, and nothing of what is left out.
+    resolved = config.describe(found)
+    assert "rows_over" not in resolved
+    assert 'from = "22:00"' in resolved
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (rule(verdict="maybe"), "rules[r].verdict: invalid enum value 'maybe'"),
+        (rule(verdict="hold"), "rules[r].hold: missing: it says who may approve"),
+        (
+            rule(hold='{ approvers = ["dba"] }'),
+            'rules[r].hold: has no effect with verdict = "deny"',
+        ),
+        (
+            rule(verdict="hold", hold='{ approvers = ["dab"] }'),
+            'rules[r].hold.approvers: there is no group of [[approvers]] "dab"; did you mean "dba"?',
+        ),
+        (rule(verdict="hold", hold="{ approvers = [] }"), "rules[r].hold.approvers: expected"),
+        (
+            rule(verdict="hold", hold='{ approvers = ["dba"], quorum = 0 }'),
+            "rules[r].hold.quorum: expected",
+        ),
+        (rule(roles=["raporting"]), 'rules[r].roles: there is no role "raporting"; did you mean'),
+        (rule(resources=["x"]), 'rules[r].resources: there is no resource "x"'),
+        (rule(effects=["drop"]), "rules[r].effects[0]: invalid enum value 'drop'"),
+        (rule(tables=["a.b.c"]), 'rules[r].tables: "a.b.c" is no [schema.]table'),
+        (rule(columns=["a.b.c.d"]), 'rules[r].columns: "a.b.c.d" is no [[schema.]table.]column'),
+        (rule(columns=["a..d"]), 'rules[r].columns: "a..d" is no [[schema.]table.]column'),
+        (rule(source=["10.0.0.1/8"]), "rules[r].source: 10.0.0.1/8 has host bits set"),
+        (rule(issuer="https://issuer.example"), "rules[r].issuer: has no effect without match"),
+        (rule(match="{ team = [] }"), "rules[r].match.team: is an empty list"),
+        (rule(verdict="allow", rows_over=3), "rules[r].rows_over: allows nothing"),
+        (rule(rows_over=-1), "rules[r].rows_over: expected"),
+        (rule(when='{ from = "9:00" }'), "rules[r].when.from: expected"),
+        (
+            rule(when='{ zone = "Mars/Base" }'),
+            'rules[r].when.zone: there is no time zone "Mars/Base"',
+        ),
+        (rule(when="{ }"), "rules[r].when.from: the window is the whole week"),
+        (rule(when='{ begin = "09:00" }'), "rules[r].when.begin: unknown key"),
+        (rule(condition="nope == 1"), 'rules[r].condition: there is no variable "nope"'),
+        (rule(condition="1 +"), "rules[r].condition: is no CEL"),
+        (rule() + rule(), 'rules[1].name: "r" is there twice'),
+        (rule() + rule(name="s", effects=["read"]), 'rules[s]: never decides, because "r" stands'),
+        (APPROVERS, 'approvers[1].name: "dba" is there twice'),
+        ('[[approvers]]\nname = "x"\nmatch = {}\n', "approvers[x].match: is empty"),
+    ],
+)
+def test_what_is_wrong_with_rules(write, text, said):
+    found = problems(write(WHOLE + APPROVERS + text))
+    assert any(one.startswith(said) for one in found), found
+
+
+def test_with_several_issuers_a_rule_that_allows_says_whose_claims_it_believes(write):
+    two = WHOLE.replace("[[roles]]", ISSUER.replace("issuer.", "other.") + "[[roles]]", 1).replace(
+        'resources = ["payments"]', 'resources = ["payments"]\nissuer = "https://issuer.example"'
+    )
+    match = '{ team = "x" }'
+    found = problems(write(two + rule(verdict="allow", match=match)))
+    assert found[0].startswith("rules[r].issuer: missing: with several issuers a rule that allows")
+    assert load(write(two + rule(match=match))).rules[0].issuer is None
+
+
+def test_the_profile_stands_behind_the_rules_of_the_file(write):
+    text = 'profile = "pci"\n' + WHOLE + APPROVERS + rule(effects=["schema"], verdict="allow")
+    found = load(write(text))
+    names = [one.name for one in found.rules]
+    assert names[0] == "r"
+    assert names[1:] == [
+        "pci-server", "pci-code", "pci-privilege", "pci-schema", "pci-bulk", "pci-read", "pci-write"
+    ]  # fmt: skip
+    held = [one for one in found.rules if one.verdict == "hold"]
+    assert {one.hold.approvers for one in held} == {("dba",)}
+    resolved = config.describe(found)
+    assert 'name = "pci-schema"' in resolved
+    assert '# profile = "pci" adds' in resolved
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('profile = "pci"\n' + WHOLE, 'profile: "pci" holds what is dangerous'),
+        ('profile = "hipaa"\n' + WHOLE, "profile: invalid enum value 'hipaa'. Rules to start from"),
+        ("profile = 3\n" + WHOLE, "profile: expected"),
+        (
+            'profile = "pci"\n' + WHOLE + APPROVERS + rule(name="pci-code"),
+            "rules[pci-code].name: is a name of the profile",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_profile(write, text, said):
+    found = problems(write(text))
+    assert any(one.startswith(said) for one in found), found

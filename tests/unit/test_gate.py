@@ -338,3 +338,59 @@ async def test_a_record_that_fails_and_heals_is_known(gate, monkeypatch):
     assert gate.recorder.waiting_seconds == 0
     last = events(gate)[-1]
     assert (last["code"], last["principal"], last["session"]) == ("config.reloaded", "gateway", "-")
+
+
+RULES = """
+[[approvers]]
+name = "dba"
+match = {{ groups = "dba" }}
+[[rules]]
+name = "no-notes"
+verdict = "deny"
+tables = ["notes"]
+reason = "notes are private"
+[[rules]]
+name = "cards"
+verdict = "hold"
+tables = ["cards"]
+hold = {{ approvers = ["dba"] }}
+[[rules]]
+name = "local"
+verdict = "deny"
+source = ["127.0.0.0/8"]
+shadow = true
+"""
+
+
+async def test_rules_decide_and_are_named_in_the_record(gate, issuer):
+    path = gate.config.path
+    path.write_text((TOML + RULES).format(issuer=issuer.url))
+    gate.reconfigure(config.load(path), gate.authenticator)
+    session = gate.session("127.0.0.1:5555")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+
+    def decide(text):
+        return session.decide(Statement("query", text, meaning=sql.understand(text)))
+
+    assert decide("select 1").action == "allow"
+    denied = decide("select * from notes")
+    assert (denied.action, denied.rule) == ("deny", "rule:no-notes")
+    assert denied.reason.endswith("notes are private")
+    held = decide("select * from cards")
+    assert held.action == "deny"
+    assert "needs approval, which this gateway cannot ask for yet" in held.reason
+    # Rules change under an open session.
+    path.write_text(TOML.format(issuer=issuer.url))
+    gate.reconfigure(config.load(path), gate.authenticator)
+    assert decide("select * from notes").action == "allow"
+    session.written()
+    found = [event for event in events(gate) if event["code"].startswith("statement.")]
+    assert [event["data"]["rule"] for event in found] == [
+        "role:reader",
+        "rule:no-notes",
+        "rule:cards",
+        "role:reader",
+    ]
+    assert found[0]["data"]["shadow"] == [{"rule": "local", "verdict": "deny"}]
+    assert "shadow" not in found[1]["data"]
+    assert "shadow" not in found[3]["data"]

@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta
 
+from pangate import policy
 from pangate.config.base import AnyPort, Count, Name, Port, Seconds, Settings, Text
+from pangate.config.profiles import Profile
 from pangate.config.rules import ApproverSettings, RuleSettings
 from pangate.model import Effect, Limits, Resource, Way
 
@@ -503,6 +505,12 @@ class Config(Settings, frozen=True, kw_only=True, dict=True):
     process: ProcessSettings = ProcessSettings()
     approvers: tuple[ApproverSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
+    """The file's own, and behind them those of the profile."""
+    profile: Profile = ""
+
+    @functools.cached_property
+    def rulebook(self) -> policy.Rulebook:
+        return policy.Rulebook(self.rules)
 
     @functools.cached_property
     def resources_by_name(self) -> Mapping[str, ResourceSettings]:
@@ -542,6 +550,13 @@ TABLES: tuple[tuple[str, type[Settings], bool], ...] = (
     ("process", ProcessSettings, False),
 )
 """The tables of the file in the order of its reference: key, type, and whether it is an array."""
+
+PROFILE = (
+    'Rules to start from: "pci" denies what reaches the server or its files, holds changes without a '
+    "condition, schema and privilege changes and code for the people in `[[approvers]]`, and leaves "
+    "reading and writing to the roles. The rules of the file come first."
+)
+"""What the key `profile` is, which stands in front of all tables."""
 
 OPTIONAL = ("approvers", "rules")
 """The arrays that may be left out."""

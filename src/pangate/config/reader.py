@@ -10,14 +10,16 @@ import shutil
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from pangate import policy
 from pangate.config import (
     ALGORITHMS,
     CERTIFICATE_ISSUER,
     OPTIONAL,
+    PROFILE,
     TABLES,
     AuditSettings,
     Config,
@@ -36,6 +38,7 @@ from pangate.config import (
     url_problem,
 )
 from pangate.config.base import Settings
+from pangate.config.profiles import Profile, profile_rules
 from pangate.config.rules import (
     ApproverSettings,
     RuleSettings,
@@ -107,7 +110,7 @@ class _Check:
     def document(self, document: dict[str, Any], path: Path) -> Config | None:
         known = [key for key, _, _ in TABLES]
         for key in document:
-            if key not in known:
+            if key not in known and key != "profile":
                 self.problem(key, f"unknown table; {_suggest(key, known)}")
         values: dict[str, Any] = {}
         for key, kind, array in TABLES:
@@ -130,9 +133,40 @@ class _Check:
                     for index, item in enumerate(raw)
                 )
         self.relations(document, values)
+        values["profile"] = self.profile(document)
+        values["rules"] = self.rulebook(values)
         if self.problems:
             return None
         return Config(path=path, **values)
+
+    def profile(self, document: dict[str, Any]) -> Profile:
+        kind = Annotated[Profile, msgspec.Meta(description=PROFILE)]
+        profile: Profile = self.value(kind, document.get("profile", ""), "profile") or ""
+        if profile and not document.get("approvers"):
+            self.problem(
+                "profile",
+                f'"{profile}" holds what is dangerous until somebody approves it, and nobody may: '
+                "write at least one [[approvers]]",
+            )
+        return profile
+
+    def rulebook(self, values: dict[str, Any]) -> tuple[RuleSettings, ...]:
+        """The rules of the file, then those of the profile. Says which can never decide."""
+        own = [rule for rule in values["rules"] if rule is not None]
+        for index, rule in enumerate(own):
+            before = next((one for one in own[:index] if policy.covers(one, rule)), None)
+            if before is not None:
+                self.problem(
+                    f"rules[{rule.name}]",
+                    f'never decides, because "{before.name}" stands before it and matches all that '
+                    "it does; put the one that says more in front",
+                )
+        groups = [group.name for group in values["approvers"] if group is not None]
+        added = profile_rules(values["profile"], groups) if groups else ()
+        for rule in added:
+            if any(rule.name == one.name for one in own):
+                self.problem(f"rules[{rule.name}].name", "is a name of the profile; rename it")
+        return (*own, *added)
 
     def table(self, kind: type[Settings], raw: object, key: str) -> Any:
         """`raw` as a `kind`, or None after having said what is wrong."""
@@ -498,6 +532,11 @@ class _Check:
         for name, wrong in rule_problems(rule):
             self.problem(f"{key}.{name}", wrong)
         self.match(rule.match, f"{key}.match")
+        if rule.condition is not None:
+            try:
+                policy.Condition(rule.condition)
+            except ValueError as wrong:
+                self.problem(f"{key}.condition", str(wrong))
 
     def when(self, when: WhenSettings, key: str) -> None:
         for name, wrong in when_problems(when):

@@ -13,6 +13,8 @@ from pangate.config.base import Count, Name, Seconds, Settings, Text
 from pangate.model import Action, Effect, Hold
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Rows = Annotated[int, Meta(ge=0)]
+Expression = Annotated[str, Meta(min_length=1, max_length=2000)]
 Clock = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 
 
@@ -163,12 +165,12 @@ class RuleSettings(Settings, frozen=True, kw_only=True):
     ] = ()
     when: Annotated[WhenSettings | None, Meta(description="Window of the week.")] = None
     rows_over: Annotated[
-        int | None,
-        Meta(ge=0, description="Matches when the planner expects more rows than this."),
+        Rows | None,
+        Meta(description="Matches when the planner expects more rows than this."),
     ] = None
     condition: Annotated[
-        Text | None,
-        Meta(max_length=2000, description="Condition in CEL; `docs/policy.md` has its variables."),
+        Expression | None,
+        Meta(description="Condition in CEL; `docs/policy.md` has its variables."),
     ] = None
     hold: Annotated[
         HoldSettings | None, Meta(description='What a statement waits for; for "hold" only.')

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from pangate.config import (
+    PROFILE,
     TABLES,
     Config,
     _bare,
@@ -26,9 +27,14 @@ def describe(config: Config) -> str:
     """The resolved configuration as TOML, defaults filled in and secrets left out."""
     plain = public(config)
     lines = [f"# {config.path}", f"# digest {config.digest}"]
+    if config.profile:
+        lines.append(f'# profile = "{config.profile}" adds the last of the rules below')
     for key, _, array in TABLES:
         for item in plain[key] if array else [plain[key]]:
             lines += ["", f"[[{key}]]" if array else f"[{key}]"]
+            if key in ("approvers", "rules"):
+                # what such a table leaves out is no setting: it says nothing of that
+                item = {name: value for name, value in item.items() if value not in (None, [], {})}
             lines += [f"{toml_key(name)} = {_toml(value)}" for name, value in item.items()]
     return "\n".join(lines) + "\n"
 
@@ -44,6 +50,12 @@ def reference() -> str:
         "directory of the file.",
         "",
         "This page is printed by `pangate check --reference`.",
+        "",
+        "## `profile`",
+        "",
+        PROFILE,
+        "",
+        'Left out, or `""`: none.',
     ]
     for key, kind, array in TABLES:
         header = f"[[{key}]]" if array else f"[{key}]"

@@ -83,11 +83,17 @@ class Reader:
             use = "schema"
         elif "write" in effects:
             use = "write"
+        self.cascade(body, use)
         for value in body.values():
             if isinstance(value, dict) and "relname" in value:
                 self.relation(value, use)
             elif isinstance(value, (dict, list)):
                 self.walk(value, ctes, use)
+
+    def cascade(self, body: Node, use: str) -> None:
+        """What depends on it goes with it, whatever that is."""
+        if body.get("behavior") == "DROP_CASCADE":
+            self.relations[Relation("", "*", use)] = None
 
     def wrapped(self, node: Node | None, ctes: Ctes) -> None:
         """A statement node within another."""
@@ -102,6 +108,7 @@ class Reader:
             self.into(into, "SELECT INTO")
         if "lockingClause" in body:
             self.need("write", "SELECT ... FOR UPDATE or SHARE")
+            self.walk(body.get("fromClause"), ctes, "write")
         if _limits(body):
             self.flags["limit"] = True
         if "larg" in body:  # the two of a UNION are not wrapped
@@ -145,8 +152,10 @@ class Reader:
             self.flags["returning"] = True
         self.walk([value for key, value in body.items() if key not in _READ_BY_CHANGE], ctes)
         table = _name(target)
-        columns = body.get("cols") or (body.get("targetList") if what == "UPDATE" else None)
-        for column in columns or ():
+        columns = body.get("targetList") if what == "UPDATE" else body.get("cols")
+        if not columns:
+            self.columns[table, "*"] = None
+        for column in (*(columns or ()), *body.get("onConflictClause", {}).get("targetList", ())):
             self.columns[table, column["ResTarget"]["name"]] = None
 
     def insert(self, body: Node, ctes: Ctes) -> None:
@@ -300,6 +309,7 @@ class Reader:
 
     def drop(self, body: Node, ctes: Ctes) -> None:
         self.need("schema")
+        self.cascade(body, "schema")
         kind = body["removeType"]
         if kind == "OBJECT_POLICY":
             self.need("privilege")
@@ -360,6 +370,12 @@ class Reader:
                         self.alias(value, "")
                 elif what == _STATEMENT:
                     self.statement(key, value, ctes)
+                elif what == _JOIN:
+                    if "isNatural" in value or "alias" in value:
+                        self.columns[("*",)] = None
+                    for column in names_of(value.get("usingClause")):
+                        self.columns[(column,)] = None
+                    stack.append(value)
                 elif what == _SAMPLE:
                     method = names_of(value.get("method"))
                     if method[-1] not in SAMPLING:
@@ -388,8 +404,11 @@ class Reader:
                 self.refusal = "settings are not changed through pg_settings here; use SET"
 
     def alias(self, table: Node, name: str) -> None:
-        alias = table.get("alias", {}).get("aliasname") or table["relname"]
+        given = table.get("alias")
+        alias = table["relname"] if given is None else given["aliasname"]
         self.aliases.setdefault(alias, set()).add(name)
+        if given is not None and "colnames" in given:
+            self.columns[alias, "*"] = None  # its columns have other names here
 
     def function(self, call: Node) -> None:
         names = names_of(call["funcname"])
@@ -480,7 +499,7 @@ def _literal(node: Node) -> str | None:
 
 
 _DESCEND, _SKIP, _COLUMN, _EXPRESSION, _CALL, _TABLE, _STATEMENT, _SAMPLE, _MAYBE_TABLE = range(9)
-_RESULT = 9
+_RESULT, _JOIN = 9, 10
 
 
 class _What(dict[str, int]):
@@ -506,6 +525,7 @@ _WHAT = _What(
         "FuncCall": _CALL,
         "RangeVar": _TABLE,
         "ResTarget": _RESULT,
+        "JoinExpr": _JOIN,
         "RangeTableSample": _SAMPLE,
     }
 )

@@ -104,7 +104,10 @@ def test_however_it_is_written_it_is_the_same(row, data):
     for token in TOKEN.finditer(row["sql"]):
         text = token[0]
         if token["space"]:
-            text = data.draw(SPACES)
+            # libpg_query takes no comment between words that PostgreSQL reads as one (WITH ORDINALITY,
+            # NOT IN): that is a syntax error here, and so the worst case
+            pair = written and written[-1].lower() in ("with", "not", "nulls")
+            text = " " if pair else data.draw(SPACES)
         elif token["word"]:
             how = data.draw(st.sampled_from("=uUrq"))
             if how == "q" and text.lower() in NAMES:
@@ -190,7 +193,7 @@ def touched(text: str) -> set[str]:
         ("declare c cursor for select * from cards", {"read:cards"}),
         ("prepare p as select * from cards", {"read:cards"}),
         ("explain select * from cards", {"read:cards"}),
-        ("select * from cards for update of cards", {"read:cards"}),
+        ("select * from cards for update of cards", {"read:cards", "write:cards"}),
         (
             "merge into notes using cards on true when matched then delete",
             {"write:notes", "read:cards"},
