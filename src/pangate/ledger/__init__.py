@@ -7,5 +7,6 @@ Pure: no files, no sockets, no clock. Who writes a log is in `audit`, and who re
     note        signed notes, and the keys that sign and verify them
     checkpoint  origin, size and root, signed
     proof       inclusion and consistency
+    records     the journal that a log is written ahead in
     letters     digests without digits
 """
