@@ -304,6 +304,7 @@ cdef class Walker:
     cdef bint copy_header  # the line of column names comes next
     cdef bytearray buf
     cdef list done
+    cdef uint64_t put      # bytes that were ever in `done`
     cdef Py_ssize_t start  # of what is not yet released
     cdef Py_ssize_t at     # of the message that is looked at
     cdef Py_ssize_t end    # behind it
@@ -487,8 +488,8 @@ cdef class Walker:
         if anew:
             if have:
                 if first > self.start:
-                    self.done.append(memoryview(self.buf)[self.start : first])
-                self.done.append(<bytes>(<char *>out)[:have])
+                    self._put(memoryview(self.buf)[self.start : first])
+                self._put(<bytes>(<char *>out)[:have])
                 self.start = at
             free(out)
         self.at = at
@@ -716,24 +717,28 @@ cdef class Walker:
     def replace(self, data: bytes) -> None:
         """`data` goes to the agent in the place of the message."""
         self._cut()
-        self.done.append(data)
+        self._put(data)
         self.at = self.start = self.end
 
     def insert(self, data: bytes) -> None:
         """`data` goes to the agent before the message, of which nothing is said yet."""
         self._cut()
-        self.done.append(data)
+        self._put(data)
         self.start = self.at
 
     cdef _cut(self):
         if self.at > self.start:
-            self.done.append(memoryview(self.buf)[self.start : self.at])
+            self._put(memoryview(self.buf)[self.start : self.at])
+
+    cdef _put(self, piece):
+        self.done.append(piece)
+        self.put += <uint64_t>len(piece)
 
     def release(self) -> list:
         """The buffers that may go to the agent, in order."""
         if self.start == 0 and self.at == len(self.buf) and self.at:
             # everything goes: no slice, and the next chunk gets a buffer of its own
-            self.done.append(self.buf)
+            self._put(self.buf)
             self.buf = bytearray()
         elif self.at:
             self._cut()
@@ -760,6 +765,11 @@ cdef class Walker:
         memset(&self.counts, 0, sizeof(self.counts))
         self.rows = self.row_bytes = 0
         return masked, rows, size
+
+    @property
+    def place(self) -> int:
+        """Bytes that go to the agent before the message that `advance` stopped at, since the session began."""
+        return self.put + <uint64_t>(self.at - self.start)
 
     @property
     def held(self) -> int:

@@ -75,15 +75,18 @@ class ResourceUnavailable(Refused):
 
 class RecordFailed(Refused):
     """The record could not be written, so nothing is forwarded (law 2). The agent reads one and the
-    same sentence; `detail` says what happened for whoever runs the gateway."""
+    same sentence unless there is another `reason`; `detail` says what happened for whoever runs the
+    gateway."""
 
     code = "record.failed"
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(
-            "nothing was executed, because its record could not be written; tell whoever runs the "
-            "gateway"
-        )
+    def __init__(
+        self,
+        detail: str,
+        reason: str = "nothing was executed, because its record could not be written; tell whoever "
+        "runs the gateway",
+    ) -> None:
+        super().__init__(reason)
         self.detail = detail
 
 

@@ -18,13 +18,14 @@ import secrets
 import string
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pangate import policy
-from pangate.audit import Recorder
+from pangate.audit import Recorder, pan_mask
+from pangate.audit.recording import Recording, Recordings
 from pangate.auth import Authenticator
-from pangate.config import Config, ResourceSettings
+from pangate.config import Config, ResourceSettings, RoleSettings
 from pangate.errors import (
     AuthenticationFailed,
     LimitReached,
@@ -44,13 +45,17 @@ from pangate.model import (
     Understanding,
     Verdict,
 )
-from pangate.protocols import Authenticate
+from pangate.protocols import Authenticate, Buffer, Described
 
 UNKNOWN = "unknown"
 """The principal of an event before there is one."""
 
 MOST_NAMES = 100
 """An event lists so many relations and functions at the most; the statement itself has them all."""
+
+
+UNBOUND = RoleSettings(name="none", match={}, resources=())
+"""A role whose settings are what they are when nobody says anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +71,18 @@ class Gate:
     """What all sessions of one gateway share: the configuration, who authenticates, who records, what
     is counted."""
 
-    def __init__(self, config: Config, authenticator: Authenticator, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        config: Config,
+        authenticator: Authenticator,
+        recorder: Recorder,
+        recordings: Recordings,
+    ) -> None:
         self.config = config
         self.authenticator = authenticator
         self.recorder = recorder
+        self.recordings = recordings
+        self.mask_text = pan_mask()
         self.metrics = Metrics()
         self.record_failure = ""
         """Why the record cannot be written now; empty when it can."""
@@ -133,6 +146,7 @@ class GateSession:
         self._given = (0, 0)
         self._masked: Counter[str] = Counter()
         self._ended = False
+        self._recording: Recording | None = None
 
     # 1, 2
 
@@ -171,6 +185,25 @@ class GateSession:
         )
         self.written()
         return self._admission
+
+    def begin_recording(self, parameters: Mapping[str, str], notice: Callable[[], None]) -> None:
+        """From now on what the agent is sent is recorded. `parameters` are what the resource reports of
+        itself; `notice` is called from another thread when `held` or `written` may answer otherwise.
+        Raises RecordFailed."""
+        grant = self._admitted().grant
+        # A reload may have taken the role away; what its settings were is not known here any more.
+        role = self._config.roles_by_name.get(grant.role, UNBOUND)
+        mask = self._gate.mask_text
+        about = {
+            "role": grant.role,
+            "resource": grant.resource,
+            "record": role.record,
+            "parameters": {mask(name): mask(value) for name, value in parameters.items()},
+        }
+        size = role.record_bytes if role.record == "full" else 0
+        self._recording = self._gate.recordings.open(
+            self.id, about, notice, rows=role.record_rows, size=size
+        )
 
     async def _authenticate(self, credential: Credential, address: str) -> Principal:
         """The principal, by the configuration that is in force when this returns."""
@@ -226,6 +259,8 @@ class GateSession:
         self._statements += 1
         if verdict.action != "deny":
             self._started[self._statements] = time.monotonic()
+        if self._recording:
+            self._recording.statement(self._statements)
         data: dict[str, object] = {
             "number": self._statements,
             "kind": statement.kind,
@@ -250,12 +285,46 @@ class GateSession:
     def written(self) -> None:
         """Between 5 and 6: everything recorded so far is in the kernel. Raises RecordFailed when
         it is not, and then nothing may be forwarded."""
+        if self._recording and self._recording.failure:
+            raise RecordFailed(
+                self._recording.failure,
+                "the session cannot go on, because what it is sent cannot be recorded; tell whoever "
+                "runs the gateway",
+            )
         self._gate.written()
 
     # 8
 
-    def finished(self, number: int, outcome: Outcome) -> None:
-        """How a statement ended."""
+    def sent(self, buffers: Sequence[Buffer]) -> None:
+        """These bytes, masked, are on their way to the agent."""
+        if self._recording:
+            self._recording.sent(buffers)
+
+    @property
+    def held(self) -> bool:
+        """Whether so much of what was sent waits to be recorded that nothing more may be sent."""
+        return self._recording is not None and self._recording.full
+
+    def flush_recording(self) -> bool:
+        """Have what was sent so far recorded. Returns whether that has to be seen to again."""
+        if self._recording is None or self._ended:
+            return False
+        self._recording.flush()
+        if data := self._recording.mark():
+            self._record("session.recorded", True, data)
+        return self._recording.unmarked
+
+    def described(self, description: Described) -> None:
+        """What rows are, of which the agent is not told it."""
+        if self._recording:
+            self._recording.described(
+                description.number, description.place, description.description
+            )
+
+    def finished(self, number: int, outcome: Outcome, place: int = 0) -> None:
+        """How a statement ended, with the message to the agent at `place`."""
+        if self._recording:
+            self._recording.finished(number, place)
         began = self._started.pop(number, None)
         if began is None:
             return  # it was denied: there is nothing to add to that
@@ -299,6 +368,9 @@ class GateSession:
         if self._admission is None:
             self._record("session.refused", False, {"detail": reason})
             return
+        if self._recording:
+            data = self._recording.end()
+            self._record("session.recording", "failure" not in data, data)
         key = self._admission.principal.name, self._admission.grant.role
         self._gate.open[key] -= 1
         if not self._gate.open[key]:

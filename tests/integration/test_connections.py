@@ -15,6 +15,7 @@ from conftest import EVERYTHING
 from guests import WAYS, Guest, context, guests
 from pangate import config
 from pangate.audit import open_recorder
+from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
 from pangate.embedded import EmbeddedPostgres
 from pangate.gate import Gate
@@ -49,7 +50,9 @@ async def test_no_object_and_no_task_outlives_its_connection(postgres: EmbeddedP
         made.stop_gateway()
         settings = config.load(made.config)
         recorder, authenticator = open_recorder(settings), open_authenticator(settings)
-        gateway = Gateway(Gate(settings, authenticator, recorder), sockets.Contexts(settings))
+        recordings = open_recordings(settings)
+        gate = Gate(settings, authenticator, recorder, recordings)
+        gateway = Gateway(gate, sockets.Contexts(settings))
         with sockets.listen("127.0.0.1", 0) as listener:
             running = asyncio.create_task(gateway.run(listener))
             guest = Guest(*listener.getsockname()[:2], context(made), made.token())

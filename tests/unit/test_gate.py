@@ -8,6 +8,7 @@ import pytest
 
 from pangate import config, sql
 from pangate.audit import open_recorder
+from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
 from pangate.errors import AuthenticationFailed, LimitReached, NotAuthorised, RecordFailed
 from pangate.gate import UNKNOWN, Gate
@@ -54,8 +55,10 @@ async def gate(tmp_path: Path, issuer, monkeypatch):
     settings = config.load(path)
     recorder = open_recorder(settings)
     authenticator = open_authenticator(settings)
-    yield Gate(settings, authenticator, recorder)
+    recordings = open_recordings(settings)
+    yield Gate(settings, authenticator, recorder, recordings)
     await authenticator.close()
+    recordings.close()
     with contextlib.suppress(RecordFailed):  # one test takes its file away
         recorder.close()
 

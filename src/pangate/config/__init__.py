@@ -427,13 +427,38 @@ class RoleSettings(Settings, frozen=True, kw_only=True):
     limits: Annotated[RoleLimitSettings, Meta(description="Bounds of the role's sessions.")] = (
         RoleLimitSettings()
     )
+    record: Annotated[
+        Literal["full", "digest"],
+        Meta(
+            description='What is recorded of the answers that the role\'s sessions are sent: "full", all of '
+            'them, or "digest", their size, timing and digest only.'
+        ),
+    ] = "full"
+    record_rows: Annotated[
+        Count | None,
+        Meta(
+            description='With "full", the first rows of each result that are recorded; the rest is '
+            "counted and digested. Leave it out for all rows."
+        ),
+    ] = None
+    record_bytes: Annotated[
+        Count,
+        Meta(
+            description='With "full", how much of what one session is sent is recorded, in bytes before '
+            "compression; the rest is counted and digested."
+        ),
+    ] = 1 << 30
 
 
 class AuditSettings(Settings, frozen=True, kw_only=True):
     """The record: what cannot be written here is not forwarded."""
 
     path: Annotated[
-        Path, Meta(description="File that events are appended to; its directory must exist.")
+        Path,
+        Meta(
+            description="File that events are appended to; its directory must exist. What agents are "
+            "sent is recorded beside it, in the directory `sessions`."
+        ),
     ]
     fsync: Annotated[
         Literal["interval", "always"],
@@ -442,6 +467,11 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
             "lets the disk follow within a second, so a power failure may lose that second."
         ),
     ] = "interval"
+
+    @property
+    def ledger(self) -> Path:
+        """The directory that recordings are in."""
+        return self.path.parent
 
 
 class LogSettings(Settings, frozen=True, kw_only=True):
@@ -515,6 +545,10 @@ class Config(Settings, frozen=True, kw_only=True, dict=True):
     @functools.cached_property
     def resources_by_name(self) -> Mapping[str, ResourceSettings]:
         return {resource.name: resource for resource in self.resources}
+
+    @functools.cached_property
+    def roles_by_name(self) -> Mapping[str, RoleSettings]:
+        return {role.name: role for role in self.roles}
 
     @functools.cached_property
     def issuers_by_url(self) -> Mapping[str, IssuerSettings]:

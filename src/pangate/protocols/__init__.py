@@ -15,9 +15,9 @@ made for one connection and shared with nothing. Three rules hold for every code
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pangate._scan import Scanner
 from pangate.errors import ProtocolError, Refused
@@ -64,10 +64,22 @@ class Execute:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The statement that was executed as number `number` (counted from 1 per session) has ended."""
+    """The statement that was executed as number `number` (counted from 1 per session) has ended, with the
+    message to the agent that begins at `place`: so many bytes after the login."""
 
     number: int
     outcome: Outcome
+    place: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What the rows of a statement are that the agent is sent from `place` on, when it is not told: the
+    protocol's own description, masked. For whoever reads the record."""
+
+    number: int
+    place: int
+    description: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +113,16 @@ class Close:
 
 
 Action = (
-    ToBackend | ToFrontend | Authenticate | Execute | Finished | Cancel | Learn | StartTLS | Close
+    ToBackend
+    | ToFrontend
+    | Authenticate
+    | Execute
+    | Finished
+    | Described
+    | Cancel
+    | Learn
+    | StartTLS
+    | Close
 )
 
 
@@ -153,6 +174,64 @@ class Knowledge(Protocol):
 
     def expire(self) -> None:
         """Learn everything again when it is needed."""
+
+
+class Excerpt(Protocol):
+    """What is recorded of what an agent is sent, when that is the first rows of each result."""
+
+    def take(self, data: Buffer) -> list[tuple[bool, int, int]]:
+        """The next bytes in pieces: whether it is recorded, where it ends in `data`, and how many rows begin
+        in it that are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A result begins that has these columns."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a result as text, None for NULL."""
+
+    cells: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Text of a bulk transfer as it was sent."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What else was said. `code` is that of an error or notice."""
+
+    kind: Literal["done", "error", "notice", "notification", "parameter"]
+    text: str
+    code: str = ""
+
+
+Reply = Table | Row | Lines | Said
+
+
+class Transcript(Protocol):
+    """Reads what an agent was sent. Raises ProtocolError for what is none of the protocol."""
+
+    def described(self, place: int, description: bytes) -> None:
+        """What the rows from `place` on are; see `Described`. Comes before these bytes do."""
+
+    def cut(self, size: int, *, whole: bool) -> None:
+        """So many bytes are missing here. Unless `whole`, they end within a message, and nothing behind them
+        can be read."""
+
+    def take(self, data: bytes) -> Iterator[tuple[int, Reply]]:
+        """What the next bytes say, each with its place."""
+
+    def table(self) -> Table:
+        """The columns of the rows that come now."""
 
 
 class Errand(Protocol):
@@ -219,7 +298,8 @@ class Codec(Protocol):
     ) -> list[Action]:
         """Go on after `Authenticate`: the resource is logged in. `parameters` are what it reported,
         `key` is the cancel key for the agent, `mask` the mask of the grant, `knowledge` what
-        `open_knowledge` made for the resource."""
+        `open_knowledge` made for the resource. The first action is the greeting to the agent, and the
+        only one that has the key in it."""
 
     def learned(self) -> list[Action]:
         """Go on after `Learn`, with what the resource sent meanwhile."""
@@ -257,6 +337,20 @@ def open_knowledge(
     module = importlib.import_module(PROTOCOLS[protocol][0])
     knowledge: Knowledge = module.open_knowledge(columns, sensitive=sensitive)
     return knowledge
+
+
+def open_excerpt(protocol: str, rows: int) -> Excerpt:
+    """What takes the first `rows` rows of each result of `protocol`."""
+    module = importlib.import_module(f"{PROTOCOLS[protocol][0]}.excerpt")
+    excerpt: Excerpt = module.Excerpt(rows)
+    return excerpt
+
+
+def open_transcript(protocol: str, parameters: Mapping[str, str]) -> Transcript:
+    """A reader of what an agent was sent. `parameters` are what the resource reported when it began."""
+    module = importlib.import_module(f"{PROTOCOLS[protocol][0]}.transcript")
+    transcript: Transcript = module.Transcript(parameters)
+    return transcript
 
 
 def open_codec(

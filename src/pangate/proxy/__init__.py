@@ -13,6 +13,7 @@ import struct
 from typing import Any
 
 from pangate import credentials
+from pangate.audit.recording import FLUSH_SECONDS
 from pangate.auth import Authenticator
 from pangate.config import Config, ResourceSettings, is_loopback
 from pangate.errors import (
@@ -45,6 +46,7 @@ class Gateway:
         self._keys: dict[bytes, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: asyncio.TimerHandle | None = None
+        self._recording: asyncio.TimerHandle | None = None
         self._errands: dict[str, asyncio.Lock] = {}
         self._expiring: set[Knowledge] = set()
         self._knowledge: dict[str, tuple[ResourceSettings, Knowledge]] = {}
@@ -340,6 +342,23 @@ class Gateway:
             # kept, and tried again; a command that comes meanwhile is refused
             log.error("%s", wrong.detail)
 
+    def record_soon(self) -> None:
+        """Have what agents were sent recorded within FLUSH_SECONDS."""
+        if self._recording is None:
+            loop = asyncio.get_running_loop()
+            self._recording = loop.call_later(FLUSH_SECONDS, self._flush_recordings)
+
+    def _flush_recordings(self) -> None:
+        self._recording = None
+        try:
+            again = [session.gate.flush_recording() for session in self._sessions]
+        except RecordFailed as wrong:
+            log.error("%s", wrong.detail)
+            again = [True]
+        if any(again):
+            self.record_soon()
+        self.write_soon()
+
     def forget(self, session: Session) -> None:
         """`session` is over."""
         self._sessions.discard(session)
@@ -369,8 +388,9 @@ class Gateway:
             await asyncio.wait(ending, timeout=self.config.limits.close_seconds)
         for task in list(self._tasks):
             task.cancel()
-        if self._writing:
-            self._writing.cancel()
+        for timer in (self._writing, self._recording):
+            if timer:
+                timer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
@@ -29,6 +30,7 @@ from pangate.protocols import (
     Authenticate,
     Cancel,
     Close,
+    Described,
     Execute,
     Finished,
     Learn,
@@ -47,10 +49,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("pangate")
 
 
-LOGIN, OTHER_SIDE, CODEC, TURN, LEARN = 1, 2, 4, 8, 16
+LOGIN, OTHER_SIDE, CODEC, TURN, LEARN, RECORD = 1, 2, 4, 8, 16, 32
 """Why nothing is read from a peer for now: its login is looked at; the other side takes nothing more; the
-codec has enough; others have their turn first; more has to be known of the resource. Reading goes on when no
-reason is left."""
+codec has enough; others have their turn first; more has to be known of the resource; what was sent is not
+recorded yet. Reading goes on when no reason is left."""
 
 TURN_BYTES = 16 << 10
 """What an agent sends is looked at in pieces of this size, others in between: it may hold hundreds of
@@ -58,6 +60,12 @@ statements, and each is decided and recorded."""
 
 WRITE_LIMITS = 256 << 10, 64 << 10
 """Bytes that wait for a peer when the other side is held, and when it is released."""
+
+
+def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    """Call `callback` on the thread of `loop`, unless that is over."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback)
 
 
 class _Peer(asyncio.Protocol):
@@ -303,7 +311,9 @@ class Session:
                     case ToBackend():
                         self._to_backend.append(action.data)
                     case Finished():
-                        self.gate.finished(action.number, action.outcome)
+                        self.gate.finished(action.number, action.outcome, action.place)
+                    case Described():
+                        self.gate.described(action)
                     case Execute():
                         following = self.codec.resume(self.gate.decide(action.statement))
                     case Authenticate():
@@ -343,9 +353,31 @@ class Session:
                 metrics.to_backend_seconds.observe(perf_counter() - self._came)
         if self._to_agent:
             self.agent.transport.writelines(self._to_agent)
+            self._record(self._to_agent)
             self._to_agent = []
             if self._came:
                 metrics.to_agent_seconds.observe(perf_counter() - self._came)
+
+    # --- what is recorded -------------------------------------------------------------------------
+
+    def _record(self, sent: Sequence[bytes | bytearray | memoryview]) -> None:
+        self.gate.sent(sent)
+        self.gateway.record_soon()
+        if self.gate.held and self.backend is not None:
+            self.backend.hold(RECORD)
+
+    def _noticed(self) -> None:
+        """What was recorded is written, or cannot be."""
+        if self.closed:
+            return
+        try:
+            self.gate.written()
+        except PangateError as wrong:
+            log.error("%s", getattr(wrong, "detail", wrong))
+            self.fail(wrong)
+            return
+        if self.backend is not None and not self.gate.held:
+            self.backend.release(RECORD)
 
     # --- what has to be known ---------------------------------------------------------------------
 
@@ -406,7 +438,13 @@ class Session:
             self.key = self.gateway.new_key(self)
             grant = admission.grant
             knowledge = self.gateway.knowledge(admission.resource)
-            self._run(self.codec.ready(login.parameters, self.key, grant.mask, knowledge))
+            greeting, *actions = self.codec.ready(login.parameters, self.key, grant.mask, knowledge)
+            loop = asyncio.get_running_loop()
+            self.gate.begin_recording(login.parameters, lambda: _soon(loop, self._noticed))
+            if not isinstance(greeting, ToFrontend):
+                raise TypeError("the codec did not begin with a greeting")
+            self.agent.transport.write(greeting.data)  # with the cancel key: not for the record
+            self._run(actions)
             if login.rest:
                 self.from_backend(login.rest)
             if not self.closed:
@@ -538,6 +576,7 @@ class Session:
         if transport is not None and not transport.is_closing():
             last = [] if self.cut_off else [self.codec.refuse(refused)]
             transport.writelines([*self._to_agent, *last])
+            self.gate.sent([*self._to_agent, *last])
         self._to_agent.clear()
         self.close(getattr(wrong, "detail", "") or str(wrong), success=False)
 

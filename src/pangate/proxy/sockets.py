@@ -86,7 +86,7 @@ def watch(sock: socket.socket, limits: LimitSettings) -> None:
 def allow_descriptors(sessions: int) -> None:
     """Raise this process's limit of open files as far as `sessions` need and the system allows; say so when
     that is not enough."""
-    wanted = 2 * sessions + 64
+    wanted = 3 * sessions + 64  # both sides and the recording
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return

@@ -18,10 +18,12 @@ import uvloop
 from pangate import config as configuration
 from pangate import logs
 from pangate.audit import open_recorder
+from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
 from pangate.config import Config
 from pangate.errors import ConfigError, RecordFailed
 from pangate.gate import Gate
+from pangate.model import Event
 from pangate.proxy import Gateway, sockets
 from pangate.service import monitor, system
 from pangate.service.state import State
@@ -59,7 +61,10 @@ class Service:
             tls = _contexts(config)
             recorder = open_recorder(config)
             stack.callback(recorder.close)
-            gate = Gate(config, open_authenticator(config), recorder)
+            recordings = open_recordings(config)
+            stack.callback(recordings.close)
+            gate = Gate(config, open_authenticator(config), recorder, recordings)
+            _note_unfinished(gate)
             stack.push_async_callback(lambda: gate.authenticator.close())
             self._gateway = Gateway(gate, tls)
             self._state = State(self._gateway)
@@ -228,6 +233,18 @@ class Service:
         if self._refreshing is None or self._refreshing.done():
             authenticator = self._gateway.gate.authenticator
             self._refreshing = asyncio.get_running_loop().create_task(authenticator.refresh())
+
+
+def _note_unfinished(gate: Gate) -> None:
+    """Record what a gateway that was killed had recorded of its sessions."""
+    for session, data in gate.recordings.unfinished():
+        log.warning("session %s was not ended: %s", session, data["file"])
+        gate.record(
+            Event(
+                "session.unfinished", time.time(), session, "gateway", "local", "audit", True, data
+            )
+        )
+        gate.written()
 
 
 def _contexts(config: Config) -> sockets.Contexts:

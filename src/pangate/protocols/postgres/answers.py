@@ -8,7 +8,7 @@ from dataclasses import replace
 from pangate._frame import Plan
 from pangate._scan import Scanner
 from pangate.errors import ProtocolError
-from pangate.protocols import Action, Buffer, Close, Learn, ToBackend, ToFrontend
+from pangate.protocols import Action, Buffer, Close, Described, Learn, ToBackend, ToFrontend
 from pangate.protocols.postgres import largeobjects, messages
 from pangate.protocols.postgres.catalog import KEPT_TEXT
 from pangate.protocols.postgres.conversation import (
@@ -197,12 +197,15 @@ class Answers(Conversation):
         if expected.kind == "y":
             if running and running.copy and not unreadable:
                 running.copy.columns = columns
+                actions.append(Described(expected.statement, walker.place, shown))
             walker.drop()
             return
         running = self._running.get(expected.portal or expected.statement)
         planned = None if unreadable else self._plan_for(body, columns, running)
         self._planned = planned if planned and planned.plan else None
         if self._planned or self._muted:
+            if expected.kind == "d" and not self._muted:
+                actions.append(Described(expected.portal, walker.place, shown))
             if expected.kind == "d" or self._muted:
                 walker.drop()
             else:

@@ -159,5 +159,6 @@ class Conversation:
                     columns=running.columns,
                     error=running.error,
                 ),
+                self._walker.place,
             )
         )
