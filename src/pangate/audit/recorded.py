@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pangate.errors import PangateError, RecordFailed
+from pangate.ledger.letters import letters
 
 MAGIC = b"pangate recording 1\n"
 HEADER, SENT, STATEMENT, DESCRIBED, FINISHED, CUT, END = b"h", b"s", b"q", b"d", b"f", b"x", b"e"
@@ -40,7 +41,6 @@ MAX_FRAME = 1 << 30
 """Longest payload in bytes; a longer one is a sign of damage."""
 
 _READ = 1 << 20
-_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 
 
 def zstd() -> Any:
@@ -56,11 +56,6 @@ def zstd() -> Any:
                 'install it with: pip install "pangate[gateway]"'
             ) from None
     return zstd
-
-
-def letters(digest: bytes) -> str:
-    """`digest` in hex, its digits as the letters a to p: it cannot look like a card number."""
-    return digest.hex().translate(_LETTERS)
 
 
 class Damaged(PangateError):

@@ -20,9 +20,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pangate.audit import recorded
-from pangate.audit.recorded import BAR, CUT, DESCRIBED, END, FINISHED, GAP, HEAD, NUMBER
-from pangate.audit.recorded import HEADER, MAGIC, PLACE, SENT, STATEMENT, Damaged, Reading, letters
+from pangate.audit.recorded import (
+    BAR,
+    CUT,
+    DESCRIBED,
+    END,
+    FINISHED,
+    GAP,
+    HEAD,
+    HEADER,
+    MAGIC,
+    NUMBER,
+    PLACE,
+    SENT,
+    STATEMENT,
+    Damaged,
+    Reading,
+)
 from pangate.errors import RecordFailed
+from pangate.ledger.letters import letters
 from pangate.protocols import Buffer, Excerpt, open_excerpt
 
 if TYPE_CHECKING:
@@ -39,7 +55,7 @@ MOST_WAITING, MOST_OF_ONE = 64 << 20, 4 << 20
 half of these."""
 
 MARK_BYTES, MARK_SECONDS = 16 << 20, 60.0
-"""How much of a file may be written, or how long may something stand in it, before an event has its digest."""
+"""How much may be written, or how long something stand in a file, before an event has its digest."""
 
 FLUSH_SECONDS = 1.0
 """How long what was sent may wait to be in the file."""

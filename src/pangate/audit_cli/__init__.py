@@ -29,7 +29,10 @@ class Command(NamedTuple):
     summary: str
 
 
-COMMANDS: tuple[Command, ...] = (Command("keygen", "make a key that signs checkpoints"),)
+COMMANDS: tuple[Command, ...] = (
+    Command("keygen", "make a key that signs checkpoints"),
+    Command("replay", "show a session as it happened"),
+)
 """The commands in the order of the help. A new one is one line here and one file beside this."""
 
 

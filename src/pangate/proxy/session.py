@@ -438,11 +438,10 @@ class Session:
             self.key = self.gateway.new_key(self)
             grant = admission.grant
             knowledge = self.gateway.knowledge(admission.resource)
-            greeting, *actions = self.codec.ready(login.parameters, self.key, grant.mask, knowledge)
+            first, *actions = self.codec.ready(login.parameters, self.key, grant.mask, knowledge)
+            greeting = cast(ToFrontend, first)
             loop = asyncio.get_running_loop()
             self.gate.begin_recording(login.parameters, lambda: _soon(loop, self._noticed))
-            if not isinstance(greeting, ToFrontend):
-                raise TypeError("the codec did not begin with a greeting")
             self.agent.transport.write(greeting.data)  # with the cancel key: not for the record
             self._run(actions)
             if login.rest:

@@ -130,7 +130,7 @@ class Transcript:
         return Table(tuple(self._text(column.name) for column in self._columns))
 
     def _cells(self, reader: Reader) -> tuple[str | None, ...]:
-        cells = []
+        cells: list[str | None] = []
         for index in range(reader.int16()):
             size = reader.int32()
             if size < 0:
