@@ -334,10 +334,11 @@ class Recording:
         with self._lock:
             self._write_blocks(here=True)
             parts, self._parts = self._parts, []
-            self._write(b"".join(self._frames_of(parts)), here=True)
+            self._write_parts(parts, here=True)
             summary = {"sent": self.sent_bytes, "cut": self._cut_summary()}
-            last = self._frame(END, self._micros(), _json(summary))
-            self._write(b"".join([*self._gap_frame(0), last]), here=True)
+            now = self._micros()
+            last = self._frame(END, now, _json(summary))
+            self._write(b"".join([*self._gap_frame(now), last]), here=True)
             if not self.failure:
                 self._check_unchanged()
             data: dict[str, object] = {**self._extent(), **summary}
@@ -360,15 +361,16 @@ class Recording:
     def _write_blocks(self, *, here: bool) -> None:
         while self._blocks:
             parts, size = self._blocks.popleft()
-            try:
-                self._write(b"".join(self._frames_of(parts)), here=here)
-            except Exception as wrong:  # noqa: BLE001 - the session ends, the thread does not
-                self.failure = (
-                    f"the recording {self._path} cannot be made: internal error: {wrong!r}"
-                )
+            self._write_parts(parts, here=here)
             self._owner.done(self, size)
             if self.failure and not here:
                 self.notice()
+
+    def _write_parts(self, parts: list[_Part], *, here: bool) -> None:
+        try:
+            self._write(b"".join(self._frames_of(parts)), here=here)
+        except Exception as wrong:  # noqa: BLE001 - the session ends, the thread does not
+            self.failure = f"the recording {self._path} cannot be made: internal error: {wrong!r}"
 
     def _write(self, data: bytes, *, here: bool) -> None:
         if self.failure or not data:
