@@ -19,11 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from proxies import PgBouncer, cpu_seconds, version
 
 from pangate.embedded import EmbeddedPostgres
 from pangate.masking import default_scanner
 from pangate.trial import Trial
-from servers import PgBouncer, cpu_seconds, version
 
 SECONDS = int(os.environ.get("PANGATE_BENCH_SECONDS", "3"))
 ROUNDS = int(os.environ.get("PANGATE_BENCH_ROUNDS", "5"))
