@@ -12,6 +12,7 @@ from pangate.model import Statement, Verdict
 from pangate.protocols import (
     Authenticate,
     Close,
+    Described,
     Execute,
     Finished,
     Learn,
@@ -181,6 +182,7 @@ class Bench:
     to_frontend: bytes = b""
     statements: list[Statement] = field(default_factory=list)
     finished: list[Finished] = field(default_factory=list)
+    described: list[Described] = field(default_factory=list)
     closed: str = ""
     catalog: Catalog = field(default_factory=lambda: open_catalog({}))
     tables: dict[int, list[tuple[int, str, str, str]]] = field(default_factory=dict)
@@ -218,6 +220,8 @@ class Bench:
                         following = self._learn(action)
                     case Finished():
                         self.finished.append(action)
+                    case Described():
+                        self.described.append(action)
                     case Close():
                         self.closed = action.reason
                     case Authenticate() | StartTLS():

@@ -768,7 +768,7 @@ cdef class Walker:
 
     @property
     def place(self) -> int:
-        """Bytes that go to the agent before the message that `advance` stopped at, since the session began."""
+        """Bytes that went to the agent, or may, before the message that `advance` stopped at."""
         return self.put + <uint64_t>(self.at - self.start)
 
     @property

@@ -8,13 +8,14 @@ import pytest
 
 from pangate import config, sql
 from pangate.audit import open_recorder
+from pangate.audit.recorded import Reading, digest_of
 from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
 from pangate.errors import AuthenticationFailed, LimitReached, NotAuthorised, RecordFailed
 from pangate.gate import UNKNOWN, Gate
 from pangate.issuer import LocalIssuer
 from pangate.model import Outcome, Statement
-from pangate.protocols import Authenticate
+from pangate.protocols import Authenticate, Described
 
 TOML = """
 [listen]
@@ -397,3 +398,55 @@ async def test_rules_decide_and_are_named_in_the_record(gate, issuer):
     assert found[0]["data"]["shadow"] == [{"rule": "local", "verdict": "deny"}]
     assert "shadow" not in found[1]["data"]
     assert "shadow" not in found[3]["data"]
+
+
+# --- what is recorded of answers --------------------------------------------------------------------
+
+
+async def test_what_is_sent_is_recorded_and_ends_with_its_digest(gate, issuer):
+    session = gate.session("127.0.0.1:5555")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    session.begin_recording({"client_encoding": "UTF8", "x": "4111111111111111"}, lambda: None)
+    session.decide(Statement("query", "select 1", meaning=sql.understand("select 1")))
+    session.described(Described(1, 0, b"columns"))
+    session.finished(1, Outcome(rows=1), 3)
+    session.sent([b"one", bytearray(b"two")])
+    assert not session.held
+    assert session.flush_recording(), "somebody has to come back for the digest"
+    session.end("over", success=True)
+    session.written()
+    codes = [event["code"] for event in events(gate)]
+    assert codes[-2:] == ["session.recording", "session.end"]
+    data = events(gate)[-2]["data"]
+    file = gate.config.audit.ledger / data["file"]
+    assert (data["digest"], data["bytes"]) == digest_of(file)
+    frames = list(Reading(file))
+    assert [frame.kind for frame in frames] == [b"h", b"q", b"d", b"f", b"s", b"e"]
+    assert frames[4].payload == b"onetwo"
+    assert b"************1111" in frames[0].payload
+    assert b"reader" in frames[0].payload
+    assert not session.flush_recording()
+
+
+async def test_nothing_goes_on_when_answers_cannot_be_recorded(gate, issuer):
+    session = gate.session("127.0.0.1:5555")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    session.begin_recording({}, lambda: None)
+    session.written()
+    session._recording.failure = "the disk is full"
+    with pytest.raises(RecordFailed, match="cannot be recorded") as wrong:
+        session.written()
+    assert wrong.value.detail == "the disk is full"
+    session.end("failed", success=False)
+    gate.written()
+    recorded = events(gate)[-2]
+    assert (recorded["code"], recorded["success"]) == ("session.recording", False)
+    assert recorded["data"]["failure"] == "the disk is full"
+
+
+async def test_a_session_of_which_nothing_can_be_recorded_does_not_begin(gate, issuer):
+    (gate.config.audit.ledger / "sessions").write_text("in the way")
+    session = gate.session("127.0.0.1:5555")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    with pytest.raises(RecordFailed):
+        session.begin_recording({}, lambda: None)

@@ -50,6 +50,10 @@ FOLDER = "sessions"
 BLOCK = 256 << 10
 """Bytes that are gathered before they are compressed together."""
 
+EASY, TRY_AGAIN = 8, 63
+"""What compresses to less than one in EASY costs little CPU and gets all of it; so many blocks behind one
+that does not are compressed with less."""
+
 MOST_WAITING, MOST_OF_ONE = 64 << 20, 4 << 20
 """Bytes that wait to be written, of all sessions and of one: a session that has more is held until there are
 half of these."""
@@ -72,17 +76,19 @@ class Recordings:
         self.sync = sync
         module = recorded.zstd()
         options = module.CompressionParameter
-        # Level 1 with longer matches and a table that stays in the nearest cache: rows of a table come out
-        # smaller and sooner than with the level's own numbers.
-        chosen = {
-            options.compression_level: 1,
-            options.hash_log: 12,
-            options.min_match: 7,
-            options.checksum_flag: 1,
-        }
+
+        def compressor(level: int) -> Any:
+            # Longer matches and a table that stays in the nearest cache: rows come out smaller and sooner
+            # than with the level's own numbers. No checksum: the digest is over all of it.
+            chosen = {options.hash_log: 12, options.min_match: 7}
+            return module.ZstdCompressor(options={options.compression_level: level, **chosen})
+
         self._whole = module.ZstdCompressor.FLUSH_FRAME
-        self._behind = module.ZstdCompressor(options=chosen)
-        self._here = module.ZstdCompressor(options=chosen)
+        self._compressors = {
+            (here, easy): compressor(1 if easy else -7)
+            for here in (True, False)
+            for easy in (True, False)
+        }
         self._days: set[str] = set()
         self._queue: queue.SimpleQueue[Recording | int | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -201,10 +207,10 @@ class Recordings:
         with self._lock:
             self._held.discard(recording)
 
-    def compress(self, data: bytes, *, here: bool) -> bytes:
-        """`data` as a zstd frame; `here` is on the thread of the sessions."""
-        compressor = self._here if here else self._behind
-        made: bytes = compressor.compress(data, self._whole)
+    def compress(self, data: bytes, *, here: bool, easy: bool) -> bytes:
+        """`data` as a zstd frame; `here` is on the thread of the sessions. What is not `easy` gets less
+        done to it."""
+        made: bytes = self._compressors[here, easy].compress(data, self._whole)
         return made
 
     def _run(self) -> None:
@@ -257,6 +263,8 @@ class Recording:
         self._marked_at = self._began
         self._excerpt: Excerpt | None = None if rows is None else open_excerpt(protocol, rows)
         self._room = size
+        self._hard = 0
+        """Blocks to come that are taken to be hard to compress."""
         self._gap = [0, 0]
         self._cut = [0, 0]
         self._cut_digest = hashlib.sha256()
@@ -375,7 +383,12 @@ class Recording:
     def _write(self, data: bytes, *, here: bool) -> None:
         if self.failure or not data:
             return
-        packed = memoryview(self._owner.compress(data, here=here))
+        easy = self._hard == 0
+        packed = memoryview(self._owner.compress(data, here=here, easy=easy))
+        if not easy:
+            self._hard -= 1
+        elif len(packed) > len(data) // EASY and len(data) >= BLOCK // 4:
+            self._hard = TRY_AGAIN
         try:
             while packed:
                 done = os.write(self._fd, packed)
@@ -392,10 +405,14 @@ class Recording:
             if kind is not SENT:
                 out += self._gap_frame(micros)
                 out.append(self._frame(kind, micros, data))
-            elif self._room is None and self._excerpt is None:
+                continue
+            size = sum(map(len, data))
+            if self._excerpt is None and (self._room is None or size <= self._room):
                 self._frames += 1
-                out.append(HEAD.pack(kind, sum(map(len, data)), micros, BAR))
+                out.append(HEAD.pack(kind, size, micros, BAR))
                 out += data
+                if self._room is not None:
+                    self._room -= size
             else:
                 for buffer in data:
                     self._keep(memoryview(buffer), micros, out)

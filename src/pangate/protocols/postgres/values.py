@@ -60,16 +60,21 @@ def _numeric(value: bytes) -> str:
 
 def _date(value: bytes) -> str:
     (days,) = struct.unpack("!i", value)
-    if abs(days) == 0x7FFFFFFF:
+    if days in (0x7FFFFFFF, -0x80000000):
         return "infinity" if days > 0 else "-infinity"
     return (_DAY_0 + timedelta(days=days)).isoformat()
 
 
 def _timestamp(value: bytes) -> str:
     (micros,) = struct.unpack("!q", value)
-    if abs(micros) == 0x7FFFFFFFFFFFFFFF:
+    if micros in (0x7FFFFFFFFFFFFFFF, -0x8000000000000000):
         return "infinity" if micros > 0 else "-infinity"
-    return (_TIME_0 + timedelta(microseconds=micros)).isoformat(" ")
+    return _short((_TIME_0 + timedelta(microseconds=micros)).isoformat(" "))
+
+
+def _short(text: str) -> str:
+    """Without the zeros that a fraction of a second ends with."""
+    return text.rstrip("0") if "." in text else text
 
 
 def _timestamptz(value: bytes) -> str:
@@ -79,7 +84,7 @@ def _timestamptz(value: bytes) -> str:
 
 def _time(value: bytes) -> str:
     (micros,) = struct.unpack("!q", value)
-    return (_TIME_0 + timedelta(microseconds=micros)).time().isoformat()
+    return _short((_TIME_0 + timedelta(microseconds=micros)).time().isoformat())
 
 
 def _json_b(value: bytes) -> str:
