@@ -22,6 +22,7 @@ import psycopg
 import pytest
 
 from canary import Processes, forms, found_in, key_forms, password_forms
+from pangate.audit import recorded
 from pangate.embedded import Authority, EmbeddedPostgres
 from pangate.protocols.postgres.messages import error, message, ssl_request, startup
 from pangate.trial import Trial, until
@@ -360,11 +361,14 @@ def test_no_credential_is_where_anybody_can_see_it(planted):
         places["the metrics"] = metrics(own)
         assert own.stop_gateway() == 0
     log = own.log.read_bytes()
+    recordings = [file.read_bytes() for file in own.audit.parent.glob("sessions/*/*.rec")]
+    assert len(recordings) > 1
     assert log.count(b"Traceback") >= 3
     assert processes.sightings > 1000
     places |= {
         "the log and standard error": log,
         "the record": own.audit.read_bytes(),
+        "what agents were sent": b"".join(map(recorded.zstd().decompress, recordings)),
         "the processes": processes.seen,
     }
     assert found_in(places, canaries) == []
