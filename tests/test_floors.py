@@ -20,7 +20,7 @@ FLOORS = (
     {"gate"},
     {"proxy", "control", "evidence"},
     {"embedded", "issuer", "trial", "demo", "service"},
-    {"cli", "mask_cli", "audit_cli"},
+    {"cli", "mask_cli", "audit_cli", "policy_cli"},
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 SOCKETS = {"asyncio", "socket", "ssl", "uvloop", "sqlite3", "selectors", "socketserver", "http"}
@@ -121,6 +121,7 @@ ACROSS = {
     ("demo", "trial"),
     ("cli", "mask_cli"),
     ("cli", "audit_cli"),
+    ("cli", "policy_cli"),
 }
 
 

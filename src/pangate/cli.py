@@ -36,6 +36,9 @@ COMMANDS: dict[str, Command] = {
     "demo": Command(
         "pangate.cli:demo", "demo", "see the gateway at work, with a database of its own"
     ),
+    "policy": Command(
+        "pangate.policy_cli:main", "gateway", "explain and test what the rules decide"
+    ),
     "audit": Command("pangate.audit_cli:main", "gateway", "verify, search and replay the record"),
     "mask": Command("pangate.mask_cli:main_mask", "", "mask card numbers in files and pipes"),
     "find": Command("pangate.mask_cli:main_find", "", "report card numbers, without showing one"),

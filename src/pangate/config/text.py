@@ -34,7 +34,7 @@ def describe(config: Config) -> str:
             lines += ["", f"[[{key}]]" if array else f"[{key}]"]
             if key in ("approvers", "rules"):
                 # what such a table leaves out is no setting: it says nothing of that
-                item = {name: value for name, value in item.items() if value not in (None, [], {})}
+                item = {name: value for name, value in item.items() if value not in _NOTHING}
             lines += [f"{toml_key(name)} = {_toml(value)}" for name, value in item.items()]
     return "\n".join(lines) + "\n"
 
@@ -79,6 +79,9 @@ def public(config: Config) -> dict[str, Any]:
             # Arguments are where tokens of vault clients end up.
             resource["password"]["command"] = [command[0], *["(not shown)"] * (len(command) - 1)]
     return plain
+
+
+_NOTHING: tuple[object, ...] = (None, "", False, (), [], {})
 
 
 def _toml(value: Any) -> str:

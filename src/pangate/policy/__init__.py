@@ -10,18 +10,21 @@ from pangate.errors import NotAuthorised
 from pangate.model import Effect, Grant, Limits, Principal, Statement, Verdict
 from pangate.policy.claims import matches_table
 from pangate.policy.conditions import Condition
+from pangate.policy.explain import Explanation, explain
 from pangate.policy.judge import Judge, Rulebook, Step
 from pangate.policy.rules import covers
 
 __all__ = [
     "MASKS",
     "Condition",
+    "Explanation",
     "Judge",
     "Rulebook",
     "Step",
     "authorise",
     "covers",
     "decide",
+    "explain",
     "roles_for",
 ]
 

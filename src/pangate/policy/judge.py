@@ -137,7 +137,7 @@ class Judge:
         """What the first part that is not granted needs; None when all are."""
         grant = self._grant
         for number, part in enumerate(parts, 1):
-            needs = _needs(part, grant)
+            needs = needs_of(part, grant)
             if needs.keys() <= grant.effects:
                 continue
             effect = next(one for one in EFFECTS if one in needs and one not in grant.effects)
@@ -160,7 +160,7 @@ class Judge:
         deciding: set[str] = set()
         shadow: dict[tuple[str, Action], None] = {}
         for number, part in enumerate(parts, 1):
-            needs = _needs(part, self._grant)
+            needs = needs_of(part, self._grant)
             answers: dict[str, bool | ConditionFailed] = {}
             for access in accesses(part, needs):
                 rule = self._first(number, part, access, about, answers, shadow, trace)
@@ -237,7 +237,7 @@ class Judge:
         return ""
 
     def _variables(self, part: Part, about: _Circumstances) -> Mapping[str, object]:
-        needs = _needs(part, self._grant)
+        needs = needs_of(part, self._grant)
         return {
             "principal": {
                 **self._principal.claims,
@@ -257,7 +257,7 @@ class Judge:
         }
 
 
-def _needs(part: Part, grant: Grant) -> Mapping[Effect, str]:
+def needs_of(part: Part, grant: Grant) -> Mapping[Effect, str]:
     """What a part needs of a role, with `code` for what it calls and the role does not list."""
     if not part.calls or "code" in part.needs:
         return part.needs

@@ -270,10 +270,11 @@ def accesses(part: Part, needs: Mapping[Effect, str]) -> list[Access]:
     what it needs of its role."""
     if not needs:
         return [Access(None, None)]
-    changed = [one for one in part.relations if one.use != "read"]
-    beside = [one for one in part.relations if one.use != "schema"]
-    # Code can reach what the statement does not name.
-    unknown = "code" in needs or any(one.name == "*" for one in part.relations)
+    named = [one for one in part.relations if one.name != "*"]
+    changed = [one for one in named if one.use != "read"]
+    beside = [one for one in named if one.use != "schema"]
+    # Code can reach what the statement does not name, and so can CASCADE.
+    unknown = "code" in needs or len(named) < len(part.relations)
     found = []
     for effect in needs:
         touched: list[Relation | None]
@@ -282,10 +283,10 @@ def accesses(part: Part, needs: Mapping[Effect, str]) -> list[Access]:
         elif effect == "read":
             touched = [*beside] or [None]
         elif effect in ("write", "bulk_write"):
-            touched = [*(changed or part.relations)] or [None]
+            touched = [*(changed or named)] or [None]
         else:
-            touched = [*part.relations] or [ANY]
-        if unknown and effect != "session":
+            touched = [*named] or [ANY]
+        if unknown and effect != "session" and ANY not in touched:
             touched.append(ANY)
         found += [Access(effect, relation) for relation in touched]
     return found

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pangate import policy, sql
 from pangate.model import EFFECTS, Grant, Part, Principal, Relation, Statement
 from pangate.sql.tree import MAX_TEXT
+from rewriting import TRICKY, rewritten
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "sql.csv"
 ROWS = list(csv.DictReader(CORPUS.read_text("utf-8").splitlines(keepends=True)))
@@ -67,74 +68,17 @@ def test_the_corpus_is_large_and_has_every_effect():
 
 # --- the same in other words -----------------------------------------------------------------------
 
-TOKEN = re.compile(
-    r"""(?P<comment>--[^\n]*|/\*.*\*/)|(?P<string>'(?:[^']|'')*')|(?P<quoted>"(?:[^"]|"")*")
-    |(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<space>\s+)|(?P<other>.)""",
-    re.VERBOSE | re.DOTALL,
-)
-TRICKY = re.compile(
-    r"""\\|\$|[uUeE]&?['"]|/\*|--|[^\x00-\x7f]|\bcopy\b.*\bprogram\b""", re.IGNORECASE
-)
 PLAIN = [
     row
     for row in ROWS
     if row["effects"] != "everything" and row["sql"] and not TRICKY.search(row["sql"])
 ]
-NAMES = {
-    "cards",
-    "notes",
-    "shout",
-    "id",
-    "note",
-    "t",
-    "v",
-    "pg_read_file",
-    "pg_terminate_backend",
-    "dblink",
-}
-SPACES = st.sampled_from(
-    [" ", "\n", "\t", "/**/", "/* ' */", "--x'\n", "  ", "/* /* ; */ */", "\f"]
-)
 
 
 @settings(max_examples=600, deadline=None)
 @given(st.sampled_from(PLAIN), st.data())
 def test_however_it_is_written_it_is_the_same(row, data):
-    written = []
-    for token in TOKEN.finditer(row["sql"]):
-        text = token[0]
-        if token["space"]:
-            # libpg_query takes no comment between words that PostgreSQL reads as one (WITH ORDINALITY,
-            # NOT IN): that is a syntax error here, and so the worst case
-            pair = written and written[-1].lower() in ("with", "not", "nulls")
-            text = " " if pair else data.draw(SPACES)
-        elif token["word"]:
-            how = data.draw(st.sampled_from("=uUrq"))
-            if how == "q" and text.lower() in NAMES:
-                text = data.draw(
-                    st.sampled_from(
-                        [
-                            f'"{text.lower()}"',
-                            f'U&"\\00{ord(text[0].lower()):02x}{text[1:].lower()}"',
-                        ]
-                    )
-                )
-            elif how != "=":
-                text = "".join(c.upper() if data.draw(st.booleans()) else c.lower() for c in text)
-        elif token["string"]:
-            inside = text[1:-1].replace("''", "'")
-            how = data.draw(st.sampled_from(["=", "e", "x", "u", "d"]))
-            escaped = inside.replace("'", "\\'")
-            # dollar quotes glue themselves to a word in front of them
-            text = {
-                "=": text,
-                "e": f" E'{escaped}'",
-                "x": " e'" + "".join(f"\\x{ord(c):02x}" for c in inside) + "'",
-                "u": " U&'" + "".join(f"\\{ord(c):04x}" for c in inside) + "'",
-                "d": f" $q${inside}$q$ ",
-            }[how]
-        written.append(text)
-    other = "".join(written)
+    other = rewritten(data, row["sql"])
     expected, seen = sql.understand(row["sql"]), sql.understand(other)
     assert (seen.effects, seen.calls, seen.refusal) == (
         expected.effects,
