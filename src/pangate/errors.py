@@ -90,6 +90,20 @@ class RecordFailed(Refused):
         self.detail = detail
 
 
+class StateFailed(Refused):
+    """What waits for a person could not be kept or read. The agent reads one and the same sentence;
+    `detail` says what happened for whoever runs the gateway."""
+
+    code = "state.failed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(
+            "nothing was executed, because the gateway cannot keep what waits for approval; tell "
+            "whoever runs the gateway"
+        )
+        self.detail = detail
+
+
 class LimitReached(Refused):
     """A named limit of the configuration was reached."""
 

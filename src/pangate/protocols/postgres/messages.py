@@ -23,6 +23,8 @@ SQLSTATE: Mapping[str, str] = {
     "authorisation.denied": "42501",
     "resource.unavailable": "08006",
     "record.failed": "58030",
+    "state.failed": "58030",
+    "approval.cancelled": "57014",
     "limit.reached": "53400",
     "refused": "0A000",
 }
