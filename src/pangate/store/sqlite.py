@@ -209,7 +209,7 @@ class SqliteStore:
             db.execute("begin immediate")
             settled = None if state in ("pending", "approved") else decision.time
             moved = self._change(
-                "update requests set state = ?, outcome = ?, settled = ? "
+                "update requests set state = ?, outcome = ?, settled = ? "  # noqa: S608 - question marks
                 "where id = ? and state = 'pending' and expires > ?",
                 state,
                 outcome,
@@ -242,8 +242,8 @@ class SqliteStore:
     ) -> bool:
         """From one of `states` to `state`."""
         text = (
-            "update requests set state = ?, outcome = ?, settled = ? "
-            f"where id = ? and state in ({_marks(states)})"  # noqa: S608 - only question marks
+            "update requests set state = ?, outcome = ?, settled = ? "  # noqa: S608 - question marks
+            f"where id = ? and state in ({_marks(states)})"
         )
         changed = await self._run(self._change, text, state, outcome, now, request, *states)
         return bool(changed)
