@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from pangate import policy
+from pangate.config.approvals import ApprovalSettings, DeskSettings, StateSettings
 from pangate.config.base import AnyPort, Count, Name, Port, Seconds, Settings, Text
 from pangate.config.profiles import Profile
 from pangate.config.rules import ApproverSettings, RuleSettings
@@ -160,6 +161,13 @@ class LimitSettings(Settings, frozen=True, kw_only=True):
     drain_seconds: Annotated[
         Seconds, Meta(description="How long open sessions may go on after SIGTERM, in seconds.")
     ] = 30.0
+    max_held: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="Requests that wait for approval at the same time."),
+    ] = 1000
+    max_held_per_principal: Annotated[
+        int, Meta(ge=1, le=100_000, description="The same, of one identity.")
+    ] = 20
     token_bytes: Annotated[
         int, Meta(ge=256, le=1 << 20, description="Longest token that is looked at, in bytes.")
     ] = 16384
@@ -533,6 +541,8 @@ class Config(Settings, frozen=True, kw_only=True, dict=True):
     log: LogSettings = LogSettings()
     monitor: MonitorSettings = MonitorSettings()
     process: ProcessSettings = ProcessSettings()
+    approvals: ApprovalSettings = ApprovalSettings()
+    state: StateSettings = StateSettings()
     approvers: tuple[ApproverSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
     """The file's own, and behind them those of the profile."""
@@ -560,6 +570,23 @@ class Config(Settings, frozen=True, kw_only=True, dict=True):
         url = self.listen.oauth_issuer or next((issuer.url for issuer in self.issuers), "")
         return url and discovery_url(url)
 
+    @property
+    def state_path(self) -> Path:
+        """Where the state is."""
+        return self.state.path or self.audit.path.with_name(self.audit.path.name + ".state")
+
+    @functools.cached_property
+    def desk(self) -> DeskSettings:
+        """What decisions on held statements rest on."""
+        return DeskSettings(
+            self.approvers,
+            self.approvals.break_glass,
+            self.approvals.delegation_seconds,
+            self.approvals.keep_seconds,
+            self.limits.max_held,
+            self.limits.max_held_per_principal,
+        )
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of the canonical form of what `describe` prints. Secrets are not
@@ -578,6 +605,8 @@ TABLES: tuple[tuple[str, type[Settings], bool], ...] = (
     ("roles", RoleSettings, True),
     ("approvers", ApproverSettings, True),
     ("rules", RuleSettings, True),
+    ("approvals", ApprovalSettings, False),
+    ("state", StateSettings, False),
     ("audit", AuditSettings, False),
     ("log", LogSettings, False),
     ("monitor", MonitorSettings, False),

@@ -37,6 +37,7 @@ from pangate.config import (
     toml_key,
     url_problem,
 )
+from pangate.config.approvals import StateSettings
 from pangate.config.base import Settings
 from pangate.config.profiles import Profile, profile_rules
 from pangate.config.rules import (
@@ -254,6 +255,7 @@ class _Check:
             WhenSettings: self.when,
             AuditSettings: self.audit,
             MonitorSettings: self.monitor,
+            StateSettings: self.state,
         }
         rule = rules.get(type(made))
         if rule is not None:
@@ -543,17 +545,22 @@ class _Check:
             self.problem(f"{key}.{name}", wrong)
 
     def audit(self, audit: AuditSettings, key: str) -> None:
-        if audit.path.is_dir():
-            self.problem(f"{key}.path", f"{audit.path} is a directory; name a file in it")
-        elif not audit.path.parent.is_dir():
+        self.own_file(audit.path, f"{key}.path")
+
+    def own_file(self, path: Path, key: str) -> None:
+        """A file that the gateway makes."""
+        if path.is_dir():
+            self.problem(key, f"{path} is a directory; name a file in it")
+        elif not path.parent.is_dir():
+            self.problem(key, f"there is no directory {path.parent}; create it first")
+        elif not os.access(path.parent, os.W_OK | os.X_OK):
             self.problem(
-                f"{key}.path", f"there is no directory {audit.path.parent}; create it first"
+                key, f"uid {os.geteuid()} may not write in {path.parent}; change its owner"
             )
-        elif not os.access(audit.path.parent, os.W_OK | os.X_OK):
-            self.problem(
-                f"{key}.path",
-                f"uid {os.geteuid()} may not write in {audit.path.parent}; change its owner",
-            )
+
+    def state(self, state: StateSettings, key: str) -> None:
+        if state.path is not None:
+            self.own_file(state.path, f"{key}.path")
 
     def monitor(self, monitor: MonitorSettings, key: str) -> None:
         self.host(monitor.host, f"{key}.host")
@@ -580,6 +587,10 @@ class _Check:
             "approvers": self.unique(document, "approvers", "name"),
         }
         self.unique(document, "rules", "name")
+        approvals = document.get("approvals")
+        if isinstance(approvals, dict):
+            glass = approvals.get("break_glass")
+            self.named(glass, known["approvers"], "approvers", "approvals.break_glass")
         for table in ("roles", "approvers", "rules"):
             for key, raw in _items(document, table):
                 for names in ("resources", "roles"):

@@ -209,7 +209,7 @@ class SqliteStore:
             db.execute("begin immediate")
             settled = None if state in ("pending", "approved") else decision.time
             moved = self._change(
-                "update requests set state = ?, outcome = ?, settled = ? "  # noqa: S608 - question marks
+                "update requests set state = ?, outcome = ?, settled = ? "
                 "where id = ? and state = 'pending' and expires > ?",
                 state,
                 outcome,

@@ -1,0 +1,66 @@
+"""The tables of what waits for a person: where it is kept, and how it is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
+
+from pangate.config.base import Name, Seconds, Settings
+from pangate.config.rules import ApproverSettings
+
+
+class StateSettings(Settings, frozen=True, kw_only=True):
+    """What the gateway remembers beside its record: requests for approval and who decided them."""
+
+    path: Annotated[
+        Path | None,
+        Meta(
+            description="SQLite file of this gateway alone, made with mode 0600; left out: the path of "
+            "the audit file with `.state` at its end."
+        ),
+    ] = None
+
+
+class ApprovalSettings(Settings, frozen=True, kw_only=True):
+    """How statements that rules hold are decided."""
+
+    notice_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="How often a session that waits for approval is told so, in the protocol's own "
+            "notice, in seconds; 0 for never.",
+        ),
+    ] = 20.0
+    break_glass: Annotated[
+        tuple[Name, ...],
+        Meta(
+            description="Names of groups whose people may let a held statement run at once, alone and "
+            "with a reason; everybody is told, and somebody else has to review it."
+        ),
+    ] = ()
+    delegation_seconds: Annotated[
+        Seconds,
+        Meta(description="How long one person may let another decide in their place, in seconds."),
+    ] = 1_209_600.0
+    keep_seconds: Annotated[
+        Seconds,
+        Meta(description="How long requests are kept once they are over, in seconds."),
+    ] = 31_536_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeskSettings:
+    """All that decisions rest on, out of several tables."""
+
+    groups: Sequence[ApproverSettings]
+    break_glass: Sequence[str]
+    delegation_seconds: float
+    keep_seconds: float
+    max_held: int
+    max_held_per_principal: int
