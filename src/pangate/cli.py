@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pangate import __version__
-from pangate.errors import AuthenticationFailed, ConfigError, PangateError, RecordFailed
+from pangate.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    PangateError,
+    RecordFailed,
+    StateFailed,
+)
 
 FAILED, MISUSED = 1, 2
 """Exit codes: the command could not do its work; the command line is wrong or an extra is missing."""
@@ -84,7 +90,7 @@ def _run(name: str, command: Command, arguments: list[str]) -> int:
         for problem in error.problems:
             print(f"  {problem}", file=sys.stderr)
         return FAILED
-    except (RecordFailed, AuthenticationFailed) as error:
+    except (RecordFailed, StateFailed, AuthenticationFailed) as error:
         print(f"pangate {name}: {error.detail}", file=sys.stderr)
         return FAILED
     except PangateError as error:

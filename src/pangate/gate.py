@@ -3,7 +3,7 @@
  1. authenticate   the credential becomes a principal, or the agent is refused and that is recorded
  2. authorise      the principal's roles become a grant on the resource, or ... the same
  3. decide         each statement gets a verdict: allow, deny, hold
- 4. hold           (a held statement waits here for a person)
+ 4. hold           a held statement waits here for people; then it is allowed once, or denied
  5. record         the event is in the kernel: written, not only buffered
  6. forward        only now the bytes go to the resource
  7. mask           what comes back is masked by the codec before the gate sees it
@@ -14,14 +14,18 @@ The gate owns no socket and knows no protocol. Whoever moves bytes calls it, and
 
 from __future__ import annotations
 
+import logging
 import secrets
 import string
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from pangate import policy
+from pangate.approvals import Ask, Ticket
+from pangate.approvals.desk import Desk
 from pangate.audit import Recorder, pan_mask
 from pangate.audit.recording import Recording, Recordings
 from pangate.auth import Authenticator
@@ -32,6 +36,7 @@ from pangate.errors import (
     NotAuthorised,
     RecordFailed,
     Refused,
+    StateFailed,
 )
 from pangate.metrics import Metrics
 from pangate.model import (
@@ -46,6 +51,8 @@ from pangate.model import (
     Verdict,
 )
 from pangate.protocols import Authenticate, Buffer, Described
+
+log = logging.getLogger("pangate")
 
 UNKNOWN = "unknown"
 """The principal of an event before there is one."""
@@ -65,6 +72,26 @@ class Admission:
     principal: Principal
     grant: Grant
     resource: ResourceSettings
+
+
+class Waiting(Protocol):
+    """The connection whose statement waits, as the gate sees it."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether its session holds locks meanwhile, as far as is known by now."""
+
+    def exact(self) -> bytes:
+        """What the statement is made of, to the last byte."""
+
+    def here(self) -> bool:
+        """Whether the agent is still connected."""
+
+    def begun(self, ticket: Ticket) -> None:
+        """From now on it waits for this request."""
+
+    async def estimate(self) -> int | None:
+        """How many rows the resource expects the statement to concern now; None when it does not say."""
 
 
 class Gate:
@@ -88,6 +115,8 @@ class Gate:
         """Why the record cannot be written now; empty when it can."""
         self.open: Counter[tuple[str, str]] = Counter()
         """Open sessions by (principal, role)."""
+        self.desk: Desk | None = None
+        """Where people decide; without one nothing that is held ever runs."""
 
     def session(self, origin: str) -> GateSession:
         """The gate for one connection. `origin` is where it comes from, "address:port"."""
@@ -97,6 +126,8 @@ class Gate:
         """Put another configuration in force, and who authenticates by it. What is decided from now on
         is decided by it, in open sessions too."""
         self.config, self.authenticator = config, authenticator
+        if self.desk is not None:
+            self.desk.reconfigure(config.desk)
 
     def event(self, code: str, success: bool, data: Mapping[str, object]) -> None:
         """Record something that the gateway itself did."""
@@ -147,6 +178,10 @@ class GateSession:
         self._masked: Counter[str] = Counter()
         self._ended = False
         self._recording: Recording | None = None
+        self._ticket: Ticket | None = None
+        """What the session waits for."""
+        self._cancelled = False
+        """Whether the agent cancelled that."""
 
     # 1, 2
 
@@ -243,20 +278,26 @@ class GateSession:
     # 3, 4, 5
 
     def decide(self, statement: Statement) -> Verdict:
-        """The verdict on one statement; its record is under way, and written by `written`."""
+        """The verdict on one statement; its record is under way, and written by `written`. When it is
+        `open`, nothing is recorded yet, and `hold` has the last word."""
+        verdict = self._verdict_on(statement)
+        self._statements += 1
+        if not verdict.open:
+            self._decided(statement, verdict)
+        return verdict
+
+    def _verdict_on(self, statement: Statement, estimate: float | None = None) -> Verdict:
         self._admitted()
         if statement.refusal:
-            verdict = Verdict("deny", statement.refusal, "protocol")
-        else:
-            assert self._judge is not None  # there is an admission
-            verdict = self._judge.decide(statement, time.time())
-        if verdict.action == "hold":
-            verdict = replace(
-                verdict,
-                action="deny",
-                reason=f"{verdict.reason}; it needs approval, which this gateway cannot ask for yet",
-            )
-        self._statements += 1
+            return Verdict("deny", statement.refusal, "protocol")
+        assert self._judge is not None  # there is an admission
+        verdict = self._judge.decide(statement, time.time(), estimate)
+        if verdict.open and not statement.runs:
+            # It is judged again when it runs: then its values are known, and who decides sees them.
+            return Verdict("allow", "decided when it runs", verdict.rule, shadow=verdict.shadow)
+        return verdict
+
+    def _decided(self, statement: Statement, verdict: Verdict, request: str = "") -> None:
         if verdict.action != "deny":
             self._started[self._statements] = time.monotonic()
         if self._recording:
@@ -278,9 +319,157 @@ class GateSession:
             data["reason"] = verdict.reason
         if verdict.shadow:
             data["shadow"] = [{"rule": rule, "verdict": would} for rule, would in verdict.shadow]
+        if request:
+            data["request"] = request
         allowed = verdict.action == "allow"
         self._record("statement.allowed" if allowed else "statement.denied", allowed, data)
-        return verdict
+
+    async def hold(self, statement: Statement, verdict: Verdict, waiting: Waiting) -> Verdict:
+        """Wait until people have decided what `decide` held. The last word is to allow, once, or to deny;
+        its record is under way. Raises RecordFailed, and then nothing may be forwarded."""
+        began = time.monotonic()
+        self._cancelled = False
+        request = ""
+        try:
+            request, last = await self._wait(statement, verdict, waiting)
+        except RecordFailed:
+            raise
+        except Refused as refused:
+            # the desk takes no more
+            if isinstance(refused, StateFailed):
+                log.error("%s", refused.detail)
+            last = Verdict("deny", refused.reason, verdict.rule, code=refused.code)
+        finally:
+            self._ticket = None
+        if request:
+            self._gate.metrics.hold_seconds.observe(time.monotonic() - began)
+        if not self._ended:
+            self._decided(statement, last, request)
+        return last
+
+    async def _wait(
+        self, statement: Statement, verdict: Verdict, waiting: Waiting
+    ) -> tuple[str, Verdict]:
+        desk, admission = self._gate.desk, self._admitted()
+        estimate = None
+        if verdict.needs_estimate or (verdict.hold is not None and verdict.hold.estimate):
+            estimate = await waiting.estimate()
+            if self._over():
+                raise Refused("the session is over")
+            verdict = self._verdict_on(statement, estimate)
+        if verdict.hold is None:
+            return "", verdict
+        if desk is None:
+            raise Refused("statements are held, and this gateway has nowhere to keep them")
+        ask = Ask(
+            session=self.id,
+            principal=admission.principal,
+            origin=self._origin,
+            role=admission.grant.role,
+            resource=admission.grant.resource,
+            statement=statement,
+            text=statement.text,
+            parameters=statement.parameters,
+            verdict=verdict,
+            in_transaction=waiting.in_transaction,
+            estimate=estimate,
+            exact=waiting.exact(),
+        )
+        retry = ask.hold.mode == "refuse-and-retry"
+        known = desk.known(ask) if retry else None
+        ticket = known or await desk.request(ask)
+        name = ticket.request.id
+        if known is not None and ticket.request.state != "pending":
+            return name, await self._release(desk, ticket, statement, verdict, waiting)
+        if self._over():
+            if not retry:
+                await desk.withdraw(ticket, "the agent went away")
+            return name, self._denied(ticket, verdict)
+        if retry:
+            again = "still waits" if known else "waits"
+            return name, Verdict(
+                "deny",
+                f"{_because(verdict)}request {name} {again} for approval by {_who(ticket)}; run the "
+                "same statement again once it is approved",
+                verdict.rule,
+                code="approval.pending",
+            )
+        self._ticket = ticket
+        waiting.begun(ticket)
+        await ticket.left
+        self._ticket = None
+        return name, await self._release(desk, ticket, statement, verdict, waiting)
+
+    async def _release(
+        self, desk: Desk, ticket: Ticket, statement: Statement, verdict: Verdict, waiting: Waiting
+    ) -> Verdict:
+        """Allow what was approved, if everything is still as it was."""
+        if ticket.request.state != "approved":
+            return self._denied(ticket, verdict)
+        wrong = await self._grown(ticket, waiting)
+        if not wrong and not waiting.here():
+            wrong = "the agent went away"
+        wrong = wrong or self._different(statement, verdict, ticket)
+        if wrong:
+            await desk.withdraw(ticket, wrong)
+        elif await desk.consume(ticket):
+            # The last moment: from here to the bytes nothing else runs.
+            wrong = (
+                "the agent went away"
+                if self._over()
+                else self._different(statement, verdict, ticket)
+            )
+            if not wrong:
+                desk.executed(ticket, self._statements, self.id)
+                return Verdict("allow", ticket.request.outcome, verdict.rule)
+            await desk.lapse(ticket, wrong)
+        return self._denied(ticket, verdict)
+
+    async def _grown(self, ticket: Ticket, waiting: Waiting) -> str:
+        """What is wrong with the number of rows, where that was a part of what was approved."""
+        if ticket.request.estimate is None:
+            return ""
+        rows = await waiting.estimate()
+        if rows is None:
+            return "the resource does not say any more how many rows it expects"
+        if rows > ticket.request.estimate:
+            return f"{rows} rows are expected now, and {ticket.request.estimate} were approved"
+        return ""
+
+    def _different(self, statement: Statement, verdict: Verdict, ticket: Ticket) -> str:
+        """Why what was approved is not what would be asked for now; empty when it is."""
+        now = self._verdict_on(statement, ticket.request.estimate)
+        if now.action == "deny":
+            return now.reason
+        if now.action == "hold" and now.hold != verdict.hold:
+            return "other approvers are asked for it by now"
+        return ""
+
+    def _denied(self, ticket: Ticket, verdict: Verdict) -> Verdict:
+        request = ticket.request
+        said = request.outcome or f"it is {request.state} already"
+        if request.state == "approved":
+            said = "its approval has expired"
+        return Verdict(
+            "deny",
+            f"{_because(verdict)}request {request.id} was not approved: {said}",
+            verdict.rule,
+            code="approval.cancelled" if self._cancelled else "approval.denied",
+        )
+
+    def note(self, *, in_transaction: bool, seconds: float) -> None:
+        """What the session waits for is inside of a transaction now, or is not any more, so that it waits
+        for `seconds` at the most."""
+        if self._ticket is not None and self._gate.desk is not None:
+            self._gate.desk.note_soon(self._ticket, in_transaction=in_transaction, seconds=seconds)
+
+    def withdraw(self, why: str) -> bool:
+        """The agent does not want any more what its session waits for; false when it waits for nothing."""
+        if self._ticket is None or self._gate.desk is None:
+            return False
+        self._cancelled = True
+        self._gate.desk.withdraw_soon(self._ticket, why)
+        return True
 
     def written(self) -> None:
         """Between 5 and 6: everything recorded so far is in the kernel. Raises RecordFailed when
@@ -365,6 +554,8 @@ class GateSession:
         if self._ended:
             return
         self._ended = True
+        if self._ticket is not None and self._gate.desk is not None:
+            self._gate.desk.withdraw_soon(self._ticket, reason)
         if self._admission is None:
             self._record("session.refused", False, {"detail": reason})
             return
@@ -388,6 +579,9 @@ class GateSession:
                 "seconds": round(time.monotonic() - self._began, 3),
             },
         )
+
+    def _over(self) -> bool:
+        return self._ended
 
     @property
     def running(self) -> bool:
@@ -454,6 +648,15 @@ def _again(admission: Admission, config: Config, believed: bool) -> Admission:
 
 def _columns(resource: ResourceSettings | None) -> tuple[object, ...]:
     return () if resource is None else (resource.columns, resource.sensitive_columns)
+
+
+def _because(verdict: Verdict) -> str:
+    return f"{verdict.reason}: " if verdict.reason else ""
+
+
+def _who(ticket: Ticket) -> str:
+    request = ticket.request
+    return f"{request.quorum} of {' or '.join(request.approvers)}"
 
 
 def _meaning(meaning: Understanding) -> Iterator[tuple[str, list[str]]]:

@@ -37,6 +37,9 @@ SHORT_SECONDS = (
 """For what is short on a good day: from 10 microseconds."""
 
 
+HOLD_SECONDS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0)
+
+
 class Histogram:
     """Counts of values by upper bound, in seconds."""
 
@@ -88,6 +91,9 @@ class Metrics(Collector):
         self.to_agent_seconds = Histogram(SHORT_SECONDS)
         self.flush_seconds = Histogram(SHORT_SECONDS)
         self.loop_lag_seconds = Histogram(SHORT_SECONDS)
+        self.hold_seconds = Histogram(HOLD_SECONDS)
+        self.approvals: Counter[str] = Counter()
+        """Steps of requests for approval, by the code of their event."""
         self._by_code = {
             "session.start": self._session_start,
             "session.end": self._session_end,
@@ -105,6 +111,8 @@ class Metrics(Collector):
         known = self._by_code.get(event.code)
         if known is not None:
             known(event)
+        elif event.code.startswith("approval."):
+            self.approvals[_bounded(self.approvals, event.code.removeprefix("approval."))] += 1
         elif not event.success:
             self.refused[_bounded(self.refused, event.code)] += 1
             if event.code == "auth.failed":
@@ -160,6 +168,8 @@ class Metrics(Collector):
         yield counter(
             "statements_failed", "Statements that ended with an error.", self.failed_statements
         )
+        yield counter("approvals", "Steps of requests for approval.", self.approvals, "step")
+        yield histogram("hold_seconds", "How long held statements waited.", self.hold_seconds)
         yield counter("rows", "Rows given to agents.", self.rows)
         yield counter("row_bytes", "Bytes of these rows.", self.row_bytes)
         yield counter("masked", "Card numbers masked in results.", self.masked, "network")

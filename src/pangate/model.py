@@ -159,7 +159,8 @@ class Statement:
     `text` is the command as the agent wrote it, unmasked: it is masked before it is recorded.
     `parameters` are the bind values as text, None for NULL, unmasked likewise. `refusal` is not empty
     when the codec cannot pass it, whoever asks: the gate then denies with this reason. `meaning` is
-    what the command does; None counts as everything."""
+    what the command does; None counts as everything. `runs` is false when the command only gets a name
+    and runs by another statement, which is judged again and has the values."""
 
     kind: str
     text: str
@@ -167,6 +168,7 @@ class Statement:
     name: str = ""
     refusal: str = ""
     meaning: Understanding | None = None
+    runs: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,8 @@ class Verdict:
 
     `needs_estimate` is true when the number of rows that the planner expects could change it: then
     whoever can ask the planner decides again with that, and for everybody else the action stands.
-    `shadow` has (rule, action) of rules that are only tried out and would have decided."""
+    `shadow` has (rule, action) of rules that are only tried out and would have decided. `code` is the
+    class of a refusal, as those of exceptions, by which a protocol chooses its own."""
 
     action: Action
     reason: str = ""
@@ -203,6 +206,12 @@ class Verdict:
     hold: Hold | None = None
     needs_estimate: bool = False
     shadow: tuple[tuple[str, Action], ...] = ()
+    code: str = "authorisation.denied"
+
+    @property
+    def open(self) -> bool:
+        """Whether it is not the last word yet."""
+        return self.action == "hold" or self.needs_estimate
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ class Ask:
     parameters: Sequence[str | None]
     verdict: Verdict
     in_transaction: bool = False
-    exact: tuple[str | None, ...] = field(default=(), repr=False)
+    estimate: int | None = None
+    exact: bytes = field(default=b"", repr=False)
 
     @property
     def hold(self) -> Hold:

@@ -159,35 +159,26 @@ class Queue:
         self,
         ticket: Ticket,
         *,
-        estimate: int | None = None,
-        in_transaction: bool | None = None,
-        seconds: float | None = None,
+        in_transaction: bool,
+        seconds: float,
     ) -> None:
-        """Add what became known since. `seconds` is how long it may wait from its beginning on."""
+        """Its session holds locks by now, or does not any more. `seconds` is how long it may wait, from its
+        beginning on."""
         async with ticket.lock:
             if not ticket.open:
                 return
             before = ticket.request
-            expires = before.expires
-            if seconds is not None:
-                expires = min(expires, before.created + seconds)
-            await self._store.note(
-                before.id, estimate=estimate, in_transaction=in_transaction, expires=expires
-            )
-            ticket.request = replace(
-                before,
-                expires=expires,
-                estimate=before.estimate if estimate is None else estimate,
-                in_transaction=before.in_transaction if in_transaction is None else in_transaction,
-            )
-            data = {
-                "estimate": ticket.request.estimate,
-                "in_transaction": ticket.request.in_transaction,
-                "expires": ticket.request.expires,
-            }
+            expires = before.created + seconds
+            await self._store.note(before.id, in_transaction=in_transaction, expires=expires)
+            ticket.request = replace(before, expires=expires, in_transaction=in_transaction)
+            data = {"in_transaction": in_transaction, "expires": expires}
             self._event("approval.noted", ticket.request, True, data)
         self._arm(ticket)
         self._tell("approval.noted", ticket.request)
+
+    def note_soon(self, ticket: Ticket, *, in_transaction: bool, seconds: float) -> None:
+        """The same for who cannot wait."""
+        self._soon(self.note(ticket, in_transaction=in_transaction, seconds=seconds))
 
     # --- the end ------------------------------------------------------------------------------------
 
@@ -264,17 +255,17 @@ class Queue:
             created=now,
             expires=now + seconds,
             in_transaction=ask.in_transaction,
+            estimate=ask.estimate,
         )
 
     def _digest(self, ask: Ask) -> bytes:
         """What an approval is bound to. With a key that never leaves the process, so that nobody can try
         card numbers against it."""
         made = hmac.new(self._key, digestmod=hashlib.sha256)
-        parts = (ask.principal.name, ask.role, ask.resource, ask.statement.kind)
-        for part in (*parts, ask.statement.text, *ask.statement.parameters, *ask.exact):
-            data = b"" if part is None else part.encode("utf-8", "surrogatepass")
-            made.update(b"\0" if part is None else b"\1")
-            made.update(len(data).to_bytes(8, "big") + data)
+        parts = (ask.principal.name, ask.role, ask.resource, ask.statement.kind, ask.statement.text)
+        for part in (*(part.encode("utf-8", "surrogatepass") for part in parts), ask.exact):
+            made.update(len(part).to_bytes(8, "big"))
+            made.update(part)
         return made.digest()
 
     def _shown(self, claims: Mapping[str, object]) -> dict[str, object]:
@@ -447,5 +438,6 @@ def _asked(request: Request) -> dict[str, object]:
         "mode": request.mode,
         "expires": request.expires,
         "in_transaction": request.in_transaction,
+        "estimate": request.estimate,
         "claims": request.claims,
     }

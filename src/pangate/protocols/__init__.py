@@ -260,6 +260,27 @@ class Errand(Protocol):
         """Take bytes of the resource; `done` says when it is over."""
 
 
+class Estimate(Protocol):
+    """What the gateway asks a resource about one statement, after a login of its own. Sans sockets."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it is over."""
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows are expected; None when the resource did not say."""
+
+    def login(self, user: str, database: str, password: str, *, cleartext: bool) -> Login:
+        """The login of the connection."""
+
+    def start(self) -> bytes:
+        """The first bytes after the login."""
+
+    def feed(self, data: Buffer) -> None:
+        """Take bytes of the resource; `done` says when it is over."""
+
+
 class Codec(Protocol):
     """One connection's protocol machine."""
 
@@ -305,7 +326,31 @@ class Codec(Protocol):
         """Go on after `Learn`, with what the resource sent meanwhile."""
 
     def resume(self, verdict: Verdict) -> list[Action]:
-        """Go on after `Execute`: forward the statement, or answer with the protocol's own error."""
+        """Go on after `Execute`: forward the statement, or answer with the protocol's own error. It may be
+        called much later; what the agent sends meanwhile is kept, within bounds, and the answers
+        to what was forwarded before go on."""
+
+    # While a statement waits for `resume`:
+
+    def exact(self) -> bytes:
+        """All that the waiting statement is made of, but for names that a session chooses: two that are
+        the same here do the same."""
+
+    def estimate(self) -> Estimate | None:
+        """What asks how many rows the waiting statement concerns; None when that cannot be asked without
+        running anything."""
+
+    def notice(self, text: str) -> bytes:
+        """What tells the agent something without being an answer; empty where the protocol, or this
+        moment, has no place for it."""
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the agent, behind the waiting statement, has said that it ends the session."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the waiting statement's session holds locks meanwhile, as far as is known by now."""
 
     def challenge(self, error: Refused) -> bytes:
         """After `Authenticate`: what the protocol wants said, and answered by the agent, before the

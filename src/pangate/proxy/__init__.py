@@ -10,6 +10,7 @@ import secrets
 import socket
 import ssl
 import struct
+from collections.abc import Coroutine
 from typing import Any
 
 from pangate import credentials
@@ -25,7 +26,15 @@ from pangate.errors import (
 )
 from pangate.gate import Gate
 from pangate.logs import SESSION
-from pangate.protocols import Codec, Errand, Knowledge, StartTLS, ToFrontend, open_knowledge
+from pangate.protocols import (
+    Codec,
+    Errand,
+    Estimate,
+    Knowledge,
+    StartTLS,
+    ToFrontend,
+    open_knowledge,
+)
 from pangate.proxy import sockets
 from pangate.proxy.session import Session
 
@@ -233,7 +242,10 @@ class Gateway:
         """Pass a cancel request on, when `key` is the key of an open session. The protocol has no
         answer to it, right or wrong."""
         session = self._keys.get(key)
-        if session is not None and session.resource is not None and session.backend_key:
+        if session is not None and session.held is not None:
+            session.gate.event("session.cancel", True, {"asked_from": asking.gate._origin})
+            session.gate.withdraw("cancelled by the agent")
+        elif session is not None and session.resource is not None and session.backend_key:
             session.gate.event("session.cancel", True, {"asked_from": asking.gate._origin})
             session.gate.written()
             with contextlib.suppress(PangateError, OSError, TimeoutError):
@@ -241,13 +253,17 @@ class Gateway:
                     await self._send_cancel(session, session.resource)
         asking.close("cancel request")
 
+    def run_for(self, work: Coroutine[object, object, None]) -> None:
+        """Run something of a session that may outlive it for a moment."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def stop_running(self, session: Session) -> None:
         """Cancel at the resource what an ended session was running: it would not notice by itself before it
         has something to send."""
         if session.resource is not None and session.backend_key:
-            task = asyncio.get_running_loop().create_task(self._stop_running(session))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.run_for(self._stop_running(session))
 
     async def _stop_running(self, session: Session) -> None:
         assert session.resource is not None
@@ -291,6 +307,27 @@ class Gateway:
                     f"the connection that asks for columns failed: {sockets.why(wrong)}"
                 ) from None
 
+    async def run_estimate(
+        self, session: Session, resource: ResourceSettings, asking: Estimate
+    ) -> None:
+        """Ask the resource what a statement of `session` would concern, on a connection of the gateway's
+        own. Raises PangateError."""
+        async with self._errands.setdefault(resource.name, asyncio.Lock()):
+            session.gate.event("statement.estimated", True, {})
+            session.gate.written()
+            try:
+                async with asyncio.timeout(self.config.limits.connect_seconds):
+                    await self._run_errand(session.codec, resource, asking)
+            except TimeoutError:
+                raise ResourceUnavailable(
+                    "the resource did not say in time how many rows it expects "
+                    "(limits.connect_seconds)"
+                ) from None
+            except (OSError, EOFError) as wrong:
+                raise ResourceUnavailable(
+                    f"the connection that asks for an estimate failed: {sockets.why(wrong)}"
+                ) from None
+
     def _expire_later(self, knowledge: Knowledge) -> None:
         """Tables may be made and views changed past the gateway."""
         if knowledge not in self._expiring:
@@ -302,7 +339,9 @@ class Gateway:
         self._expiring.discard(knowledge)
         knowledge.expire()
 
-    async def _run_errand(self, codec: Codec, resource: ResourceSettings, errand: Errand) -> None:
+    async def _run_errand(
+        self, codec: Codec, resource: ResourceSettings, errand: Errand | Estimate
+    ) -> None:
         secret = await credentials.read(resource, self.config.limits.credential_seconds)
         sock, context = await self.connect(resource, codec)
         reader, writer = await asyncio.open_connection(
@@ -371,6 +410,10 @@ class Gateway:
 
     async def drain(self, seconds: float, at_once: asyncio.Event) -> None:
         """Let open sessions end by themselves for `seconds` or until `at_once`, then end them."""
+        if self.gate.desk is not None:
+            await self.gate.desk.shut(
+                "the gateway is shutting down (limits.drain_seconds); connect again"
+            )
         if self._sessions:
             log.info("draining %d sessions, %g seconds at most", len(self._sessions), seconds)
             over = asyncio.gather(*(session.over for session in self._sessions))

@@ -24,7 +24,7 @@ from pangate.errors import (
 )
 from pangate.gate import GateSession
 from pangate.masking import default_scanner
-from pangate.model import Way
+from pangate.model import Statement, Verdict, Way
 from pangate.protocols import (
     Action,
     Authenticate,
@@ -42,6 +42,7 @@ from pangate.protocols import (
     open_codec,
 )
 from pangate.proxy import sockets
+from pangate.proxy.held import Held
 
 if TYPE_CHECKING:
     from pangate.proxy import Gateway
@@ -232,6 +233,8 @@ class Session:
         self._next: asyncio.Handle | None = None
         self._to_agent: list[bytes | bytearray | memoryview] = []
         self._to_backend: list[bytes | bytearray | memoryview] = []
+        self.held: Held | None = None
+        """The statement that waits for people."""
         self._login: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._idle: asyncio.TimerHandle | None = None
@@ -280,7 +283,7 @@ class Session:
         except PangateError as wrong:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
-            self._crashed(wrong)
+            self.crashed(wrong)
         self._came = 0.0
 
     def from_backend(self, data: bytes) -> None:
@@ -296,7 +299,7 @@ class Session:
         except PangateError as wrong:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
-            self._crashed(wrong)
+            self.crashed(wrong)
         self._came = 0.0
 
     def _run(self, actions: Sequence[Action]) -> None:
@@ -315,7 +318,11 @@ class Session:
                     case Described():
                         self.gate.described(action)
                     case Execute():
-                        following = self.codec.resume(self.gate.decide(action.statement))
+                        verdict = self.gate.decide(action.statement)
+                        if verdict.open:
+                            self._hold(action.statement, verdict)
+                        else:
+                            following = self.codec.resume(verdict)
                     case Authenticate():
                         self._login = asyncio.get_running_loop().create_task(self._log_in(action))
                     case Cancel():
@@ -330,6 +337,8 @@ class Session:
                         raise ProtocolError("TLS was asked for where it cannot begin")
             actions = following
         self._send()
+        if self.held is not None:
+            self.held.look()
         if closing:
             self.close(closing)
         elif self.codec.full:
@@ -379,6 +388,33 @@ class Session:
         if self.backend is not None and not self.gate.held:
             self.backend.release(RECORD)
 
+    # --- what waits for people ------------------------------------------------------------------
+
+    def _hold(self, statement: Statement, verdict: Verdict) -> None:
+        self.held = Held(self, statement, verdict)
+        self.gateway.run_for(self.held.wait())
+
+    def say(self, data: bytes) -> None:
+        """Tell the agent something that is no answer. It is recorded as all that the agent is given."""
+        self._to_agent.append(data)
+        try:
+            self._send()
+        except PangateError as wrong:
+            self.fail(wrong)
+
+    def go_on(self, verdict: Verdict) -> None:
+        """The last word on the statement that was held."""
+        self.held = None
+        if self.closed:
+            return
+        self._active = asyncio.get_running_loop().time()
+        try:
+            self._run(self.codec.resume(verdict))
+        except PangateError as wrong:
+            self.fail(wrong)
+        except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
+            self.crashed(wrong)
+
     # --- what has to be known ---------------------------------------------------------------------
 
     def _learn(self, action: Learn) -> None:
@@ -394,7 +430,7 @@ class Session:
         except PangateError as wrong:
             log.error("resource %s: %s", self.resource.name, wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
-            self._crashed(wrong)
+            self.crashed(wrong)
         if self.closed or self.backend is None:
             return
         self._errand = None
@@ -403,7 +439,7 @@ class Session:
         except PangateError as wrong:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
-            self._crashed(wrong)
+            self.crashed(wrong)
         if not self.closed and self._errand is None:
             self.backend.release(LEARN)
 
@@ -453,7 +489,7 @@ class Session:
         except PangateError as wrong:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
-            self._crashed(wrong)
+            self.crashed(wrong)
 
     def _reject(self, wrong: AuthenticationFailed) -> None:
         """Refuse the credential; where the protocol wants it, after the agent has taken note."""
@@ -536,6 +572,8 @@ class Session:
         if seconds is None or self.closed:
             return
         loop = asyncio.get_running_loop()
+        if self.held is not None:
+            self._active = loop.time()  # it is the agent that waits
         left = self._active + seconds - loop.time()
         if left > 0:
             self._idle = loop.call_later(left, self._watch)
@@ -579,7 +617,8 @@ class Session:
         self._to_agent.clear()
         self.close(getattr(wrong, "detail", "") or str(wrong), success=False)
 
-    def _crashed(self, wrong: Exception) -> None:
+    def crashed(self, wrong: Exception) -> None:
+        """End the session for a fault of the gateway's own."""
         log.error("internal error", exc_info=wrong)
         self.fail(Refused("internal error in the gateway; tell whoever runs it to see its log"))
 

@@ -83,6 +83,22 @@ def watch(sock: socket.socket, limits: LimitSettings) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+_ESTABLISHED = 1
+
+
+def peer_closed(transport: asyncio.Transport) -> bool:
+    """Whether the peer has closed its side, also when nothing is read from it now. False where the system
+    does not tell."""
+    sock = transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_INFO", None)
+    if option is None or sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    try:
+        return bool(sock.getsockopt(socket.IPPROTO_TCP, option, 1)[0] != _ESTABLISHED)
+    except OSError:
+        return True
+
+
 def allow_descriptors(sessions: int) -> None:
     """Raise this process's limit of open files as far as `sessions` need and the system allows; say so when
     that is not enough."""

@@ -17,7 +17,8 @@ import uvloop
 
 from pangate import config as configuration
 from pangate import logs
-from pangate.audit import open_recorder
+from pangate.approvals import open_desk
+from pangate.audit import open_recorder, pan_mask
 from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
 from pangate.config import Config
@@ -36,7 +37,7 @@ BEAT_SECONDS = 0.5
 MOST_PROBLEMS = 100
 """Problems of one file that go into the record; the log has all."""
 
-NEEDS_RESTART = ("audit", "monitor", "process")
+NEEDS_RESTART = ("audit", "monitor", "process", "state")
 """Tables that a reload leaves as they are. So it does with `listen` when its host or port is another."""
 
 
@@ -66,6 +67,8 @@ class Service:
             gate = Gate(config, open_authenticator(config), recorder, recordings)
             _note_unfinished(gate)
             stack.push_async_callback(lambda: gate.authenticator.close())
+            gate.desk = await open_desk(config, gate.record, gate.written, pan_mask())
+            stack.push_async_callback(gate.desk.close)
             self._gateway = Gateway(gate, tls)
             self._state = State(self._gateway)
             if config.monitor.port is not None:

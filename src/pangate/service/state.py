@@ -86,6 +86,8 @@ class State(Collector):
             "connections_open", "Connections from agents, logins too.", self._gateway.connections
         )
         yield gauge("connections_limit", "limits.max_sessions.", limits.max_sessions)
+        held = gate.desk.waiting if gate.desk else 0
+        yield gauge("held_statements", "Statements that wait for approval now.", held)
         yield gauge(
             "audit_pending_events", "Events that are not in the record yet.", recorder.pending
         )

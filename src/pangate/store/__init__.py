@@ -128,15 +128,8 @@ class Store(Protocol):
     async def alike(self, shape: str, *, most: int = 10) -> list[Request]:
         """Requests of the same shape, the newest first."""
 
-    async def note(
-        self,
-        request: str,
-        *,
-        estimate: int | None = None,
-        in_transaction: bool | None = None,
-        expires: float | None = None,
-    ) -> None:
-        """Add to a request what became known of it since."""
+    async def note(self, request: str, *, in_transaction: bool, expires: float) -> None:
+        """Its session holds locks by now, or does not any more, so that it ends at `expires`."""
 
     async def decide(self, decision: Decision, state: State, outcome: str) -> bool:
         """Keep a decision and put its request, which has to be pending and not past its end, into

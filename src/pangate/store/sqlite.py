@@ -169,14 +169,7 @@ class SqliteStore:
         text = f"{_REQUESTS} where shape = ? order by created desc, id limit ?"
         return [_request(row) for row in await self._run(self._rows, text, shape, most)]
 
-    async def note(
-        self,
-        request: str,
-        *,
-        estimate: int | None = None,
-        in_transaction: bool | None = None,
-        expires: float | None = None,
-    ) -> None:
+    async def note(self, request: str, *, in_transaction: bool, expires: float) -> None:
         """Add what became known."""
 
         def change() -> None:
@@ -184,13 +177,7 @@ class SqliteStore:
             db.execute("begin immediate")
             found = self._rows(f"{_REQUESTS} where id = ?", request)
             if found:
-                made = _request(found[0])
-                if estimate is not None:
-                    made = replace(made, estimate=estimate)
-                if in_transaction is not None:
-                    made = replace(made, in_transaction=in_transaction)
-                if expires is not None:
-                    made = replace(made, expires=expires)
+                made = replace(_request(found[0]), in_transaction=in_transaction, expires=expires)
                 self._change(
                     "update requests set data = ?, expires = ? where id = ?",
                     _encoded(made),

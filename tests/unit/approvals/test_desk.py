@@ -188,8 +188,8 @@ async def test_a_request_expires(room: Office):
 async def test_in_a_transaction_it_expires_sooner(room: Office):
     ticket = await room.desk.request(ask(in_transaction=True, transaction_seconds=5.0))
     assert ticket.request.expires == room.now + 5
-    late = await room.desk.request(ask())
-    await room.desk.note(late, in_transaction=True, seconds=6.0, estimate=12)
+    late = await room.desk.request(ask(estimate=12))
+    await room.desk.note(late, in_transaction=True, seconds=6.0)
     assert (late.request.expires, late.request.in_transaction) == (room.now + 6, True)
     (shown, _, _) = await room.desk.show(late.request.id)
     assert (shown.expires, shown.estimate) == (room.now + 6, 12)
@@ -208,17 +208,16 @@ async def test_an_approval_that_is_not_used_expires(room: Office):
 
 async def test_a_retry_is_known_by_all_that_it_is_bound_to(room: Office):
     retry = {"mode": "refuse-and-retry"}
-    ticket = await room.desk.request(ask("delete from a where b = $1", parameters=("1",), **retry))
-    same = ask("delete from a where b = $1", parameters=("1",), session="another", **retry)
+    text = "delete from a where b = $1"
+    ticket = await room.desk.request(ask(text, exact=b"1", **retry))
+    same = ask(text, exact=b"1", session="another", **retry)
     assert room.desk.known(same) is ticket
     for other in (
-        ask("delete from a where b = $1", parameters=("2",), **retry),
-        ask("delete from a where b = $1", parameters=(None,), **retry),
-        ask("delete from a where b =  $1", parameters=("1",), **retry),
-        ask("delete from a where b = $1", parameters=("1",), principal=agent("other"), **retry),
-        ask("delete from a where b = $1", parameters=("1",), resource="ledger", **retry),
-        ask("delete from a where b = $1", parameters=("1",), role="other", **retry),
-        ask("delete from a where b = $1", parameters=("1",), exact=("x",), **retry),
+        ask(text, exact=b"2", **retry),
+        ask("delete from a where b =  $1", exact=b"1", **retry),
+        ask(text, exact=b"1", principal=agent("other"), **retry),
+        ask(text, exact=b"1", resource="ledger", **retry),
+        ask(text, exact=b"1", role="other", **retry),
     ):
         assert room.desk.known(other) is None
     await room.desk.decide(ticket.request.id, ADA, "approve")

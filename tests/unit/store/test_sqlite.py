@@ -71,9 +71,9 @@ async def test_what_is_kept_comes_back(store):
         amr=[],
     )
     assert await store.get("bbbb") is None
-    await store.note("aaaa", estimate=12, in_transaction=True, expires=1800.0)
+    await store.note("aaaa", in_transaction=True, expires=1800.0)
     found = await store.get("aaaa")
-    assert (found.estimate, found.in_transaction, found.expires) == (12, True, 1800.0)
+    assert (found.in_transaction, found.expires) == (True, 1800.0)
 
 
 async def test_requests_are_found_by_state_and_by_shape(store):

@@ -45,7 +45,7 @@ from pangate.protocols import (
 )
 from pangate.protocols.postgres import largeobjects, messages
 from pangate.protocols.postgres.answers import SIMPLE, Answers
-from pangate.protocols.postgres.binds import bind_values
+from pangate.protocols.postgres.binds import bind_values, bound_values
 from pangate.protocols.postgres.catalog import Catalog
 from pangate.protocols.postgres.catalog import open_catalog as open_knowledge
 from pangate.protocols.postgres.conversation import (
@@ -55,6 +55,7 @@ from pangate.protocols.postgres.conversation import (
     Prepared,
     Running,
 )
+from pangate.protocols.postgres.estimate import RowEstimate, can_be_explained
 from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import Reader, message
 from pangate.protocols.postgres.oauth import OAuthBearer
@@ -127,6 +128,9 @@ class PostgresCodec(Answers):
         self._asked = 0  # how many answers were ever expected
         self._synced = 0  # which of them was the last that ends a sequence
         self._unsynced = False  # whether an extended sequence was begun and not ended
+        self._ran = False  # whether that has executed something, whose locks are held up to Sync
+        self._walked = 0  # how much of what waits was looked at for the end of the session
+        self.leaving = False
         self._naming: dict[bytes, tuple[int, Expected]] = {}  # the last that gives or takes a name
         self._waiting: tuple[str, bytes, Prepared | None, bytes, Statement] | None = None
         self._meanings: dict[str, tuple[Part, ...]] = {}
@@ -171,6 +175,8 @@ class PostgresCodec(Answers):
                 "(limits.max_message_bytes)"
             )
         self.full = len(self._inbox) > _ENOUGH
+        if self._waiting:
+            self._look_ahead()
         return False
 
     def _startup(self, actions: list[Action]) -> bool:
@@ -419,7 +425,7 @@ class PostgresCodec(Answers):
         if len(self._prepared) >= self._max_statements and name not in self._prepared:
             raise LimitReached(f"more than {self._max_statements} prepared statements are open")
         prepared = Prepared(text, types)
-        statement = Statement("parse", text, name=name.decode("utf-8", "replace"))
+        statement = Statement("parse", text, name=name.decode("utf-8", "replace"), runs=False)
         return self._ask("P", raw, statement, prepared, actions, name)
 
     def _on_bind(self, raw: bytes, actions: list[Action]) -> bool | None:
@@ -483,6 +489,8 @@ class PostgresCodec(Answers):
             raise RuntimeError("resume() without an Execute action")
         kind, raw, prepared, name, statement = self._waiting
         self._waiting = None
+        self._walked = 0
+        self.leaving = False
         actions: list[Action] = []
         number, self._deciding = self._deciding, 0
         if verdict.action == "allow":
@@ -507,10 +515,60 @@ class PostgresCodec(Answers):
             if kind != "E":
                 actions.append(ToBackend(raw))
         else:
-            self._poison(kind, number, verdict.reason, actions)
+            self._poison(kind, number, verdict, actions)
         self._state = self._command
         self._read(actions)
         return actions
+
+    # --- while a statement waits ----------------------------------------------------------------
+
+    def exact(self) -> bytes:
+        """The message; of a Bind what stands behind its names, with what the types of its values are."""
+        kind, raw, _, _, statement = self._held()
+        if kind != "B":
+            return raw
+        reader = Reader(raw[5:], "frontend")
+        reader.cstring()
+        known = self._lookup(reader.cstring()) or UNKNOWN
+        return repr((statement.text, known.types)).encode("utf-8", "surrogatepass") + reader.rest()
+
+    def estimate(self) -> RowEstimate | None:
+        """EXPLAIN of a query or a Bind, where nothing but the server's own functions would be evaluated
+        for it."""
+        kind, raw, _, _, statement = self._held()
+        if kind not in "QB" or not can_be_explained(statement.meaning):
+            return None
+        if kind == "Q":
+            return RowEstimate(statement.text)
+        reader = Reader(raw[5:], "frontend")
+        reader.cstring()
+        known = self._lookup(reader.cstring()) or UNKNOWN
+        return RowEstimate(statement.text, known.types, bound_values(reader))
+
+    def _held(self) -> tuple[str, bytes, Prepared | None, bytes, Statement]:
+        if self._waiting is None:
+            raise RuntimeError("no statement waits")
+        return self._waiting
+
+    def notice(self, text: str) -> bytes:
+        """NoticeResponse, which may come at any time that is not the middle of a message."""
+        return b"" if self.within_message else messages.notice(self._said(text))
+
+    @property
+    def in_transaction(self) -> bool:
+        """As the last ReadyForQuery said, or within an extended sequence that has executed something."""
+        return self._status != b"I" or self._ran
+
+    def _look_ahead(self) -> None:
+        """See whether a Terminate waits behind the statement."""
+        inbox = self._inbox
+        while not self.leaving and len(inbox) - self._walked >= 5:
+            at = self._walked
+            self.leaving = inbox[at : at + 1] == b"X"
+            length = int.from_bytes(inbox[at + 1 : at + 5], "big")
+            if length < 4 or at + 1 + length > len(inbox):
+                return
+            self._walked = at + 1 + length
 
     def _note_names(self, statement: Statement) -> None:
         """Remember what a name given to a prepared statement may stand for, for an SQL EXECUTE of it.
@@ -525,14 +583,15 @@ class PostgresCodec(Answers):
                     known = ()
                 self._meanings[name] = (*known, part)
 
-    def _poison(self, kind: str, number: int, reason: str, actions: list[Action]) -> None:
+    def _poison(self, kind: str, number: int, verdict: Verdict, actions: list[Action]) -> None:
         self._described = None
-        error = messages.error("42501", self._said(reason))
+        sqlstate = messages.SQLSTATE.get(verdict.code, "42501")
+        error = messages.error(sqlstate, self._said(verdict.reason))
         if kind in "QF":
-            self._expect(Expected("Q", number, error=error))
+            self._expect(Expected("Q", number, error=error, sqlstate=sqlstate))
             actions.append(ToBackend(messages.query(POISON)))
         else:
-            self._expect(Expected("X", number, error=error))
+            self._expect(Expected("X", number, error=error, sqlstate=sqlstate))
             actions.append(ToBackend(messages.parse("", POISON)))
             self._skipping = True
 
@@ -563,9 +622,10 @@ class PostgresCodec(Answers):
         self._queue.append(expected)
         self._asked += 1
         if expected.kind in "Ss":
-            self._unsynced = False
+            self._unsynced = self._ran = False
         elif expected.kind not in "QF":
             self._unsynced = True
+            self._ran |= expected.kind == "E"
         if expected.kind in "SQ":
             self._synced = self._asked
         elif expected.kind == "P":

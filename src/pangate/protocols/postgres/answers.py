@@ -497,7 +497,7 @@ class Answers(Conversation):
         if expected.statement and expected.statement in self._running:
             self._count(expected)
             running = self._running[expected.statement]
-            running.error = running.error or ("42501" if expected.error else code)
+            running.error = running.error or expected.sqlstate or code
         if self._muted:
             walker.drop()
         elif expected.error:
@@ -548,6 +548,7 @@ class Answers(Conversation):
     def _on_ready(self, actions: list[Action]) -> None:
         if not self._queue:
             raise ProtocolError("the backend said that it is ready, unasked", "backend")
+        self._status = bytes(self._walker.body())
         if self._queue[0].kind == "s":
             self._queue.popleft()
             self._walker.drop()

@@ -40,6 +40,18 @@ def bind_values(reader: Reader, types: tuple[int, ...]) -> tuple[str | None, ...
     return tuple(values)
 
 
+def bound_values(reader: Reader) -> bytes:
+    """The formats and values of a Bind message whose reader stands behind the statement's name, as they
+    are; `bind_values` has looked at them."""
+    before = reader.at
+    reader.int16s(reader.int16())
+    for _ in range(reader.int16()):
+        length = reader.int32()
+        if length != -1:
+            reader.take(length)
+    return reader.since(before)
+
+
 def _binary(oid: int, raw: bytes) -> str:
     try:
         if oid in _TEXT:

@@ -53,6 +53,8 @@ class Expected:
     name: bytes = b""
     prepared: Prepared | None = None
     error: bytes = b""
+    sqlstate: str = ""
+    """That of `error`."""
     describes: str = ""
     aborted: bytes = b""
     """The error that our own messages in front of a COPY got, which ended the transaction."""
@@ -109,6 +111,8 @@ class Conversation:
         """What is done with the rows that come."""
         self._failed = False  # an error in an extended sequence: the server skips to Sync
         self._muted = False
+        self._status = b"I"
+        """What the last ReadyForQuery said of the transaction."""
         self._copying = False  # the server takes COPY data, and the agent has not ended it
 
     def _check_encoding(self, encoding: str) -> None:

@@ -49,12 +49,21 @@ def error(
     sqlstate: str, reason: str, *, severity: str = "ERROR", detail: str = "", hint: str = ""
 ) -> bytes:
     """ErrorResponse."""
+    return message(b"E", _report(sqlstate, reason, severity, detail, hint))
+
+
+def notice(reason: str) -> bytes:
+    """NoticeResponse."""
+    return message(b"N", _report("00000", reason, "NOTICE", "", ""))
+
+
+def _report(sqlstate: str, reason: str, severity: str, detail: str, hint: str) -> bytes:
     fields = [("S", severity), ("V", severity), ("C", sqlstate), ("M", reason)]
     if detail:
         fields.append(("D", detail))
     if hint:
         fields.append(("H", hint))
-    return message(b"E", b"".join(code.encode() + text(value) for code, value in fields) + b"\0")
+    return b"".join(code.encode() + text(value) for code, value in fields) + b"\0"
 
 
 def refusal(refused: Refused, said: str) -> bytes:
@@ -171,6 +180,19 @@ class Reader:
         if count < 0:
             raise self._short()
         return struct.unpack(f"!{count}h", self.take(2 * count))
+
+    @property
+    def at(self) -> int:
+        """Where it stands."""
+        return self._at
+
+    def since(self, at: int) -> bytes:
+        """What was read since it stood at `at`."""
+        return self._data[at : self._at]
+
+    def rest(self) -> bytes:
+        """All that is left."""
+        return self.take(len(self._data) - self._at)
 
     @property
     def at_end(self) -> bool:
