@@ -20,7 +20,7 @@ FLOORS = (
     {"gate"},
     {"proxy", "control", "evidence"},
     {"embedded", "issuer", "trial", "demo", "service"},
-    {"cli", "mask_cli", "audit_cli", "policy_cli"},
+    {"cli", "approvals_cli", "audit_cli", "mask_cli", "policy_cli"},
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 SOCKETS = {"asyncio", "socket", "ssl", "uvloop", "sqlite3", "selectors", "socketserver", "http"}

@@ -39,6 +39,9 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "serve": Command("pangate.cli:serve", "gateway", "run the gateway"),
     "check": Command("pangate.cli:check", "gateway", "check a configuration and print it resolved"),
+    "approvals": Command(
+        "pangate.approvals_cli:main", "gateway", "see and decide statements that wait for approval"
+    ),
     "demo": Command(
         "pangate.cli:demo", "demo", "see the gateway at work, with a database of its own"
     ),

@@ -298,6 +298,19 @@ class Desk(Queue):
         concerned = set(request.approvers) | set(self._rules.break_glass)
         return bool(held & concerned) or self.called(person) == request.principal
 
+    async def stands_in(self, person: Principal, request: Request) -> bool:
+        """Whether a delegation gives a person something to do with a request."""
+        found = await self._store.delegations(self._clock())
+        return any(standing(one, self.called(person), request, self._clock()) for one in found)
+
+    def is_current(self, person: Principal) -> bool:
+        """Whether the token of a person has not ended."""
+        return person.expires_at > self._clock()
+
+    def viewed(self, request: Request, person: Principal, origin: str) -> None:
+        """Record that somebody looked at a request."""
+        self._by(person, origin, "approval.viewed", request, True, {"state": request.state})
+
     async def delegated_to(self, person: Principal) -> list[Delegation]:
         """Delegations that this person gave or has."""
         found = await self._store.delegations(self._clock())

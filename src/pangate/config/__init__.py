@@ -20,7 +20,12 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from pangate import policy
-from pangate.config.approvals import ApprovalSettings, DeskSettings, StateSettings
+from pangate.config.approvals import (
+    ApprovalSettings,
+    ControlSettings,
+    DeskSettings,
+    StateSettings,
+)
 from pangate.config.base import AnyPort, Count, Name, Port, Seconds, Settings, Text
 from pangate.config.profiles import Profile
 from pangate.config.rules import ApproverSettings, RuleSettings
@@ -543,6 +548,7 @@ class Config(Settings, frozen=True, kw_only=True, dict=True):
     process: ProcessSettings = ProcessSettings()
     approvals: ApprovalSettings = ApprovalSettings()
     state: StateSettings = StateSettings()
+    control: ControlSettings = ControlSettings()
     approvers: tuple[ApproverSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
     """The file's own, and behind them those of the profile."""
@@ -607,6 +613,7 @@ TABLES: tuple[tuple[str, type[Settings], bool], ...] = (
     ("rules", RuleSettings, True),
     ("approvals", ApprovalSettings, False),
     ("state", StateSettings, False),
+    ("control", ControlSettings, False),
     ("audit", AuditSettings, False),
     ("log", LogSettings, False),
     ("monitor", MonitorSettings, False),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from pangate.config.base import Name, Seconds, Settings
+from pangate.config.base import AnyPort, Name, Seconds, Settings
 from pangate.config.rules import ApproverSettings
 
 
@@ -52,6 +52,30 @@ class ApprovalSettings(Settings, frozen=True, kw_only=True):
         Seconds,
         Meta(description="How long requests are kept once they are over, in seconds."),
     ] = 31_536_000.0
+
+
+class ControlSettings(Settings, frozen=True, kw_only=True):
+    """Where people and their programs reach the gateway by HTTP, to decide what waits. Everybody who has a
+    token of an issuer may ask; what they see and may do is what `approvers` say."""
+
+    host: Annotated[
+        str, Meta(min_length=1, description="Address to listen on: a name or an IP address.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        AnyPort | None,
+        Meta(description="Port to listen on; 0 takes any free port; leave it out to have none."),
+    ] = None
+    certificate: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file with the certificate, then its chain; left out: no TLS, which only a "
+            "loopback `host` allows. Needs `key`."
+        ),
+    ] = None
+    key: Annotated[
+        Path | None,
+        Meta(description="PEM file with the unencrypted private key of `certificate`, mode 0600."),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from pangate.config import (
     toml_key,
     url_problem,
 )
-from pangate.config.approvals import StateSettings
+from pangate.config.approvals import ControlSettings, StateSettings
 from pangate.config.base import Settings
 from pangate.config.profiles import Profile, profile_rules
 from pangate.config.rules import (
@@ -256,6 +256,7 @@ class _Check:
             AuditSettings: self.audit,
             MonitorSettings: self.monitor,
             StateSettings: self.state,
+            ControlSettings: self.control,
         }
         rule = rules.get(type(made))
         if rule is not None:
@@ -561,6 +562,20 @@ class _Check:
     def state(self, state: StateSettings, key: str) -> None:
         if state.path is not None:
             self.own_file(state.path, f"{key}.path")
+
+    def control(self, control: ControlSettings, key: str) -> None:
+        self.host(control.host, f"{key}.host")
+        if control.certificate is not None and control.key is not None:
+            self.certificate_and_key(control.certificate, control.key, key)
+        elif control.certificate is not None or control.key is not None:
+            missing = "certificate" if control.certificate is None else "key"
+            self.problem(f"{key}.{missing}", "missing: certificate and key are given together")
+        elif not is_loopback(control.host):
+            self.problem(
+                f"{key}.certificate",
+                f"missing: {control.host} is not a loopback address, and tokens never cross a network "
+                "without TLS; give certificate and key",
+            )
 
     def monitor(self, monitor: MonitorSettings, key: str) -> None:
         self.host(monitor.host, f"{key}.host")

@@ -37,7 +37,7 @@ BEAT_SECONDS = 0.5
 MOST_PROBLEMS = 100
 """Problems of one file that go into the record; the log has all."""
 
-NEEDS_RESTART = ("audit", "monitor", "process", "state")
+NEEDS_RESTART = ("audit", "monitor", "process", "state", "control")
 """Tables that a reload leaves as they are. So it does with `listen` when its host or port is another."""
 
 
@@ -79,7 +79,7 @@ class Service:
                 }
                 watched = await monitor.listen(config.monitor, paths)
                 stack.callback(watched.close)
-            async with self._running(self._beat(), self._reloads()):
+            async with self._running(self._beat(), self._reloads(), *self._control(stack)):
                 async with self._running(self._gateway.run(listener)):
                     host, port = listener.getsockname()[:2]
                     log.info(
@@ -114,16 +114,38 @@ class Service:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _listen(self) -> socket.socket:
-        listen = self._config.listen
+        return self._bound("listen", self._config.listen.host, self._config.listen.port)
+
+    def _bound(self, table: str, host: str, port: int) -> socket.socket:
         try:
-            return sockets.listen(listen.host, listen.port)
+            return sockets.listen(host, port)
         except OSError as wrong:
             raise ConfigError(
                 [
-                    f"listen.port: cannot listen on {listen.host}:{listen.port}: "
+                    f"{table}.port: cannot listen on {host}:{port}: "
                     f"{wrong.strerror or wrong}; name an address and a free port of this machine"
                 ]
             ) from None
+
+    def _control(self, stack: contextlib.AsyncExitStack) -> list[Coroutine[object, object, None]]:
+        """The control plane's listener, where there is one."""
+        settings = self._config.control
+        if settings.port is None:
+            return []
+        # what only some need takes a while to import
+        from pangate.control import Control
+
+        listener = stack.enter_context(self._bound("control", settings.host, settings.port))
+        try:
+            control = Control(self._gateway.gate, settings)
+        except OSError as wrong:
+            raise ConfigError(
+                [f"control.certificate: cannot be used: {sockets.why(wrong)}"]
+            ) from None
+        host, port = listener.getsockname()[:2]
+        scheme = "http" if settings.certificate is None else "https"
+        log.info("control plane at %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
+        return [control.run_on(listener)]
 
     def _handle_signals(self, stack: contextlib.AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,69 @@
+"""The control plane: an HTTP listener of its own for people and their programs, beside the data path. It
+holds no state; whoever asks is authenticated anew with each request, by the same issuers as agents."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.applications import Starlette
+
+from pangate.config.approvals import ControlSettings
+from pangate.control.api import routes
+from pangate.gate import Gate
+
+log = logging.getLogger("pangate")
+
+MAX_CONNECTIONS = 200
+KEEP_ALIVE_SECONDS = 15
+END_SECONDS = 2
+
+
+def application(gate: Gate) -> Starlette:
+    """The whole of it as an ASGI application."""
+    return Starlette(routes=routes(gate))
+
+
+class Control(uvicorn.Server):
+    """The listener, in the gateway's own event loop."""
+
+    def __init__(self, gate: Gate, settings: ControlSettings) -> None:
+        self.ending = False
+        super().__init__(
+            uvicorn.Config(
+                application(gate),
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=END_SECONDS,
+                ssl_certfile=settings.certificate,
+                ssl_keyfile=settings.key,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the service's."""
+        yield
+
+    async def run_on(self, listener: socket.socket) -> None:
+        """Serve until cancelled; then what was asked is answered, within bounds."""
+        serving = asyncio.get_running_loop().create_task(self.serve(sockets=[listener]))
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            self.should_exit = True
+            await asyncio.wait({serving}, timeout=END_SECONDS + 1)
+            serving.cancel()
+            raise

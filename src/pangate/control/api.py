@@ -1,0 +1,324 @@
+"""The HTTP API of approvals: JSON in, JSON out, a bearer token of a configured issuer with each request.
+
+What somebody has nothing to do with does not exist for them. The decisions are the desk's; nothing is
+decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
+from typing import Any, cast
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from pangate.approvals import DecisionRefused
+from pangate.approvals.desk import Desk
+from pangate.errors import AuthenticationFailed, RecordFailed, Refused, StateFailed
+from pangate.gate import Gate
+from pangate.model import Principal
+from pangate.store import Choice, Request, State
+
+log = logging.getLogger("pangate")
+
+MAX_BODY_BYTES = 65_536
+MOST_SHOWN = 500
+ALIVE_SECONDS = 15.0
+"""How often a watcher that nothing happens for is told that the line is open."""
+
+STATUS = {
+    "unknown": 404,
+    "settled": 409,
+    "again": 409,
+    "own": 403,
+    "not entitled": 403,
+    "sign-in": 401,
+    "reason": 422,
+    "misused": 422,
+}
+"""By the kind of a refused decision."""
+
+STATES: tuple[State, ...] = ("pending", "approved", "denied", "expired", "withdrawn", "executed")
+
+CHOICES: dict[str, Choice] = {
+    "approve": "approve",
+    "deny": "deny",
+    "break-glass": "break_glass",
+}
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+Handler = Callable[[HttpRequest], Awaitable[Response]]
+
+
+class _Wrong(Exception):
+    """What was sent cannot be understood."""
+
+    def __init__(self, status: int, kind: str, detail: str) -> None:
+        self.status, self.kind, self.detail = status, kind, detail
+
+
+def routes(gate: Gate) -> list[Route]:
+    """The paths of the API."""
+    api = _Api(gate)
+    paths: list[tuple[str, str, Handler]] = [
+        ("/api/approvals", "GET", api.requests),
+        ("/api/approvals/watch", "GET", api.watch),
+        ("/api/approvals/{id}", "GET", api.show),
+        ("/api/approvals/{id}/{choice}", "POST", api.decide),
+        ("/api/delegations", "GET", api.delegations),
+        ("/api/delegations", "POST", api.delegate),
+        ("/api/delegations/{id}", "DELETE", api.revoke),
+        ("/api/reviews", "GET", api.reviews),
+        ("/api/reviews/{id}", "POST", api.review),
+    ]
+    return [Route(path, _guarded(handler), methods=[method]) for path, method, handler in paths]
+
+
+def _guarded(handler: Handler) -> Handler:
+    async def guarded(asked: HttpRequest) -> Response:
+        try:
+            return await handler(asked)
+        except _Wrong as wrong:
+            return _error(wrong.status, wrong.kind, wrong.detail)
+        except DecisionRefused as wrong:
+            return _error(STATUS[wrong.kind], wrong.kind, wrong.reason)
+        except AuthenticationFailed as wrong:
+            return _error(401, "authentication", wrong.reason)
+        except (RecordFailed, StateFailed) as wrong:
+            log.error("%s", wrong.detail)
+            return _error(503, wrong.code, "nothing was done; tell whoever runs the gateway")
+        except Refused as wrong:
+            return _error(503, wrong.code, wrong.reason)
+
+    return guarded
+
+
+def _error(status: int, kind: str, detail: str) -> Response:
+    headers = dict(HEADERS)
+    if status == 401:
+        # RFC 9470: the token is good, and the sign-in behind it will not do
+        step_up = ' error="insufficient_user_authentication"' if kind == "sign-in" else ""
+        headers["WWW-Authenticate"] = f"Bearer{step_up}"
+    return JSONResponse({"error": kind, "detail": detail}, status, headers)
+
+
+class _Api:
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    # Who asks
+
+    @property
+    def _desk(self) -> Desk:
+        if self._gate.desk is None:
+            raise StateFailed("there is no state")
+        return self._gate.desk
+
+    async def _person(self, asked: HttpRequest) -> tuple[Principal, str]:
+        """Who asks, and from where."""
+        address = asked.client.host if asked.client else "unknown"
+        origin = f"{address}:{asked.client.port}" if asked.client else address
+        scheme, _, token = asked.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise _Wrong(
+                401, "authentication", "send your identity token: Authorization: Bearer ..."
+            )
+        try:
+            person = await self._gate.authenticator.authenticate(token.strip(), address)
+        except AuthenticationFailed as wrong:
+            self._gate.event(
+                "auth.failed",
+                False,
+                {"detail": wrong.detail, "kind": wrong.kind, "authentication": "api",
+                 "asked_from": origin},
+            )  # fmt: skip
+            self._gate.written()
+            raise
+        return person, origin
+
+    async def _body(self, asked: HttpRequest) -> dict[str, Any]:
+        data = b""
+        async for chunk in asked.stream():
+            data += chunk
+            if len(data) > MAX_BODY_BYTES:
+                raise _Wrong(413, "misused", f"send {MAX_BODY_BYTES} bytes at the most")
+        if not data:
+            return {}
+        try:
+            found = json.loads(data)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise _Wrong(400, "misused", "the body is not a JSON object")
+        return found
+
+    # Requests
+
+    async def requests(self, asked: HttpRequest) -> Response:
+        """The requests that concern who asks, the newest first."""
+        person, _ = await self._person(asked)
+        states = asked.query_params.getlist("state") or ["pending"]
+        if not set(states) <= {*STATES, "all"}:
+            raise _Wrong(422, "misused", f"state is one of all, {', '.join(STATES)}")
+        wanted = () if "all" in states else tuple(cast(State, state) for state in states)
+        found = await self._desk.requests(wanted, MOST_SHOWN)
+        shown = [_request(one) for one in found if self._desk.may_see(person, one)]
+        return _json({"approvals": shown})
+
+    async def show(self, asked: HttpRequest) -> Response:
+        """One request with what was decided, and earlier ones like it."""
+        person, origin = await self._person(asked)
+        found, decisions, alike = await self._visible(person, asked.path_params["id"])
+        self._desk.viewed(found, person, origin)
+        self._gate.written()
+        return _json(
+            {
+                **_request(found),
+                "decisions": [
+                    {"person": one.person, "authority": one.authority, "choice": one.choice,
+                     "reason": one.reason, "time": one.time}
+                    for one in decisions
+                ],
+                "earlier": [
+                    {"id": one.id, "state": one.state, "outcome": one.outcome,
+                     "created": one.created, "principal": one.principal}
+                    for one in alike
+                ],
+            }
+        )  # fmt: skip
+
+    async def _visible(
+        self, person: Principal, request: str
+    ) -> tuple[Request, list[Any], list[Any]]:
+        found, decisions, alike = await self._desk.show(request)
+        if not self._desk.may_see(person, found) and not await self._desk.stands_in(person, found):
+            raise DecisionRefused("unknown", "there is no such request")
+        return found, decisions, alike
+
+    async def decide(self, asked: HttpRequest) -> Response:
+        """approve, deny, break-glass or withdraw."""
+        person, origin = await self._person(asked)
+        request, word = asked.path_params["id"], asked.path_params["choice"]
+        reason = _text(await self._body(asked), "reason")
+        await self._visible(person, request)
+        if word == "withdraw":
+            return _json(_request(await self._desk.withdraw_by(request, person, reason, origin)))
+        choice = CHOICES.get(word)
+        if choice is None:
+            raise _Wrong(404, "unknown", f"there is {', '.join(CHOICES)} and withdraw")
+        return _json(_request(await self._desk.decide(request, person, choice, reason, origin)))
+
+    async def watch(self, asked: HttpRequest) -> Response:
+        """Every change that concerns who asks, as server-sent events, until their token ends."""
+        person, _ = await self._person(asked)
+        return StreamingResponse(
+            self._changes(person), headers=HEADERS, media_type="text/event-stream"
+        )
+
+    async def _changes(self, person: Principal) -> AsyncIterator[str]:
+        yield ": watching\n\n"
+        changes = self._desk.watch()
+        following = asyncio.ensure_future(anext(changes))
+        try:
+            while self._desk.is_current(person):
+                done, _ = await asyncio.wait({following}, timeout=ALIVE_SECONDS)
+                if not done:
+                    yield ": still here\n\n"
+                    continue
+                change = following.result()
+                following = asyncio.ensure_future(anext(changes))
+                if self._desk.may_see(person, change.request):
+                    said = json.dumps({"code": change.code, **_request(change.request)})
+                    yield f"event: {change.code}\ndata: {said}\n\n"
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    # Delegations and reviews
+
+    async def delegations(self, asked: HttpRequest) -> Response:
+        """Those that who asks gave or has."""
+        person, _ = await self._person(asked)
+        found = await self._desk.delegated_to(person)
+        return _json({"delegations": [_without_claims(asdict(one)) for one in found]})
+
+    async def delegate(self, asked: HttpRequest) -> Response:
+        """Give one."""
+        person, origin = await self._person(asked)
+        body = await self._body(asked)
+        made = await self._desk.delegate(
+            person,
+            _text(body, "receiver"),
+            _text(body, "group"),
+            _time(body, "starts"),
+            _time(body, "ends"),
+            _text(body, "reason"),
+            origin,
+        )
+        return _json(_without_claims(asdict(made)), 201)
+
+    async def revoke(self, asked: HttpRequest) -> Response:
+        """Take one back."""
+        person, origin = await self._person(asked)
+        await self._desk.revoke(asked.path_params["id"], person, origin)
+        return Response(status_code=204, headers=HEADERS)
+
+    async def reviews(self, asked: HttpRequest) -> Response:
+        """What was run by breaking the glass and nobody has looked at yet."""
+        person, _ = await self._person(asked)
+        due = []
+        for one in await self._desk.reviews():
+            found, _, _ = await self._desk.show(one.request)
+            if self._desk.may_see(person, found):
+                due.append({**asdict(one), "approval": _request(found)})
+        return _json({"reviews": due})
+
+    async def review(self, asked: HttpRequest) -> Response:
+        """Say whether it was justified."""
+        person, origin = await self._person(asked)
+        body = await self._body(asked)
+        request = asked.path_params["id"]
+        await self._visible(person, request)
+        finding, note = _text(body, "finding"), _text(body, "note")
+        await self._desk.review(request, person, finding, note, origin)
+        return Response(status_code=204, headers=HEADERS)
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return JSONResponse(content, status, HEADERS)
+
+
+def _request(request: Request) -> dict[str, Any]:
+    return asdict(request)
+
+
+def _without_claims(made: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in made.items() if name != "claims"}
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    found = body.get(name, "")
+    if not isinstance(found, str) or len(found) > 10_000:
+        raise _Wrong(422, "misused", f"{name} is a text of 10000 characters at the most")
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise _Wrong(422, "misused", f"{name} is not a text that has UTF-8") from None
+    return found
+
+
+def _time(body: dict[str, Any], name: str) -> float:
+    found = body.get(name)
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 <= found < 1e11:
+        raise _Wrong(422, "misused", f"{name} is a time in seconds since 1970")
+    return float(found)
