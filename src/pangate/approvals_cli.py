@@ -57,6 +57,7 @@ class Api:
                 if not answer.is_success:
                     answer.read()
                     raise ApiError(_detail(answer))
+                print(f"watching {self._client.base_url}", file=sys.stderr, flush=True)
                 for line in answer.iter_lines():
                     if line.startswith("data: "):
                         yield json.loads(line.removeprefix("data: "))

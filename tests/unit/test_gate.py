@@ -366,6 +366,24 @@ shadow = true
 """
 
 
+class Alone:
+    """A connection whose statement waits, where nobody can be asked anything."""
+
+    in_transaction = False
+
+    def exact(self):
+        return b""
+
+    def here(self):
+        return True
+
+    def begun(self, ticket):
+        raise AssertionError(ticket)
+
+    async def estimate(self):
+        return None
+
+
 async def test_rules_decide_and_are_named_in_the_record(gate, issuer):
     path = gate.config.path
     path.write_text((TOML + RULES).format(issuer=issuer.url))
@@ -381,8 +399,11 @@ async def test_rules_decide_and_are_named_in_the_record(gate, issuer):
     assert (denied.action, denied.rule) == ("deny", "rule:no-notes")
     assert denied.reason.endswith("notes are private")
     held = decide("select * from cards")
-    assert held.action == "deny"
-    assert "needs approval, which this gateway cannot ask for yet" in held.reason
+    assert (held.action, held.rule) == ("hold", "rule:cards")
+    statement = Statement("query", "select * from cards", meaning=sql.understand("select 1"))
+    last = await session.hold(statement, held, Alone())
+    assert last.action == "deny"
+    assert "nowhere to keep them" in last.reason
     # Rules change under an open session.
     path.write_text(TOML.format(issuer=issuer.url))
     gate.reconfigure(config.load(path), gate.authenticator)
