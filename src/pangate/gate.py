@@ -302,15 +302,16 @@ class GateSession:
             self._started[self._statements] = time.monotonic()
         if self._recording:
             self._recording.statement(self._statements)
+        text, values = _kept(statement)
         data: dict[str, object] = {
             "number": self._statements,
             "kind": statement.kind,
-            "text": statement.text,
+            "text": text,
             "verdict": verdict.action,
             "rule": verdict.rule,
         }
-        if statement.parameters:
-            data["parameters"] = list(statement.parameters)
+        if values:
+            data["parameters"] = list(values)
         if statement.name:
             data["name"] = statement.name
         if statement.meaning is not None:
@@ -361,6 +362,7 @@ class GateSession:
             return "", verdict
         if desk is None:
             raise Refused("statements are held, and this gateway has nowhere to keep them")
+        text, values = _kept(statement)
         ask = Ask(
             session=self.id,
             principal=admission.principal,
@@ -368,8 +370,8 @@ class GateSession:
             role=admission.grant.role,
             resource=admission.grant.resource,
             statement=statement,
-            text=statement.text,
-            parameters=statement.parameters,
+            text=text,
+            parameters=values,
             verdict=verdict,
             in_transaction=waiting.in_transaction,
             estimate=estimate,
@@ -648,6 +650,11 @@ def _again(admission: Admission, config: Config, believed: bool) -> Admission:
 
 def _columns(resource: ResourceSettings | None) -> tuple[object, ...]:
     return () if resource is None else (resource.columns, resource.sensitive_columns)
+
+
+def _kept(statement: Statement) -> tuple[str, tuple[str | None, ...]]:
+    """The text and the values of a statement for whatever keeps or shows it."""
+    return statement.text, statement.parameters
 
 
 def _because(verdict: Verdict) -> str:

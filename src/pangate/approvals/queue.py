@@ -200,6 +200,10 @@ class Queue:
             await asyncio.wait(self._tasks, timeout=5)
         await self._store.close()
 
+    def sweep_soon(self) -> None:
+        """The same as `sweep`, for who cannot wait."""
+        self._soon(self.sweep())
+
     async def sweep(self) -> None:
         """Forget what was settled long ago."""
         await self._store.forget(self._clock() - self._rules.keep_seconds)

@@ -34,6 +34,9 @@ log = logging.getLogger("pangate")
 BEAT_SECONDS = 0.5
 """How often the service looks after itself: the lag of its event loop, pending records, keys that are due."""
 
+SWEEP_SECONDS = 3600.0
+"""How often requests for approval that are over for long enough are forgotten."""
+
 MOST_PROBLEMS = 100
 """Problems of one file that go into the record; the log has all."""
 
@@ -244,8 +247,12 @@ class Service:
     async def _beat(self) -> None:
         watched = "WATCHDOG_USEC" in os.environ
         lag = self._gateway.gate.metrics.loop_lag_seconds
+        sweep = time.monotonic()
         while True:
             due = time.monotonic() + BEAT_SECONDS
+            if due >= sweep and self._gateway.gate.desk is not None:
+                self._gateway.gate.desk.sweep_soon()
+                sweep = due + SWEEP_SECONDS
             self._refresh_keys()
             await asyncio.sleep(BEAT_SECONDS)
             lag.observe(max(0.0, time.monotonic() - due))

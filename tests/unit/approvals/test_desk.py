@@ -438,3 +438,14 @@ async def test_races_execute_once_at_the_most(tmp_path):
                 and e.data["choice"] == "approve"
             }
             assert len(people) >= quorum[name]
+
+
+async def test_what_is_over_for_long_is_forgotten(room: Office):
+    ticket = await room.desk.request(ask())
+    await room.desk.decide(ticket.request.id, ADA, "deny")
+    room.now += 999
+    await room.desk.sweep()
+    assert [one.id for one in await room.desk.requests(())] == [ticket.request.id]
+    room.now += 2
+    await room.desk.sweep()
+    assert await room.desk.requests(()) == []
