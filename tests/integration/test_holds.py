@@ -19,6 +19,7 @@ from conftest import EVERYTHING
 from pangate import config
 from pangate.approvals import DecisionRefused, open_desk
 from pangate.audit import open_recorder, pan_mask
+from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
 from pangate.gate import Gate
 from pangate.model import Principal
@@ -145,7 +146,8 @@ async def room(place: Trial) -> AsyncIterator[Room]:
     settings = config.load(place.config)
     place.audit.unlink(missing_ok=True)
     recorder, authenticator = open_recorder(settings), open_authenticator(settings)
-    gate = Gate(settings, authenticator, recorder)
+    recordings = open_recordings(settings)
+    gate = Gate(settings, authenticator, recorder, recordings)
     gate.desk = await open_desk(settings, gate.record, gate.written, pan_mask())
     gateway = Gateway(gate, sockets.Contexts(settings))
     with sockets.listen("127.0.0.1", 0) as listener:
@@ -163,6 +165,7 @@ async def room(place: Trial) -> AsyncIterator[Room]:
         await asyncio.gather(running, return_exceptions=True)
     await gate.desk.close()
     await authenticator.close()
+    recordings.close()
     recorder.close()
 
 
