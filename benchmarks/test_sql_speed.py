@@ -69,9 +69,10 @@ def test_same_text(benchmark, name):
 @pytest.mark.benchmark(group="sql: verdict")
 def test_verdict(benchmark):
     text = SHORT["listing"][1].format(1)
+    judge = policy.Rulebook().judge(WHO, GRANT)
 
     def decide():
-        return policy.decide(WHO, GRANT, Statement("query", text, meaning=sql.understand(text)))
+        return judge.decide(Statement("query", text, meaning=sql.understand(text)), 0.0)
 
     assert benchmark(decide).action == "allow"
 

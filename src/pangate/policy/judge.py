@@ -81,7 +81,7 @@ class Judge:
     """Decides the statements of one session. Verdicts that nothing but the statement's meaning can
     change are remembered, and shared with the sessions that have the same rules and the same grant."""
 
-    __slots__ = ("_grant", "_held", "_principal", "_rules", "_source", "_verdicts")
+    __slots__ = ("_by_effect", "_grant", "_held", "_principal", "_rules", "_source", "_verdicts")
 
     def __init__(
         self,
@@ -95,8 +95,10 @@ class Judge:
         self._grant = grant
         self._source = source
         self._rules = rules
-        self._verdicts = verdicts
         self._held = grant.role in principal.roles
+        # What is known is known of those that hold the role.
+        self._verdicts = verdicts if self._held else {}
+        self._by_effect: dict[Effect | None, list[Rule]] = {}
 
     def decide(
         self,
@@ -108,11 +110,10 @@ class Judge:
         """The verdict on one statement at `now` (seconds since the epoch), when the planner expects
         `estimate` rows; None when it was not asked, or cannot say. `trace` is told each comparison."""
         meaning = statement.meaning
-        if trace is None and self._held and meaning is not None:
-            known = self._verdicts.get(id(meaning))
-            # the identity may have been another's, and is not while it is kept here
-            if known is not None and known[0] is meaning:
-                return known[1]
+        known = self._verdicts.get(id(meaning))
+        # the identity may have been another's, and is not while it is kept here
+        if known is not None and known[0] is meaning and trace is None:
+            return known[1]
         if not self._held:
             return Verdict(
                 "deny",
@@ -124,7 +125,8 @@ class Judge:
             return Verdict("deny", meaning.refusal, "protocol")
         parts = meaning.parts if meaning is not None else (NOT_UNDERSTOOD,)
         about = _Circumstances(now, estimate, len(statement.parameters))
-        verdict = self._ceiling(parts) or self._refined(parts, about, trace)
+        needs = [needs_of(part, self._grant) for part in parts]
+        verdict = self._ceiling(parts, needs) or self._refined(parts, needs, about, trace)
         if meaning is not None and not about.dynamic:
             if len(self._verdicts) >= ENTRIES:
                 self._verdicts.clear()
@@ -133,11 +135,12 @@ class Judge:
 
     # What the role grants
 
-    def _ceiling(self, parts: Sequence[Part]) -> Verdict | None:
+    def _ceiling(
+        self, parts: Sequence[Part], all_needs: Sequence[Mapping[Effect, str]]
+    ) -> Verdict | None:
         """What the first part that is not granted needs; None when all are."""
         grant = self._grant
-        for number, part in enumerate(parts, 1):
-            needs = needs_of(part, grant)
+        for number, needs in enumerate(all_needs, 1):
             if needs.keys() <= grant.effects:
                 continue
             effect = next(one for one in EFFECTS if one in needs and one not in grant.effects)
@@ -152,15 +155,18 @@ class Judge:
     # What the rules say of it
 
     def _refined(
-        self, parts: Sequence[Part], about: _Circumstances, trace: Trace | None
+        self,
+        parts: Sequence[Part],
+        all_needs: Sequence[Mapping[Effect, str]],
+        about: _Circumstances,
+        trace: Trace | None,
     ) -> Verdict:
         verdict = Verdict("allow", rule=f"role:{self._grant.role}")
         if not self._rules:
             return verdict
         deciding: set[str] = set()
         shadow: dict[tuple[str, Action], None] = {}
-        for number, part in enumerate(parts, 1):
-            needs = needs_of(part, self._grant)
+        for number, (part, needs) in enumerate(zip(parts, all_needs, strict=True), 1):
             answers: dict[str, bool | ConditionFailed] = {}
             for access in accesses(part, needs):
                 rule = self._first(number, part, access, about, answers, shadow, trace)
@@ -168,7 +174,10 @@ class Judge:
                     continue
                 if rule.name in deciding:
                     continue
-                found = _verdict(rule, answers, _which(number, parts), access, needs)
+                if rule.action == "allow" and rule.name not in answers:
+                    found = rule.allowed
+                else:
+                    found = _verdict(rule, answers, _which(number, parts), access, needs)
                 if found.action == verdict.action == "hold":
                     verdict = _both(verdict, found)
                 elif _STRICTNESS[found.action] > _STRICTNESS[verdict.action] or not deciding:
@@ -189,7 +198,8 @@ class Judge:
         trace: Trace | None,
     ) -> Rule | None:
         """The first rule that matches an access. A condition is asked once for each part."""
-        for rule in self._rules:
+        rules = self._rules if trace is not None else self._about(access.effect)
+        for rule in rules:
             failed = rule.access_mismatch(access, part)
             if not failed and rule.dynamic:
                 about.dynamic = True
@@ -206,6 +216,14 @@ class Judge:
             wrong = isinstance(answers.get(rule.name), ConditionFailed)
             shadow[rule.name, "deny" if wrong else rule.action] = None
         return None
+
+    def _about(self, effect: Effect | None) -> Sequence[Rule]:
+        """The rules that can match an effect at all, in their order."""
+        found = self._by_effect.get(effect)
+        if found is None:
+            found = [rule for rule in self._rules if not rule.effects or effect in rule.effects]
+            self._by_effect[effect] = found
+        return found
 
     def _circumstances_mismatch(
         self,
@@ -303,7 +321,7 @@ def _verdict(
             f"rule:{rule.name}",
         )
     if rule.action == "allow":
-        return Verdict("allow", rule=f"rule:{rule.name}")
+        return rule.allowed
     why = rule.reason
     if not why and access.effect is not None:
         why = f"effect {access.effect!r}, {needs[access.effect]}"

@@ -7,11 +7,10 @@ import ipaddress
 import re
 import zoneinfo
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import translate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from pangate.model import Action, Effect, Hold, Part, Principal, Relation
+from pangate.model import Action, Effect, Hold, Part, Principal, Relation, Verdict
 from pangate.policy.claims import matches_table
 from pangate.policy.conditions import Condition
 
@@ -81,8 +80,7 @@ class RuleRules(Protocol):
     def shadow(self) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """One effect of a statement on one relation. The effect is None for what needs none, the
     relation None for what has none, and ANY for what may have any."""
 
@@ -129,12 +127,14 @@ class Rule:
         "_issuer",
         "_match",
         "_networks",
+        "_plain",
         "_resources",
         "_roles",
         "_strict",
         "_tables",
         "_window",
         "action",
+        "allowed",
         "condition",
         "dynamic",
         "effects",
@@ -150,6 +150,7 @@ class Rule:
         self.settings = settings
         self.name = settings.name
         self.action: Action = settings.verdict
+        self.allowed = Verdict("allow", rule=f"rule:{settings.name}")
         self.reason = settings.reason
         self.shadow = settings.shadow
         self.hold = settings.hold.model if settings.hold is not None else None
@@ -162,6 +163,9 @@ class Rule:
         self._resources = frozenset(settings.resources)
         self._networks = tuple(map(ipaddress.ip_network, settings.source))
         self._strict = self.action == "allow"
+        last = [pattern.rpartition(".")[2].lower() for pattern in settings.tables]
+        self._plain = None if any(set(name) & set("*?") for name in last) else frozenset(last)
+        """Names of all its tables in lower case, where none is a pattern: most tables are none of them."""
         self._tables = tuple(Name(pattern, self._strict) for pattern in settings.tables)
         self._columns = tuple(Name(pattern, self._strict) for pattern in settings.columns)
         self._window = Window(settings.when) if settings.when is not None else None
@@ -215,7 +219,10 @@ class Rule:
             return False
         if relation is ANY:
             return not self._strict
-        return any(pattern.matches(relation.name, relation.schema) for pattern in self._tables)
+        name = relation.name
+        if self._plain is not None and name.lower() not in self._plain:
+            return False
+        return any(pattern.matches(name, relation.schema) for pattern in self._tables)
 
     def _on_columns(self, access: Access, part: Part) -> bool:
         relation, effect = access.relation, access.effect
