@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pgparse
 
 MAX_TEXT = 16_384
 """Longest text that is parsed, in characters. It bounds how long the parser may take (about 10 ms), and
 how deep it may recurse: it does not look at its stack, and 60,000 nested expressions overflow 8 MB."""
+
+# pgparse gets its trees as JSON, and looks this name up each time: reading them with msgspec takes a quarter
+# off what a new statement costs. Where it does not look there, nothing changes.
+pgparse.json = SimpleNamespace(loads=msgspec.json.decode)
 
 
 def parse(text: str) -> list[dict[str, Any]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from pangate import policy, sql
 from pangate.model import EFFECTS, Grant, Part, Principal, Relation, Statement
-from pangate.sql.tree import MAX_TEXT
+from pangate.sql.tree import MAX_TEXT, parse_or_why
 from rewriting import TRICKY, rewritten
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "sql.csv"
@@ -64,6 +65,22 @@ def test_the_corpus_is_large_and_has_every_effect():
     assert len({row["sql"] for row in ROWS}) >= 300
     seen = {effect for row in ROWS for effect in row["effects"].split()}
     assert seen == {*EFFECTS, "everything", "refused"}
+
+
+def test_trees_are_read_as_the_standard_library_reads_them(monkeypatch):
+    def trees():
+        return [parse_or_why(row["sql"]) for row in ROWS] + [parse_or_why(text) for text in DEEP]
+
+    fast = trees()
+    monkeypatch.setattr("pgparse.json", json)
+    assert trees() == fast
+
+
+DEEP = (
+    "select '\x01\x7f\u2028\U0001f4b3', 99999999999999999999, 1e400, -0.0",
+    "select " + "(select " * 400 + "1" + ")" * 400,
+    "select " + "1+" * 4000 + "1",
+)
 
 
 # --- the same in other words -----------------------------------------------------------------------
