@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hmac
 import os
+import secrets
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,6 +26,9 @@ END_SECONDS = 1.0
 """How long a command that was killed is waited for."""
 
 
+_DIGEST_KEY = secrets.token_bytes(32)
+
+
 class Secret:
     """A text that shows itself to `reveal` alone: not in repr, str, format, pickle or vars."""
 
@@ -36,6 +40,11 @@ class Secret:
     def reveal(self) -> str:
         """The secret itself. Only the code that speaks to the resource calls this."""
         return self._value
+
+    @property
+    def digest(self) -> bytes:
+        """Equal for equal secrets of this process, and worth nothing outside of it."""
+        return hmac.digest(_DIGEST_KEY, self._value.encode(), "sha256")
 
     def __repr__(self) -> str:
         return "Secret(not shown)"

@@ -288,6 +288,31 @@ class SecretSettings(Settings, frozen=True, kw_only=True):
     ] = None
 
 
+class PoolSettings(Settings, frozen=True, kw_only=True):
+    """How connections to a resource are used again. Between two owners, everything that the first one left is
+    taken away; a connection that ran what could leave more is closed instead."""
+
+    idle_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="How long a connection without an owner waits for one, in seconds; 0 closes "
+            "each with its session.",
+        ),
+    ] = 300.0
+    max_seconds: Annotated[
+        Seconds, Meta(description="A connection of this age has no further owner, in seconds.")
+    ] = 3600.0
+    max_connections: Annotated[
+        Count | None,
+        Meta(
+            description="Connections to the resource at the same time; a session that finds none waits its "
+            "turn, limits.connect_seconds at most."
+        ),
+    ] = None
+
+
 class ResourceSettings(Settings, frozen=True, kw_only=True):
     """A system that agents reach through the gateway."""
 
@@ -352,6 +377,25 @@ class ResourceSettings(Settings, frozen=True, kw_only=True):
             "security_code, pin_block, track2, ...)."
         ),
     ] = True
+
+    pool: Annotated[
+        PoolSettings, Meta(description="How connections to the resource are used again.")
+    ] = PoolSettings()
+    application_name: Annotated[
+        str | None,
+        Meta(
+            description="The `application_name` that the resource is told: text with `{application}` (the "
+            "agent's own), `{principal}` and `{role}`. Left out: the agent's own."
+        ),
+    ] = None
+    principal_setting: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")] | None,
+        Meta(
+            description="A setting of the session that carries the principal, such as `pangate.principal`, "
+            "for the resource's own logs and policies (`current_setting('pangate.principal')`). An "
+            "agent whose role has the effect `session` can change it.",
+        ),
+    ] = None
 
     @property
     def unix(self) -> bool:

@@ -8,8 +8,9 @@ import os
 import re
 import shutil
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any
 
 import msgspec
@@ -471,10 +472,28 @@ class _Check:
                     f"{key}.certificate", 'has no effect with tls = "disable"; take one away'
                 )
 
+        if resource.application_name is not None:
+            self.template(
+                resource.application_name,
+                ("application", "principal", "role"),
+                f"{key}.application_name",
+            )
         try:
             open_knowledge(resource.protocol, resource.columns)
         except MaskingError as wrong:
             self.problem(key, str(wrong))
+
+    def template(self, text: str, names: Sequence[str], key: str) -> None:
+        """A text in which `{name}` stands for something."""
+        try:
+            fields = [field for _, field, *_ in Formatter().parse(text) if field is not None]
+            wrong = any(field not in names for field in fields)
+            text.format(**dict.fromkeys(names, ""))
+        except (KeyError, IndexError, ValueError, AttributeError):
+            wrong = True
+        if wrong:
+            known = ", ".join(f"{{{name}}}" for name in names)
+            self.problem(key, f"is no text with {known}; a brace of its own is written twice")
 
     def role(self, role: RoleSettings, key: str) -> None:
         if not role.name.isprintable():

@@ -168,6 +168,18 @@ class Login(Protocol):
         """Take bytes of the resource, give the answer; `done` says when it is over."""
 
 
+class Resting(Protocol):
+    """Listens to a connection that is nobody's. Raises ProtocolError or ResourceUnavailable when it cannot
+    be anybody's any more."""
+
+    @property
+    def between_messages(self) -> bool:
+        """Whether what came so far is whole."""
+
+    def feed(self, data: Buffer) -> None:
+        """Take bytes of the resource."""
+
+
 class Knowledge(Protocol):
     """What a codec knows of a resource beside what its protocol says. The sessions on a resource share
     one."""
@@ -311,8 +323,17 @@ class Codec(Protocol):
     def backend(self, data: Buffer) -> list[Action]:
         """Take bytes from the resource, after its login; mask what they carry."""
 
-    def login(self, user: str, database: str, password: str, *, cleartext: bool) -> Login:
-        """The login for what the agent asked for. `cleartext` allows the password in clear."""
+    def login(
+        self,
+        user: str,
+        database: str,
+        password: str,
+        *,
+        cleartext: bool,
+        settings: Mapping[str, str] | None = None,
+    ) -> Login:
+        """The login for what the agent asked for, or with other `settings`. `cleartext` allows the
+        password in clear."""
 
     def ready(
         self, parameters: Mapping[str, str], key: bytes, mask: str, knowledge: Knowledge
@@ -367,6 +388,34 @@ class Codec(Protocol):
 
     def cancel_request(self, key: bytes) -> bytes:
         """What asks the resource to cancel what runs under `key`."""
+
+    farewell: bytes
+    """What ends a connection to a resource."""
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What the agent asked for that the resource keeps for the connection: two sessions with the same
+        settings may use one connection after each other."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the resource owes nothing, and was sent nothing that it waits for the rest of."""
+
+    @property
+    def reusable(self) -> bool:
+        """Whether it is at rest, and what this session ran leaves nothing that `clean` cannot take away."""
+
+    def clean(self, parameters: Mapping[str, str], key: bytes) -> Login:
+        """What takes everything of this session away from its connection, at rest. `parameters` are what
+        the resource reported, `key` is its cancel key."""
+
+    def adopt(
+        self, parameters: Mapping[str, str], key: bytes, settings: Mapping[str, str]
+    ) -> Login:
+        """What makes a clean connection this session's, with further `settings`."""
+
+    def resting(self, parameters: dict[str, str]) -> Resting:
+        """Who listens to a connection that nobody has; `parameters` are kept up to date."""
 
     @property
     def received(self) -> tuple[int, int]:

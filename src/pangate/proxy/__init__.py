@@ -10,7 +10,7 @@ import secrets
 import socket
 import ssl
 import struct
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from pangate import credentials
@@ -36,6 +36,7 @@ from pangate.protocols import (
     open_knowledge,
 )
 from pangate.proxy import sockets
+from pangate.proxy.pool import Pool
 from pangate.proxy.session import Session
 
 log = logging.getLogger("pangate")
@@ -60,6 +61,7 @@ class Gateway:
         self._expiring: set[Knowledge] = set()
         self._knowledge: dict[str, tuple[ResourceSettings, Knowledge]] = {}
         self._knowledge = self._knowledge_for(gate.config)
+        self._pools: dict[str, tuple[ResourceSettings, Pool]] = {}
 
     @property
     def config(self) -> Config:
@@ -84,6 +86,11 @@ class Gateway:
         knowledge = self._knowledge_for(config)
         self.gate.reconfigure(config, authenticator)
         self.contexts, self._knowledge = contexts, knowledge
+        for name, (resource, pool) in list(self._pools.items()):
+            if config.resources_by_name.get(name) != resource:
+                # sessions that are open end their connections with themselves
+                pool.close()
+                del self._pools[name]
         sockets.allow_descriptors(config.limits.max_sessions)
 
     def _knowledge_for(self, config: Config) -> dict[str, tuple[ResourceSettings, Knowledge]]:
@@ -100,6 +107,21 @@ class Gateway:
         return open_knowledge(
             resource.protocol, resource.columns, sensitive=resource.sensitive_columns
         )
+
+    def pool(self, resource: ResourceSettings) -> Pool:
+        """Where connections to `resource` wait, which an older configuration may have had."""
+        known = self._pools.get(resource.name)
+        if known is not None and known[0] == resource:
+            return known[1]
+        pool = Pool(resource.pool)
+        if self.config.resources_by_name.get(resource.name) == resource:
+            self._pools[resource.name] = resource, pool
+        return pool
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """The pools of resources that have been asked for, by name."""
+        return {name: pool for name, (_, pool) in self._pools.items()}
 
     async def run(self, listener: socket.socket) -> None:
         """Accept agents until cancelled."""
@@ -272,6 +294,7 @@ class Gateway:
                 await self._send_cancel(session, session.resource)
 
     async def _send_cancel(self, session: Session, resource: ResourceSettings) -> None:
+        session.spoilt = True  # it may come late, and would hit the next owner
         sock, context = await self.connect(resource, session.codec)
         reader, writer = await asyncio.open_connection(
             sock=sock, ssl=context, server_hostname=resource.host if context else None
@@ -427,6 +450,8 @@ class Gateway:
                     "the gateway is shutting down (limits.drain_seconds); connect again"
                 )
             )
+        for pool in self.pools.values():
+            pool.close()
         if ending := {session.gone for session in self._closing}:
             await asyncio.wait(ending, timeout=self.config.limits.close_seconds)
         for task in list(self._tasks):

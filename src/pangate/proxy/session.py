@@ -7,7 +7,7 @@ import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
@@ -22,7 +22,8 @@ from pangate.errors import (
     Refused,
     ResourceUnavailable,
 )
-from pangate.gate import GateSession
+from pangate.gate import Admission, GateSession
+from pangate.logs import SESSION
 from pangate.masking import default_scanner
 from pangate.model import Statement, Verdict, Way
 from pangate.protocols import (
@@ -43,6 +44,7 @@ from pangate.protocols import (
 )
 from pangate.proxy import sockets
 from pangate.proxy.held import Held
+from pangate.proxy.pool import Connection, Pool
 
 if TYPE_CHECKING:
     from pangate.proxy import Gateway
@@ -141,8 +143,20 @@ class _BackendSide(_Peer):
         self._arrived = bytearray()
         self._waiter: asyncio.Future[None] | None = None
         self._in_login = True
+        self.connection: Connection | None = None
+        """What the pool knows of it, from the end of the login on."""
+        self.reused = False
+
+    def take_over(self, connection: Connection) -> None:
+        """The connection had another owner before."""
+        self.connection, self.transport, self.reused = connection, connection.transport, True
+        self._held = LOGIN  # the pool has paused it
+        self.transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.reused:
+            # the connection was made in the name of another session
+            SESSION.set(self.session.gate.id)
         if not self._in_login:
             self.session.from_backend(data)
             return
@@ -179,6 +193,7 @@ class _BackendSide(_Peer):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.session.leave_pool()
         if self._in_login:
             self._wake()
         else:
@@ -236,6 +251,12 @@ class Session:
         self.held: Held | None = None
         """The statement that waits for people."""
         self._login: asyncio.Task[None] | None = None
+        self._place: Pool | None = None
+        """Where the connection to the resource has its place."""
+        self._in_line = False
+        """Whether it waits for a connection that others have."""
+        self.spoilt = False
+        """Whether that connection must not have another owner."""
         self._timers: list[asyncio.TimerHandle] = []
         self._idle: asyncio.TimerHandle | None = None
         self._active = 0.0
@@ -457,8 +478,14 @@ class Session:
             try:
                 async with asyncio.timeout(limits.connect_seconds):
                     secret = await credentials.read(admission.resource, limits.credential_seconds)
-                    login = await self._dial(admission.resource, secret)
+                    login = await self._reach(admission, secret)
             except TimeoutError:
+                if self._in_line:
+                    most = admission.resource.pool.max_connections
+                    raise LimitReached(
+                        f"all {most} connections to the resource are in use (pool.max_connections) "
+                        "and none was free in time (limits.connect_seconds); try again"
+                    ) from None
                 raise ResourceUnavailable(
                     "the resource did not answer in time (limits.connect_seconds); "
                     "try again, or tell whoever runs the gateway"
@@ -470,7 +497,17 @@ class Session:
                     "tell whoever runs the gateway"
                 ) from None
             assert self.backend is not None
+            assert self.backend.connection is not None
             self.backend_key = login.key
+            self.gate.event(
+                "session.connected",
+                True,
+                {
+                    "backend": self.backend.connection.process,
+                    "owner": self.backend.connection.owners,
+                },
+            )
+            self.gate.written()
             self.key = self.gateway.new_key(self)
             grant = admission.grant
             knowledge = self.gateway.knowledge(admission.resource)
@@ -500,7 +537,95 @@ class Session:
             self.agent.transport.write(challenge)
             self.from_agent(b"")  # its answer may be here already
 
-    async def _dial(self, resource: ResourceSettings, secret: credentials.Secret) -> Login:
+    async def _reach(self, admission: Admission, secret: credentials.Secret) -> Login:
+        """A connection to the resource that is this session's: one that had another owner, or a new one.
+        Raises ResourceUnavailable and ProtocolError."""
+        resource = admission.resource
+        pool = self.gateway.pool(resource)
+        asked = {**self.codec.settings, **self._application(admission)}
+        fits = tuple(sorted(asked.items())), secret.digest
+        own = {}
+        if resource.principal_setting is not None:
+            own[resource.principal_setting] = admission.principal.name
+        while connection := await self._take_place(pool, fits):
+            login = self.codec.adopt(connection.parameters, connection.key, own)
+            side = _BackendSide(self)
+            side.take_over(connection)
+            if await self._try(side, login):
+                return login
+        try:
+            first = await self._dial(resource, secret, asked)
+        except BaseException:
+            if self.backend is None:
+                self.leave_pool()
+            raise
+        assert self.backend is not None
+        born = asyncio.get_running_loop().time()
+        made = Connection(fits, dict(first.parameters), first.key, self.codec.farewell, born)
+        made.transport = self.backend.transport
+        self.backend.connection = made
+        if not own:
+            return first
+        login = self.codec.adopt(first.parameters, first.key, own)
+        await self.backend.log_in(login)
+        return login
+
+    async def _take_place(self, pool: Pool, fits: Hashable) -> Connection | None:
+        self._in_line = True
+        connection = await pool.take(fits)
+        self._in_line = False
+        self._place = pool
+        return connection
+
+    def _application(self, admission: Admission) -> dict[str, str]:
+        """The application_name that tells the resource who it serves, if it is to be told."""
+        template = admission.resource.application_name
+        if template is None:
+            return {}
+        said = template.format(
+            application=self.codec.settings.get("application_name", ""),
+            principal=admission.principal.name,
+            role=admission.grant.role,
+        )
+        return {"application_name": said}
+
+    async def _try(self, side: _BackendSide, login: Login) -> bool:
+        """Whether the connection that waited is still there."""
+        self.backend = side
+        if self.agent.full:
+            side.hold(OTHER_SIDE)
+        try:
+            await side.log_in(login)
+        except PangateError as wrong:
+            log.debug("a connection that waited is gone: %s", wrong)
+            self.backend = None
+            self.leave_pool()
+            side.transport.abort()
+            return False
+        return True
+
+    def leave_pool(self) -> None:
+        """The connection to the resource is closed, or never was."""
+        if self._place is not None:
+            place, self._place = self._place, None
+            place.leave()
+
+    def _give_back(self) -> None:
+        """The connection to the resource may have another owner: then it is not this session's any more."""
+        side, place = self.backend, self._place
+        if side is None or place is None or side.gone or side.full or self.spoilt:
+            return
+        connection = side.connection
+        if connection is None or side.transport.is_closing():
+            return
+        if self.codec.reusable and place.rest(connection, self.codec):
+            self.backend = self._place = None
+        elif self.codec.at_rest:
+            side.transport.write(self.codec.farewell)
+
+    async def _dial(
+        self, resource: ResourceSettings, secret: credentials.Secret, asked: Mapping[str, str]
+    ) -> Login:
         loop = asyncio.get_running_loop()
         sock, context = await self.gateway.connect(resource, self.codec)
         login = self.codec.login(
@@ -508,6 +633,7 @@ class Session:
             resource.database,
             secret.reveal(),
             cleartext=context is not None or is_loopback(resource.host) or resource.unix,
+            settings=asked,
         )
         side = _BackendSide(self)
         try:
@@ -603,6 +729,8 @@ class Session:
             return
         self._to_backend.clear()
         self._stop_running()
+        if not isinstance(wrong, LimitReached):
+            self.spoilt = True
         # What is for the agent was masked already.
         refused = wrong if isinstance(wrong, (Refused, ProtocolError)) else None
         if isinstance(wrong, ProtocolError) and wrong.side == "backend":
@@ -637,6 +765,7 @@ class Session:
             self.gate.written()
         except PangateError as wrong:
             log.error("the end of the session could not be recorded: %s", wrong)
+        self._give_back()
         for side in (self.agent, self.backend):
             if transport := getattr(side, "transport", None):
                 transport.close()

@@ -43,7 +43,7 @@ from pangate.protocols import (
     ToFrontend,
     Ways,
 )
-from pangate.protocols.postgres import largeobjects, messages
+from pangate.protocols.postgres import largeobjects, messages, renewal
 from pangate.protocols.postgres.answers import SIMPLE, Answers
 from pangate.protocols.postgres.binds import bind_values, bound_values
 from pangate.protocols.postgres.catalog import Catalog
@@ -95,6 +95,7 @@ class PostgresCodec(Answers):
 
     tls_request = messages.ssl_request()
     tls_accepted = b"S"
+    farewell = messages.terminate()
 
     def __init__(
         self,
@@ -137,6 +138,8 @@ class PostgresCodec(Answers):
         """What a prepared statement of a name may run: everything that was ever prepared under it."""
         self._skipping = False  # nothing counts up to Sync
         self._ending = False
+        self._spoilt = False  # what was run may leave what no statement takes away
+        self._parted = False  # the server was told that this is the end
         self._passing = 0  # bytes to come of a CopyData that is passed on as it comes
 
     # --- the agent's side -----------------------------------------------------------------------
@@ -309,11 +312,56 @@ class PostgresCodec(Answers):
         self._state = self._sasl
         return self._oauth.reject(error)
 
-    def login(self, user: str, database: str, password: str, *, cleartext: bool) -> BackendLogin:
+    def login(
+        self,
+        user: str,
+        database: str,
+        password: str,
+        *,
+        cleartext: bool,
+        settings: Mapping[str, str] | None = None,
+    ) -> BackendLogin:
         """The login at the server, with the agent's own settings but not its names."""
+        asked = self.settings if settings is None else settings
+        return BackendLogin(user, database, password, cleartext=cleartext, parameters=asked)
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The startup parameters that are settings."""
         own = ("user", "database", "replication")
-        settings = {k: v for k, v in self._startup_parameters.items() if k not in own}
-        return BackendLogin(user, database, password, cleartext=cleartext, parameters=settings)
+        return {k: v for k, v in self._startup_parameters.items() if k not in own}
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the server has answered everything and waits for a command."""
+        return not (
+            self._queue
+            or self._unsynced
+            or self._copying
+            or self._passing
+            or self._learning
+            or self._parted
+            or self._walker.within_message
+        )
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection can be made as new."""
+        return self.at_rest and not self._spoilt
+
+    def clean(self, parameters: Mapping[str, str], key: bytes) -> renewal.Renewal:
+        """Roll back, and discard all."""
+        return renewal.clean(parameters, key, in_transaction=self._status != b"I")
+
+    def adopt(
+        self, parameters: Mapping[str, str], key: bytes, settings: Mapping[str, str]
+    ) -> renewal.Renewal:
+        """Set `settings`."""
+        return renewal.adopt(parameters, key, settings)
+
+    def resting(self, parameters: dict[str, str]) -> renewal.Resting:
+        """Who takes notices and parameters."""
+        return renewal.Resting(parameters)
 
     @property
     def within_message(self) -> bool:
@@ -494,6 +542,7 @@ class PostgresCodec(Answers):
         actions: list[Action] = []
         number, self._deciding = self._deciding, 0
         if verdict.action == "allow":
+            self._spoilt = self._spoilt or renewal.spoils(statement)
             running = self._running[number]
             self._note_names(statement)
             if kind == "P":
@@ -708,7 +757,10 @@ class PostgresCodec(Answers):
         return self._ask("F", raw, largeobjects.statement(raw), None, actions)
 
     def _on_terminate(self, raw: bytes, actions: list[Action]) -> bool:
-        actions.append(ToBackend(raw))
+        if not self.at_rest:
+            actions.append(ToBackend(raw))
+            self._parted = True
+        # Otherwise it is not passed on: the connection may have another owner, or whoever closes it says it.
         self._state = self._stop
         self._ending = True
         self._end(actions)

@@ -566,7 +566,7 @@ class Answers(Conversation):
                 break
         else:
             raise ProtocolError("the backend said that it is ready, unasked", "backend")
-        if self._walker.body() == b"I":
+        if self._status == b"I":
             if self._running:
                 self._sweep(actions)
             if self._changed:

@@ -98,6 +98,11 @@ def cancel_request(key: bytes) -> bytes:
     return struct.pack("!ii", 8 + len(key), CANCEL_REQUEST) + key
 
 
+def terminate() -> bytes:
+    """Terminate."""
+    return message(b"X")
+
+
 def query(sql: str) -> bytes:
     """Query."""
     return message(b"Q", text(sql))

@@ -318,9 +318,19 @@ def test_messages_that_are_too_long_are_refused_before_they_are_read(bench):
 
 
 def test_terminate(bench):
+    # the connection may have another owner: whoever closes it says farewell
     bench.agent(TERMINATE)
-    assert bench.sent() == TERMINATE
+    assert bench.sent() == b""
     assert bench.closed
+    assert bench.codec.reusable
+    assert bench.codec.farewell == TERMINATE
+
+
+@pytest.mark.parametrize("unanswered", [query("select 1"), parse("", "select 1")])
+def test_terminate_before_all_is_answered(bench, unanswered):
+    bench.agent(unanswered + TERMINATE)
+    assert bench.sent() == unanswered + TERMINATE
+    assert not bench.codec.at_rest
 
 
 # --- extended queries ------------------------------------------------------------------------------

@@ -1,0 +1,276 @@
+"""Connections to a resource that wait, logged in, for their next owner.
+
+Everything of the last owner is taken away before a connection waits, and what cannot be taken away
+ends it instead. A connection serves one session at a time, from its login to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Literal
+
+from pangate.errors import PangateError
+from pangate.protocols import Login, Resting
+
+if TYPE_CHECKING:
+    from pangate.config import PoolSettings
+    from pangate.protocols import Codec
+
+log = logging.getLogger("pangate")
+
+CLEAN_SECONDS = 30.0
+"""How long a resource may take to make a connection as new."""
+
+
+class Connection:
+    """One connection to a resource that is logged in. `fits` is what a session has to have in common with
+    it: settings, credential."""
+
+    def __init__(
+        self, fits: Hashable, parameters: dict[str, str], key: bytes, farewell: bytes, born: float
+    ) -> None:
+        self.fits = fits
+        self.parameters = parameters
+        self.key = key
+        self.farewell = farewell
+        self.born = born
+        self.owners = 1
+        self.since = born
+        """When it began to wait."""
+        self.transport: asyncio.Transport
+
+    @property
+    def process(self) -> int:
+        """The resource's number for it."""
+        return int.from_bytes(self.key[:4], "big")
+
+
+class _Waiting(asyncio.Protocol):
+    """The connection's protocol while it has no owner: is made as new, then waits."""
+
+    def __init__(self, pool: Pool, connection: Connection, cleaning: Login, codec: Codec) -> None:
+        self._pool, self.connection = pool, connection
+        self._cleaning: Login | None = cleaning
+        self._codec = codec
+        self._resting: Resting | None = None
+        self.over = False
+        """Whether the pool counts it no more."""
+
+    def data_received(self, data: bytes) -> None:
+        if self.over:
+            return
+        try:
+            if self._resting is not None:
+                self._resting.feed(data)
+            elif self._cleaning is not None:
+                self._cleaning.feed(data)
+                if self._cleaning.done:
+                    self.connection.parameters = dict(self._cleaning.parameters)
+                    self._resting = self._codec.resting(self.connection.parameters)
+                    self._cleaning = None
+                    del self._codec  # it holds a session's statements
+                    self._pool.cleaned(self)
+        except PangateError as wrong:
+            log.debug("a connection is not used again: %s", wrong)
+            self._pool.drop(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.drop(self)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it waits, and nothing of a message has come by half."""
+        return (
+            not self.over
+            and self._resting is not None
+            and self._resting.between_messages
+            and not self.connection.transport.is_closing()
+        )
+
+
+class Pool:
+    """The connections to one resource: those that sessions own, and those that wait.
+
+    `take` gives one that waits, or the place of a new one; each is given back once, by `rest` when it may
+    have another owner and by `leave` when it is closed. When `settings.max_connections` are open, `take`
+    waits its turn, first come, first served."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self._waiting: dict[Hashable, list[_Waiting]] = {}
+        self._cleaning: set[_Waiting] = set()
+        self._open = 0
+        self._asking: deque[tuple[Hashable, asyncio.Future[Connection | None]]] = deque()
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def open(self) -> int:
+        """Connections that are open or being opened."""
+        return self._open
+
+    @property
+    def waiting(self) -> int:
+        """Connections that have no owner."""
+        return sum(map(len, self._waiting.values())) + len(self._cleaning)
+
+    @property
+    def asking(self) -> int:
+        """Sessions that wait for a connection."""
+        return len(self._asking)
+
+    async def take(self, fits: Hashable) -> Connection | None:
+        """A connection that fits, or None for the place of a new one."""
+        if not self._asking and (found := self._find(fits)) is not False:
+            return found or None
+        turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._asking.append((fits, turn))
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._return(turn.result())
+            else:
+                self._asking = deque(entry for entry in self._asking if entry[1] is not turn)
+            raise
+
+    def leave(self) -> None:
+        """A connection that was taken is closed."""
+        self._open -= 1
+        self._serve()
+
+    def rest(self, connection: Connection, codec: Codec) -> bool:
+        """Take a connection back whose owner has gone, `codec` being at rest. False when it is not used
+        again; then the caller closes it and says `leave` when that is done."""
+        now = asyncio.get_running_loop().time()
+        settings = self._settings
+        if (
+            self._closed
+            or not settings.idle_seconds
+            or now - connection.born > settings.max_seconds
+        ):
+            return False
+        cleaning = codec.clean(connection.parameters, connection.key)
+        waiting = _Waiting(self, connection, cleaning, codec)
+        self._cleaning.add(waiting)
+        connection.since = now
+        connection.transport.set_protocol(waiting)
+        connection.transport.resume_reading()
+        connection.transport.write(cleaning.start())
+        asyncio.get_running_loop().call_later(CLEAN_SECONDS, self._give_up, waiting)
+        self._sweep_later()
+        return True
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        if waiting in self._cleaning:
+            self.drop(waiting)
+
+    def cleaned(self, waiting: _Waiting) -> None:
+        """It is as new."""
+        self._cleaning.discard(waiting)
+        connection = waiting.connection
+        connection.since = asyncio.get_running_loop().time()
+        self._waiting.setdefault(connection.fits, []).append(waiting)
+        self._serve()
+
+    def drop(self, waiting: _Waiting) -> None:
+        """A connection without an owner is not used again."""
+        if waiting.over:
+            return
+        waiting.over = True
+        self._cleaning.discard(waiting)
+        line = self._waiting.get(waiting.connection.fits, [])
+        if waiting in line:
+            line.remove(waiting)
+            if not line:
+                del self._waiting[waiting.connection.fits]
+        transport = waiting.connection.transport
+        if not transport.is_closing():
+            transport.write(waiting.connection.farewell)
+            transport.close()
+        self._open -= 1
+        self._serve()
+
+    def close(self) -> None:
+        """Use nothing again from now on."""
+        self._closed = True
+        if self._sweeping:
+            self._sweeping.cancel()
+        for waiting in self._without_owner():
+            self.drop(waiting)
+
+    def _without_owner(self) -> list[_Waiting]:
+        return [*self._cleaning, *(one for line in self._waiting.values() for one in line)]
+
+    def _find(self, fits: Hashable) -> Connection | Literal[False] | None:
+        """A connection, None for the place of a new one, False when there is neither."""
+        line = self._waiting.get(fits)
+        while line:
+            waiting = line[-1]  # the one that waited least: the others may end
+            if not waiting.usable:
+                self.drop(waiting)
+                line = self._waiting.get(fits)
+                continue
+            line.pop()
+            if not line:
+                del self._waiting[fits]
+            waiting.over = True
+            waiting.connection.transport.pause_reading()
+            waiting.connection.owners += 1
+            return waiting.connection
+        most = self._settings.max_connections
+        if most is not None and self._open >= most and not self._make_room():
+            return False
+        self._open += 1
+        return None
+
+    def _make_room(self) -> bool:
+        """End the connection that has waited longest for somebody it fits."""
+        lines = [line[0] for line in self._waiting.values()]
+        if not lines:
+            return False
+        oldest = min(lines, key=lambda waiting: waiting.connection.since)
+        asking, self._asking = self._asking, deque()  # the room is for who makes it
+        self.drop(oldest)
+        self._asking = asking
+        return True
+
+    def _serve(self) -> None:
+        """Give whoever has waited longest what there is."""
+        while self._asking:
+            fits, turn = self._asking[0]
+            if turn.done():
+                self._asking.popleft()
+                continue
+            found = self._find(fits)
+            if found is False:
+                return
+            self._asking.popleft()
+            turn.set_result(found)
+
+    def _return(self, given: Connection | None) -> None:
+        """Take back what was given to somebody who had stopped asking."""
+        if given is not None:
+            given.transport.write(given.farewell)
+            given.transport.close()
+        self.leave()
+
+    def _sweep_later(self) -> None:
+        if self._sweeping is None:
+            delay = min(self._settings.idle_seconds, self._settings.max_seconds)
+            loop = asyncio.get_running_loop()
+            self._sweeping = loop.call_later(delay / 2 + 0.1, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = None
+        now = asyncio.get_running_loop().time()
+        settings = self._settings
+        for waiting in self._without_owner():
+            connection = waiting.connection
+            idle, age = now - connection.since, now - connection.born
+            if idle >= settings.idle_seconds or age >= settings.max_seconds:
+                self.drop(waiting)
+        if self._without_owner():
+            self._sweep_later()

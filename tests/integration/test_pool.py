@@ -1,0 +1,316 @@
+"""Connections to the database that have one owner after another: nothing of one agent's session reaches the
+next, and what could not be taken away ends the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from conftest import EVERYTHING
+from pangate.trial import Trial, until
+from servers import past, through
+
+pytestmark = pytest.mark.integration
+
+NOTHING = "select null"
+
+STATES = {
+    # what one session does: (its statements, a question, the answer of a new connection)
+    "setting": ("set work_mem = '77MB'", "show work_mem", "4MB"),
+    "date style": ("set datestyle = 'German'", "show datestyle", "ISO, MDY"),
+    "time zone": ("set time zone 'Asia/Tokyo'", "select current_setting('TimeZone')", None),
+    "search path": ("set search_path = pg_catalog", "show search_path", '"$user", public'),
+    "search path that hides the built-in functions": (
+        "set search_path = public, pg_catalog", "show search_path", '"$user", public'),
+    "statement timeout": ("set statement_timeout = 98765", "show statement_timeout", "0"),
+    "set_config": ("select set_config('work_mem', '78MB', false)", "show work_mem", "4MB"),
+    "isolation level": (
+        "set session characteristics as transaction isolation level serializable",
+        "show default_transaction_isolation", "read committed"),
+    "read only": (
+        "set session characteristics as transaction read only", "show transaction_read_only", "off"),
+    "application name": ("set application_name = 'somebody'", "show application_name", ""),
+    "planner": ("set enable_seqscan = off", "show enable_seqscan", "on"),
+    "bytea output": ("set bytea_output = 'escape'", "show bytea_output", "hex"),
+    "float digits": ("set extra_float_digits = -3", "show extra_float_digits", "1"),
+    "interval style": ("set intervalstyle = 'sql_standard'", "show intervalstyle", "postgres"),
+    "xml option": ("set xmloption = 'document'", "show xmloption", "content"),
+    "replication role": (NOTHING, "show session_replication_role", "origin"),
+    "plan cache": ("set plan_cache_mode = 'force_generic_plan'", "show plan_cache_mode", "auto"),
+    "temporary table": (
+        "create temporary table mine as select 1 as one", "select to_regclass('pg_temp.mine')::text", None),
+    "temporary table that hides a table": (
+        "create temporary table cards as select 1 as id", "select count(*) > 1 from cards", True),
+    "prepared statement": (
+        "prepare mine as select 1", "select count(*) from pg_prepared_statements", 0),
+    "held cursor": (
+        "declare mine cursor with hold for select 1", "select count(*) from pg_cursors", 0),
+    "advisory lock": (
+        "select pg_advisory_lock(4711)",
+        "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", 0),
+    "shared advisory lock": (
+        "select pg_advisory_lock_shared(4712)",
+        "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", 0),
+    "listen": ("listen mine", "select count(*) from pg_listening_channels()", 0),
+    "open transaction": (
+        "begin; insert into notes values (4711, 'left behind')",
+        "select count(*) from notes where id = 4711", 0),
+    "failed transaction": ("begin; select 1/(id-id) from cards", "select 1", 1),
+    "savepoint": ("begin; savepoint one; set local work_mem = '79MB'", "show work_mem", "4MB"),
+    "transaction's lock": (
+        "begin; lock table notes in share mode",
+        "select count(*) from pg_locks l join pg_class c on c.oid = l.relation where relname = 'notes'", 0),
+    "role": ("set role none", "select current_user = session_user", True),
+    "session authorization": (
+        "set session authorization default", "select current_user = session_user", True),
+    "last value of a sequence": (
+        "create temporary sequence mine; select nextval('mine')",
+        "select count(*) from pg_class where relname = 'mine'", 0),
+    "what others may read in pg_stat_activity": (
+        "select 'a secret of mine'",
+        "select count(*) from pg_stat_activity where pid <> pg_backend_pid() and query like '%secret%'", 0),
+}  # fmt: skip
+"""Every kind of thing that a session can leave behind in a connection that the next owner then has."""
+
+ENDS = {
+    "a setting of one's own": "set my.secret = '1'",
+    "the same by a function": "select set_config('my.secret', '1', false)",
+    "a block of code": "do $$ begin perform 1; end $$",
+    "a function of the database": "select shout('x')",
+    "what cannot be read": "select from from",
+    "a library": "load 'auto_explain'",
+}
+"""What no statement takes away: the connection has no further owner."""
+
+
+@pytest.fixture(scope="module")
+def pooled(postgres, trial) -> Iterator[Trial]:
+    """A gateway of its own, in front of the tables of the other one."""
+    with Trial(postgres, effects=EVERYTHING) as running:
+        yield running
+
+
+def ask(connection: psycopg.Connection, text: str) -> object:
+    """The first value of an answer, None when there is none."""
+    found = None
+    cursor = connection.execute(text)
+    while True:
+        if cursor.description and (row := cursor.fetchone()):
+            found = row[0]
+        if not cursor.nextset():
+            return found
+
+
+def visit(trial: Trial, who: str, *texts: str, **more: object) -> tuple[int, list[object]]:
+    """A session of the agent `who`: its backend process, and what each text answers."""
+    # closed as it is: a `with` of its own would commit
+    with contextlib.closing(
+        psycopg.connect(through(trial, trial.token(who), **more), autocommit=True)
+    ) as connection:
+        # without the numbers that drivers give to prepared statements
+        connection.prepare_threshold = None
+        process = connection.info.backend_pid
+        backend = ask(connection, "select pg_backend_pid()")
+        answers = []
+        for text in texts:
+            try:
+                answers.append(ask(connection, text))
+            except psycopg.Error as wrong:
+                answers.append(wrong)
+    assert process != backend, "agents have cancel keys of the gateway's own"
+    return int(str(backend)), answers
+
+
+def at_rest(trial: Trial, process: int) -> None:
+    """Until the backend has been made as new."""
+
+    def clean() -> bool:
+        with psycopg.connect(past(trial)) as connection:
+            found = connection.execute(
+                "select state, query from pg_stat_activity where pid = %s", [process]
+            ).fetchone()
+        return found is None or (found[0] == "idle" and "setseed" in found[1])
+
+    until(clean, "the connection is at rest")
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_nothing_is_left(pooled, state):
+    script, question, fresh = STATES[state]
+    with psycopg.connect(past(pooled), autocommit=True) as connection:
+        expected = ask(connection, question)
+    if fresh is not None:
+        assert expected == fresh, "a connection past the gateway does not have this by itself"
+    first, _ = visit(pooled, "one", script)
+    at_rest(pooled, first)
+    second, answers = visit(pooled, "two", question)
+    assert second == first, "the connection was not used again: this could not fail"
+    assert answers == [expected]
+
+
+def test_random_numbers_do_not_go_on(pooled):
+    first, _ = visit(pooled, "one", "select setseed(0.5)")
+    at_rest(pooled, first)
+    second, after = visit(pooled, "two", "select random()")
+    with psycopg.connect(past(pooled), autocommit=True) as connection:
+        ask(connection, "select setseed(0.5)")
+        foreseen = ask(connection, "select random()")
+    assert second == first
+    assert after != [foreseen]
+
+
+@pytest.mark.parametrize("state", ENDS)
+def test_what_cannot_be_taken_away_ends_the_connection(pooled, state):
+    first, _ = visit(pooled, "one", ENDS[state])
+
+    def ended() -> bool:
+        with psycopg.connect(past(pooled)) as connection:
+            return (
+                ask(connection, f"select count(*) from pg_stat_activity where pid = {first}") == 0
+            )
+
+    until(ended, "the connection has ended")
+    second, _ = visit(pooled, "two")
+    assert second != first
+
+
+def test_settings_of_the_startup_packet_are_part_of_what_fits(pooled):
+    first, (zone,) = visit(pooled, "one", "show timezone", options="-c timezone=Asia/Tokyo")
+    at_rest(pooled, first)
+    second, (other,) = visit(pooled, "two", "show timezone")
+    third, (again,) = visit(pooled, "three", "show timezone", options="-c timezone=Asia/Tokyo")
+    assert (zone, again) == ("Asia/Tokyo", "Asia/Tokyo")
+    assert other != zone
+    assert second != first == third
+
+
+def test_a_prepared_statement_of_the_protocol_is_gone(pooled):
+    for who in ("one", "two"):
+        with psycopg.connect(through(pooled, pooled.token(who)), autocommit=True) as connection:
+            connection.prepare_threshold = 0  # named at once, by the same name in both
+            process = ask(connection, "select pg_backend_pid()")
+            assert ask(connection, "select 40 + 2") == 42
+        at_rest(pooled, process)
+
+
+def test_an_agent_that_goes_without_a_word(pooled):
+    connection = psycopg.connect(through(pooled, pooled.token("one")))
+    process = ask(connection, "select pg_backend_pid()")
+    connection.execute("insert into notes values (4713, 'lost')")
+    sock = socket.socket(fileno=os.dup(connection.fileno()))
+    sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
+    at_rest(pooled, process)
+    second, (count,) = visit(pooled, "two", "select count(*) from notes where id = 4713")
+    assert second == process
+    assert count == 0
+    with contextlib.suppress(psycopg.Error):
+        connection.close()
+
+
+def test_an_agent_that_goes_while_its_statement_runs(pooled):
+    first, _ = visit(pooled, "one")
+    at_rest(pooled, first)
+    connection = psycopg.connect(through(pooled, pooled.token("one")))
+    process = ask(connection, "select pg_backend_pid()")
+    connection.pgconn.send_query(b"select pg_sleep(30)")
+    connection.pgconn.finish()
+    second, _ = visit(pooled, "two", "select 1")
+    assert second != process, "its answer is still to come"
+
+
+def test_a_connection_that_was_cancelled_has_no_further_owner(pooled):
+    with psycopg.connect(through(pooled, pooled.token("one")), autocommit=True) as connection:
+        process = ask(connection, "select pg_backend_pid()")
+        connection.cancel_safe()
+    second, _ = visit(pooled, "two")
+    assert second != process
+
+
+def test_connections_that_ended_while_they_waited(pooled):
+    first, _ = visit(pooled, "one")
+    at_rest(pooled, first)
+    pooled.postgres.psql(f"select pg_terminate_backend({first})")
+    second, answers = visit(pooled, "two", "select 42")
+    assert (second != first, answers) == (True, [42])
+
+
+def test_the_record_says_which_backend_served_whom(pooled):
+    process, _ = visit(pooled, "ci-job-77")
+    events = map(json.loads, pooled.audit.read_text().splitlines())
+    connected = [event for event in events if event["code"] == "session.connected"][-1]
+    assert connected["principal"].endswith("#ci-job-77")
+    assert connected["data"]["backend"] == process
+    assert connected["data"]["owner"] >= 1
+
+
+def test_the_database_knows_who_it_serves(postgres):
+    with Trial(
+        postgres,
+        resource='application_name = "{application}/{principal}"\n'
+        'principal_setting = "pangate.principal"',
+    ) as trial:
+        asked = "select current_setting('application_name'), current_setting('pangate.principal')"
+        processes = set()
+        for who in ("one", "two", "two"):
+            with psycopg.connect(
+                through(trial, trial.token(who), application_name="nightly"), autocommit=True
+            ) as connection:
+                process = ask(connection, "select pg_backend_pid()")
+                name, principal = connection.execute(asked).fetchone()
+            assert principal == f"{trial.issuer.url}#{who}"
+            assert name == f"nightly/{trial.issuer.url}#{who}"[:63]
+            processes.add(process)
+            at_rest(trial, process)
+        assert len(processes) == 2
+
+
+def test_at_most_so_many_connections_and_everybody_has_their_turn(postgres):
+    with Trial(postgres, resource="pool = { max_connections = 2 }") as trial:
+        dsn = through(trial, trial.token("one"))
+
+        async def visitor(number: int) -> tuple[int, int]:
+            async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+                cursor = await connection.execute("select pg_backend_pid(), pg_sleep(0.02)")
+                process, _ = await cursor.fetchone()
+                return number, process
+
+        async def all_of_them() -> list[tuple[int, int]]:
+            return await asyncio.gather(*(visitor(number) for number in range(12)))
+
+        found = asyncio.run(all_of_them())
+        assert sorted(number for number, _ in found) == list(range(12))
+        with psycopg.connect(past(trial)) as connection:
+            count = connection.execute(
+                "select count(*) from pg_stat_activity where usename = 'payments_service' and pid = any(%s)",
+                [[process for _, process in found]],
+            ).fetchone()
+        assert count[0] <= 2
+
+
+def test_a_session_that_finds_no_connection_is_told_so(postgres):
+    with (
+        Trial(
+            postgres, resource="pool = { max_connections = 1 }", limits="connect_seconds = 1"
+        ) as trial,
+        psycopg.connect(through(trial, trial.token("one"))) as connection,
+    ):
+        assert ask(connection, "select 1") == 1
+        with pytest.raises(
+            psycopg.OperationalError, match=r"connect_seconds.*max_connections|max_connections"
+        ):
+            psycopg.connect(through(trial, trial.token("two")))
+
+
+def test_no_pool(postgres):
+    with Trial(postgres, resource="pool = { idle_seconds = 0 }") as trial:
+        first, _ = visit(trial, "one")
+        second, _ = visit(trial, "one")
+        assert second != first
