@@ -105,6 +105,8 @@ class Pool:
         self._asking: deque[tuple[Hashable, asyncio.Future[Connection | None]]] = deque()
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
+        self.reused = 0
+        """How often a connection had a further owner."""
 
     @property
     def open(self) -> int:
@@ -219,6 +221,7 @@ class Pool:
             waiting.over = True
             waiting.connection.transport.pause_reading()
             waiting.connection.owners += 1
+            self.reused += 1
             return waiting.connection
         most = self._settings.max_connections
         if most is not None and self._open >= most and not self._make_room():

@@ -95,6 +95,27 @@ class State(Collector):
             "audit_lag_seconds", "How long the oldest of them waits.", recorder.waiting_seconds
         )
         yield gauge("audit_sequence", "Sequence of the last event.", recorder.sequence)
+        pools = self._gateway.pools
+        for name, text, found in (
+            (
+                "pool_connections",
+                "Connections to a resource.",
+                {n: p.open for n, p in pools.items()},
+            ),
+            ("pool_waiting", "Those without an owner.", {n: p.waiting for n, p in pools.items()}),
+            (
+                "pool_sessions_waiting",
+                "Sessions that wait for a connection.",
+                {n: p.asking for n, p in pools.items()},
+            ),
+            (
+                "pool_taken",
+                "Connections that had another owner.",
+                {n: p.reused for n, p in pools.items()},
+            ),
+        ):
+            make = counter if name == "pool_taken" else gauge
+            yield make(name, text, found, "resource")
         keys = gate.authenticator.key_states()
         fetches = {state.issuer: state.fetches for state in keys}
         failures = {state.issuer: state.failures for state in keys}
