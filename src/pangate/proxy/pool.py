@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pangate")
 
+CREDENTIAL_SECONDS = 5.0
+"""How long a credential counts as the resource's after it was read: until then, what was logged in with it
+may be used again without reading it."""
+
 CLEAN_SECONDS = 30.0
 """How long a resource may take to make a connection as new."""
 
@@ -105,8 +109,20 @@ class Pool:
         self._asking: deque[tuple[Hashable, asyncio.Future[Connection | None]]] = deque()
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
+        self.credential = b""
+        self._credential_until = 0.0
         self.reused = 0
         """How often a connection had a further owner."""
+
+    @property
+    def knows_credential(self) -> bool:
+        """Whether the resource's credential was read a moment ago."""
+        return asyncio.get_running_loop().time() < self._credential_until
+
+    def credential_was_read(self, digest: bytes) -> None:
+        """`digest` stands for the credential that is the resource's now."""
+        self.credential = digest
+        self._credential_until = asyncio.get_running_loop().time() + CREDENTIAL_SECONDS
 
     @property
     def open(self) -> int:

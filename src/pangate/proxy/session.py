@@ -179,6 +179,9 @@ class _BackendSide(_Peer):
                 raise ResourceUnavailable("the backend closed the connection")
             data = bytes(self._arrived)
             self._arrived.clear()
+            if self.reused:
+                login.feed(data)
+                continue
             # in a thread: what the server asks of a password may take as long as the server likes
             if answer := await loop.run_in_executor(None, login.feed, data):
                 self.transport.write(answer)
@@ -477,8 +480,7 @@ class Session:
             limits = self.gateway.config.limits
             try:
                 async with asyncio.timeout(limits.connect_seconds):
-                    secret = await credentials.read(admission.resource, limits.credential_seconds)
-                    login = await self._reach(admission, secret)
+                    login = await self._reach(admission)
             except TimeoutError:
                 if self._in_line:
                     most = admission.resource.pool.max_connections
@@ -537,23 +539,28 @@ class Session:
             self.agent.transport.write(challenge)
             self.from_agent(b"")  # its answer may be here already
 
-    async def _reach(self, admission: Admission, secret: credentials.Secret) -> Login:
+    async def _reach(self, admission: Admission) -> Login:
         """A connection to the resource that is this session's: one that had another owner, or a new one.
-        Raises ResourceUnavailable and ProtocolError."""
+        Raises CredentialError, ResourceUnavailable and ProtocolError."""
         resource = admission.resource
         pool = self.gateway.pool(resource)
         asked = {**self.codec.settings, **self._application(admission)}
-        fits = tuple(sorted(asked.items())), secret.digest
+        secret = None
+        if not pool.knows_credential:
+            secret = await self._read_credential(pool, resource)
+        settings = tuple(sorted(asked.items()))
         own = {}
         if resource.principal_setting is not None:
             own[resource.principal_setting] = admission.principal.name
-        while connection := await self._take_place(pool, fits):
+        while connection := await self._take_place(pool, (settings, pool.credential)):
             login = self.codec.adopt(connection.parameters, connection.key, own)
             side = _BackendSide(self)
             side.take_over(connection)
             if await self._try(side, login):
                 return login
         try:
+            if secret is None:
+                secret = await self._read_credential(pool, resource)
             first = await self._dial(resource, secret, asked)
         except BaseException:
             if self.backend is None:
@@ -561,6 +568,7 @@ class Session:
             raise
         assert self.backend is not None
         born = asyncio.get_running_loop().time()
+        fits = settings, secret.digest
         made = Connection(fits, dict(first.parameters), first.key, self.codec.farewell, born)
         made.transport = self.backend.transport
         self.backend.connection = made
@@ -569,6 +577,12 @@ class Session:
         login = self.codec.adopt(first.parameters, first.key, own)
         await self.backend.log_in(login)
         return login
+
+    async def _read_credential(self, pool: Pool, resource: ResourceSettings) -> credentials.Secret:
+        seconds = self.gateway.config.limits.credential_seconds
+        secret = await credentials.read(resource, seconds)
+        pool.credential_was_read(secret.digest)
+        return secret
 
     async def _take_place(self, pool: Pool, fits: Hashable) -> Connection | None:
         self._in_line = True

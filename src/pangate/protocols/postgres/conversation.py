@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cache
 
 from pangate._frame import Walker
 from pangate._scan import Scanner
@@ -93,6 +94,12 @@ class Running:
     """Whether another text than `text` may run."""
 
 
+@cache
+def _nothing() -> Catalog:
+    """What is known of a resource before the login; no result comes before that."""
+    return open_catalog({})
+
+
 class Conversation:
     """The state of one connection past its login."""
 
@@ -106,7 +113,7 @@ class Conversation:
         self._numbers = 0
         self._deciding = 0
         """The statement that the gate is asked about; 0 for none."""
-        self._catalog: Catalog = open_catalog({})
+        self._catalog: Catalog = _nothing()
         self._planned: Planned | None = None
         """What is done with the rows that come."""
         self._failed = False  # an error in an extended sequence: the server skips to Sync
