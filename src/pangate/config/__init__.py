@@ -300,7 +300,7 @@ class PoolSettings(Settings, frozen=True, kw_only=True):
             description="How long a connection without an owner waits for one, in seconds; 0 closes "
             "each with its session.",
         ),
-    ] = 300.0
+    ] = 0.0
     max_seconds: Annotated[
         Seconds, Meta(description="A connection of this age has no further owner, in seconds.")
     ] = 3600.0
