@@ -86,7 +86,11 @@ def psql(
 
 def last(trial: Trial) -> dict:
     until(
-        lambda: events(trial)[-1]["code"] not in ("session.start", "statement.allowed"), "a record"
+        lambda: (
+            events(trial)[-1]["code"]
+            not in ("session.start", "session.connected", "statement.allowed")
+        ),
+        "a record",
     )
     return events(trial)[-1]
 

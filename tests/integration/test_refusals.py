@@ -323,7 +323,7 @@ def test_a_command_is_recorded_before_it_ends_and_masked(trial, token):
     session = recorded()[0]["session"]
     finished = [e for e in events(trial) if e["session"] == session]
     assert [e["code"] for e in finished] == [
-        "session.start", "statement.allowed", "statement.finished", "session.recording",
+        "session.start", "session.connected", "statement.allowed", "statement.finished", "session.recording",
         "session.end",
     ]  # fmt: skip
     assert finished[2]["data"]["masked"] == {"visa": 1}
