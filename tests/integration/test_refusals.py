@@ -326,7 +326,7 @@ def test_a_command_is_recorded_before_it_ends_and_masked(trial, token):
         "session.start", "session.connected", "statement.allowed", "statement.finished", "session.recording",
         "session.end",
     ]  # fmt: skip
-    assert finished[2]["data"]["masked"] == {"visa": 1}
+    assert finished[3]["data"]["masked"] == {"visa": 1}
 
 
 def test_bind_values_are_recorded_masked(trial, token):
