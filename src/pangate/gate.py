@@ -312,6 +312,8 @@ class GateSession:
         }
         if values:
             data["parameters"] = list(values)
+        if statement.shown is not None:
+            data["wiped"] = True
         if statement.name:
             data["name"] = statement.name
         if statement.meaning is not None:
@@ -654,7 +656,9 @@ def _columns(resource: ResourceSettings | None) -> tuple[object, ...]:
 
 def _kept(statement: Statement) -> tuple[str, tuple[str | None, ...]]:
     """The text and the values of a statement for whatever keeps or shows it."""
-    return statement.text, statement.parameters
+    if statement.shown is None:
+        return statement.text, statement.parameters
+    return statement.shown, statement.shown_parameters or ()
 
 
 def _because(verdict: Verdict) -> str:

@@ -135,6 +135,9 @@ class Part:
     """"begin", "commit", "rollback", "savepoint", ... for transaction control."""
     executes: str = ""
     prepares: str = ""
+    whole: bool = False
+    """Whether rows are written or compared without the names of their columns: INSERT with no list of them,
+    a row as a value, a star within a subquery."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,10 @@ class Statement:
     `parameters` are the bind values as text, None for NULL, unmasked likewise. `refusal` is not empty
     when the codec cannot pass it, whoever asks: the gate then denies with this reason. `meaning` is
     what the command does; None counts as everything. `runs` is false when the command only gets a name
-    and runs by another statement, which is judged again and has the values."""
+    and runs by another statement, which is judged again and has the values.
+
+    `shown` and `shown_parameters` are the same as they may be kept, where sensitive authentication data
+    may be among their values, otherwise None. Whatever keeps or shows a statement takes these."""
 
     kind: str
     text: str
@@ -169,6 +175,8 @@ class Statement:
     refusal: str = ""
     meaning: Understanding | None = None
     runs: bool = True
+    shown: str | None = None
+    shown_parameters: tuple[str | None, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

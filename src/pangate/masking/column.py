@@ -49,6 +49,10 @@ SENSITIVE: dict[str, re.Pattern[bytes] | None] = {
 GLUED = ("cvv", "cvv2", "cvc2", "securitycode", "pinblock", "magstripe", "trackdata", "cardcvc")
 """Names that may end any longer word."""
 
+MOST_LOOKED = 1000
+"""Places of one text that are looked at more closely."""
+
+_NAME = re.compile(r"[A-Za-z0-9_]+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
 
 
@@ -84,6 +88,7 @@ class Columns:
         self._glued = GLUED if sensitive else ()
         self.ends = _ends([*self._given, *self._sensitive, *((name,) for name in self._glued)])
         self._known: dict[str, tuple[Action, re.Pattern[bytes] | None] | None] = {}
+        self._stems = _stems([*self._given, *self._sensitive, *((name,) for name in self._glued)])
 
     def __bool__(self) -> bool:
         return bool(self._longest)
@@ -117,6 +122,31 @@ class Columns:
                 if parts[first:] in rules:
                     return parts[first:]
         return parts[-1:] if parts and parts[-1].endswith(self._glued) else ()
+
+    def mentions(self, text: str) -> bool:
+        """Whether some words of a text, wherever they stand in it, are a name that some rule is about. It may
+        say so of a text in which parts of words are such a name over and over."""
+        lowered = text.lower()
+        looked = 0
+        for stem in self._stems:
+            at = lowered.find(stem)
+            while at >= 0:
+                looked += 1
+                if looked > MOST_LOOKED:
+                    return True
+                near = slice(max(0, at - _NAME_REACH), at + len(stem) + _NAME_REACH)
+                # `cardCvv` has words as it is written, and `CVv` as the database takes it
+                if self._names(text[near]) or self._names(lowered[near]):
+                    return True
+                at = lowered.find(stem, at + len(stem))
+        return False
+
+    def _names(self, text: str) -> bool:
+        found = _NAME.findall(text)
+        # a name may be written as several: "security code", `card-code`
+        return any(
+            self._tail("_".join(found[max(0, end - 3) : end])) for end in range(1, len(found) + 1)
+        )
 
     def rule(self, name: str) -> str:
         """The rule that a name falls under, as it may be shown: the rest of the name comes from the
@@ -180,6 +210,17 @@ class Value(NamedTuple):
 _MOST_KNOWN = 4096
 _NAME_REACH = 72
 _LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.["
+
+
+def _stems(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Texts of which one is in whatever has one of these names in it, as few as are found soon."""
+    stems: list[str] = []
+    for name in sorted(filter(None, names), key=lambda name: (len(name), len("".join(name)))):
+        if not any(stem in word for word in name for stem in stems):
+            stems.append(max(name, key=len))
+    return tuple(
+        stem for stem in stems if not any(one != stem and one in stem for one in stems)
+    )
 
 
 def _ends(names: Iterable[tuple[str, ...]]) -> npt.NDArray[np.uint8]:

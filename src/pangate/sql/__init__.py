@@ -19,8 +19,10 @@ from pangate.sql.effects import Reader
 from pangate.sql.given import Given
 from pangate.sql.lineage import columns_of, lineage, settled
 from pangate.sql.tree import MAX_TEXT, parse_or_why, quoted
+from pangate.sql.values import WIPED, unescaped, without_values
 
 __all__ = [
+    "WIPED",
     "CopyOut",
     "Given",
     "Lineage",
@@ -34,6 +36,8 @@ __all__ = [
     "settled",
     "startup",
     "understand",
+    "unescaped",
+    "without_values",
 ]
 
 ENTRIES = 2048
@@ -145,6 +149,7 @@ def _executing(part: Part, known: tuple[Part, ...]) -> Part:
         calls=_joined(part.calls, *(one.calls for one in known)),
         relations=_joined(part.relations, *(one.relations for one in known)),
         columns=_joined(part.columns, *(one.columns for one in known)),
+        whole=part.whole or any(one.whole for one in known),
     )
 
 

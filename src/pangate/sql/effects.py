@@ -37,16 +37,18 @@ class Reader:
         self.flags: dict[str, Any] = {}
         self.refusal = ""
         self.constant = kind in PLAIN
+        self.shown: set[int] = _shown(kind, body)
         self.statement(kind, body, NONE)
 
     @property
     def part(self) -> Part:
+        columns = tuple(dict.fromkeys(self._resolved()))
         return Part(
             self.command,
             self.needs,
             tuple(self.calls),
             tuple(self.relations),
-            tuple(dict.fromkeys(self._resolved())),
+            columns,
             self.where,
             **self.flags,
         )
@@ -157,6 +159,8 @@ class Reader:
             self.columns[table, "*"] = None
         for column in (*(columns or ()), *body.get("onConflictClause", {}).get("targetList", ())):
             self.columns[table, column["ResTarget"]["name"]] = None
+        if what == "INSERT" and not columns:
+            self.flags["whole"] = True
 
     def insert(self, body: Node, ctes: Ctes) -> None:
         rows = body.get("selectStmt", {}).get("SelectStmt", {})
@@ -175,6 +179,13 @@ class Reader:
     def merge(self, body: Node, ctes: Ctes) -> None:
         self.change(body, ctes, "MERGE")
         clauses = [clause["MergeWhenClause"] for clause in body.get("mergeWhenClauses", ())]
+        table = _name(body["relation"])
+        for clause in clauses:
+            columns = clause.get("targetList", ())
+            if clause["commandType"] == "CMD_INSERT" and not columns:
+                self.flags["whole"] = True
+            for column in columns:
+                self.columns[table, column["ResTarget"]["name"]] = None
         spared = spares(body.get("joinCondition")) and not any(
             clause["matchKind"] == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE"
             and not spares(clause.get("condition"))
@@ -348,6 +359,8 @@ class Reader:
                     continue
                 what = what_of[key]
                 if what == _SKIP:
+                    if key == "alias" and "colnames" in value:
+                        self.flags["whole"] = True
                     continue
                 if what == _DESCEND:
                     stack.append(value)
@@ -355,7 +368,10 @@ class Reader:
                     stack.append(value.get("val"))
                     stack.append(value.get("indirection"))
                 elif what == _COLUMN:
-                    self.columns[names_of(value["fields"])] = None
+                    names = names_of(value["fields"])
+                    self.columns[names] = None
+                    if names[-1] == "*" and id(value) not in self.shown:
+                        self.flags["whole"] = True
                 elif what == _EXPRESSION:
                     self.operator(value.get("name"))
                     stack.append(value.get("lexpr"))
@@ -409,6 +425,7 @@ class Reader:
         self.aliases.setdefault(alias, set()).add(name)
         if given is not None and "colnames" in given:
             self.columns[alias, "*"] = None  # its columns have other names here
+            self.flags["whole"] = True
 
     def function(self, call: Node) -> None:
         names = names_of(call["funcname"])
@@ -454,11 +471,26 @@ class Reader:
                 yield ".".join(qualifier), column
             elif column in self.aliases:
                 # the name of a table is a whole row of it, unless a column has that name
+                self.flags["whole"] = True
                 yield from ((table, "*") for table in sorted(self.aliases[column]))
             elif column == "*":
                 yield from ((table, "*") for table in named)
             else:
                 yield alone, column
+
+
+def _shown(kind: str, body: Node) -> set[int]:
+    """The stars that do no more than show: those among the columns of a statement's own result, by the
+    identity of their nodes."""
+    while kind not in PLAIN:
+        query = body.get("query")
+        if not isinstance(query, dict) or len(query) != 1:
+            return set()
+        ((kind, body),) = query.items()
+    targets = body.get("targetList") if kind == "SelectStmt" else body.get("returningList")
+    targets = targets or body.get("returningClause", {}).get("exprs") or ()
+    values = (target.get("ResTarget", {}).get("val", {}) for target in targets)
+    return {id(value["ColumnRef"]) for value in values if "ColumnRef" in value}
 
 
 def _name(table: Node) -> str:

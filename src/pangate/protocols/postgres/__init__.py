@@ -59,6 +59,7 @@ from pangate.protocols.postgres.estimate import RowEstimate, can_be_explained
 from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import Reader, message
 from pangate.protocols.postgres.oauth import OAuthBearer
+from pangate.protocols.postgres.shown import as_shown
 from pangate.protocols.postgres.ways import chosen, without_choice
 from pangate.sql import copy_out
 
@@ -136,6 +137,8 @@ class PostgresCodec(Answers):
         self._waiting: tuple[str, bytes, Prepared | None, bytes, Statement] | None = None
         self._meanings: dict[str, tuple[Part, ...]] = {}
         """What a prepared statement of a name may run: everything that was ever prepared under it."""
+        self._secretive: set[str] = set()
+        """Names of prepared statements whose values are not kept."""
         self._skipping = False  # nothing counts up to Sync
         self._ending = False
         self._spoilt = False  # what was run may leave what no statement takes away
@@ -521,11 +524,17 @@ class PostgresCodec(Answers):
         if not statement.refusal:
             meaning = sql.resolve(sql.understand(statement.text), self._meanings)
             statement = replace(statement, meaning=meaning)
+        unknown = doubtful or (kind == "B" and bool(statement.refusal))
+        statement = as_shown(statement, self._catalog, self._secretive, doubtful=unknown)
         self._numbers += 1
         self._deciding = self._numbers
         self._waiting = (kind, raw, prepared, name, statement)
         self._running[self._numbers] = Running(
-            self._numbers, statement.text, values=statement.parameters, doubtful=doubtful
+            self._numbers,
+            statement.text,
+            values=statement.parameters,
+            doubtful=doubtful,
+            secret=statement.shown is not None,
         )
         self._state = self._stop
         actions.append(Execute(statement))
@@ -629,8 +638,11 @@ class PostgresCodec(Answers):
             if name and part not in known:
                 if len(self._meanings) >= self._max_statements or len(known) >= MAX_MEANINGS:
                     self._meanings.clear()  # from now on EXECUTE of what is forgotten needs everything
+                    self._secretive.clear()
                     known = ()
                 self._meanings[name] = (*known, part)
+            if name and statement.shown is not None:
+                self._secretive.add(name)
 
     def _poison(self, kind: str, number: int, verdict: Verdict, actions: list[Action]) -> None:
         self._described = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from pangate import sql
 from pangate._frame import Plan
 from pangate._scan import Scanner
 from pangate.errors import ProtocolError
@@ -18,7 +19,7 @@ from pangate.protocols.postgres.conversation import (
     Expected,
     Running,
 )
-from pangate.protocols.postgres.details import without_values
+from pangate.protocols.postgres.details import quotes_data, without_quoted, without_values
 from pangate.protocols.postgres.messages import Column, Reader, message
 from pangate.protocols.postgres.plans import Planned, is_expression, plan_for
 from pangate.sql import CopyOut, Given, Lineage, lineage, settled
@@ -89,14 +90,15 @@ class Answers(Conversation):
     def _plan(self) -> Plan | None:
         return self._planned.plan if self._planned else None
 
-    def _unknown(self, columns: list[Column]) -> str:
-        """Ask for what a plan for these columns needs and the catalog does not know: then `_learning` is set.
-        When that was in vain, why; empty when all is known."""
+    def _unknown(self, columns: list[Column], *, tables: bool = False) -> str:
+        """Ask for what a plan for these columns needs and the catalog does not know, and with `tables` which
+        have sensitive columns: then `_learning` is set. When that was in vain, why; empty when all is
+        known."""
         types = [column.oid for column in columns if column.format]
         wanted = self._catalog.wanted(
             types,
             [(column.table, column.attribute) for column in columns],
-            expressions=any(map(is_expression, columns)),
+            expressions=tables or any(map(is_expression, columns)),
         )
         if not wanted:
             self._asked_at = -1
@@ -338,9 +340,14 @@ class Answers(Conversation):
     def _on_complete(self, actions: list[Action]) -> None:
         # CommandComplete and EmptyQueryResponse
         expected = self._head("QE")
+        running = self._running.get(expected.statement)
+        if running and running.secret:
+            # In doubt it counts as touching a sensitive column; the next one like it need not be in doubt.
+            self._unknown([], tables=True)
+            if self._learning:
+                return
         self._count(expected)
         tag = self._walker.body()
-        running = self._running.get(expected.statement)
         given = tag.startswith(_GIVING) or (self._planned is None and tag.startswith(b"SELECT"))
         if given and running:
             self._given.note(running.text)
@@ -507,7 +514,7 @@ class Answers(Conversation):
         else:
             walker.mask_body(0)
             body = walker.body()
-            shown = self._without_values(body)
+            shown = self._without_values(body, self._running.get(expected.statement))
             if shown == body:
                 walker.keep()
             else:
@@ -518,15 +525,33 @@ class Answers(Conversation):
         if expected.kind not in "QF":
             self._failed = True
 
-    def _without_values(self, body: bytes) -> bytes:
+    def _without_values(self, body: bytes, running: Running | None) -> bytes:
+        """An error or a notice without what it quotes of sensitive columns."""
         rules = self._catalog.rules
         if not rules.any:
             return body
+        if self._may_be_secret(running) and quotes_data(messages.error_fields(body)):
+            return without_quoted(body)
         return without_values(body, lambda name: rules.label(name)[0] is not None)
 
+    def _may_be_secret(self, running: Running | None) -> bool:
+        """Whether what runs may touch a sensitive column."""
+        if running is None or running.secret or running.doubtful:
+            return True
+        if "fetch" in running.text.lower():
+            return True  # from a cursor, whose text is not this one
+        return not all(part.command for part in sql.understand(running.text).parts)
+
     def _on_notice(self, actions: list[Action]) -> None:
-        self._walker.mask_body(0)
-        self._walker.keep()
+        walker = self._walker
+        walker.mask_body(0)
+        body = walker.body()
+        running = self._running.get(self._queue[0].statement) if self._queue else None
+        shown = self._without_values(body, running) if running and running.secret else body
+        if shown == body:
+            walker.keep()
+        else:
+            walker.replace(message(b"N", shown))
 
     def _on_notification(self, actions: list[Action]) -> None:
         # the process id in front is binary and could look like digits

@@ -11,6 +11,7 @@ from pangate import _frame
 from pangate.errors import MaskingError, ProtocolError
 from pangate.masking.column import ACTIONS, GLUED, SENSITIVE, Action, Columns, words
 from pangate.masking.keys import wiped_names
+from pangate.model import EFFECTS, Part, Understanding
 from pangate.protocols import Buffer
 from pangate.protocols.postgres import carriers, messages
 from pangate.protocols.postgres.carriers import Carriers, pattern
@@ -148,6 +149,10 @@ class NameRules:
         self.pattern = pattern(last | {*self._columns} | {*(GLUED if sensitive else ())})
         """What the names of sensitive columns match, and others with them."""
         self.any = bool(last or self._columns)
+        qualified = {name: "wipe" for name, bits in self._columns.items() if bits and words(name)}
+        acting = {name: what for name, what in alone.items() if what != "leave"}
+        self._anywhere = Columns({**qualified, **acting}, sensitive=sensitive)
+        self._mentioned: dict[str, bool] = {}
 
     def of(self, schema: str, table: str, column: str) -> tuple[Action | None, bool]:
         """What to do with a column, and whether with texts only."""
@@ -178,6 +183,21 @@ class NameRules:
         """Whether what is under this key is wiped in JSON."""
         return self.names.find(name.encode())
 
+    def sensitive(self, name: str) -> bool:
+        """Whether a column of this name is sensitive in some table."""
+        return self._anywhere.action(name) is not None
+
+    def mentioned(self, text: str) -> bool:
+        """Whether such a name stands anywhere in a text."""
+        found = self._mentioned.get(text)
+        if found is None:
+            found = self._anywhere.mentions(text)
+            if len(text) <= KEPT_TEXT:
+                if len(self._mentioned) >= MOST_TEXTS:
+                    self._mentioned.clear()
+                self._mentioned[text] = found
+        return found
+
     def _sensitive(self, name: str) -> tuple[Action | None, bool]:
         if not self._built_in:
             return None, False
@@ -206,6 +226,7 @@ class Catalog:
         self._unseen: set[int] = set()
         """Views that came later than what is known of views, and were asked for."""
         self._lineages: dict[str, Lineage] = {}
+        self._touching: dict[int, tuple[Understanding, bool]] = {}
 
     def expire(self) -> None:
         """Read everything again when it is needed."""
@@ -215,6 +236,7 @@ class Catalog:
         self._carriers = None
         self._unseen.clear()
         self._lineages.clear()
+        self._touching.clear()
         self.generation += 1
 
     def wanted(
@@ -252,6 +274,32 @@ class Catalog:
     def carriers(self) -> Carriers:
         """What is known of the tables and views that have sensitive columns."""
         return self._carriers or self._nothing
+
+    def touches(self, meaning: Understanding) -> bool:
+        """Whether sensitive columns are, or may be, among those that a statement names or compares or
+        writes as a whole. In doubt they are."""
+        known = self._touching.get(id(meaning))
+        if known is not None and known[0] is meaning:
+            return known[1]
+        found = any(map(self._touched, meaning.parts))
+        if len(self._touching) >= MOST_TEXTS:
+            self._touching.clear()
+        self._touching[id(meaning)] = meaning, found  # kept, so that nothing else gets its identity
+        return found
+
+    def _touched(self, part: Part) -> bool:
+        if any(self.rules.sensitive(column) for _, column in part.columns):
+            return True
+        if part.executes and len(part.needs) == len(EFFECTS):
+            return self.rules.any  # nobody knows what it runs
+        if self._carriers is None:
+            return part.whole and bool(part.relations) and self.rules.any
+        named = {column for _, column in part.columns}
+        for relation in part.relations:
+            found = self._carriers.relation(relation.name)
+            if found.open or not named.isdisjoint(found.columns) or (part.whole and found.row):
+                return True
+        return False
 
     def lineage(self, text: str) -> Lineage:
         """What the columns of `text`'s results carry, when no session gave names to anything."""
@@ -308,6 +356,7 @@ class Catalog:
             self._unseen.add(oid)
             self._carriers = None
             self._lineages.clear()
+            self._touching.clear()
 
     def take_carriers(
         self, sensitive: Rows, uses: Rows, names: Rows, definitions: Rows | None
@@ -315,6 +364,7 @@ class Catalog:
         """Rows of the queries of `carriers`."""
         self._carriers = Carriers(self.rules, sensitive, uses, names, definitions)
         self._lineages.clear()
+        self._touching.clear()
         self.generation += 1
 
     def errand(self, wanted: Wanted) -> CatalogErrand:

@@ -92,6 +92,8 @@ class Running:
     """What its parameters are."""
     doubtful: bool = False
     """Whether another text than `text` may run."""
+    secret: bool = False
+    """Whether its values may be sensitive, so that they are not kept."""
 
 
 @cache

@@ -1,11 +1,13 @@
-"""What the server quotes of a row when a constraint is violated: values with no type, under names alone."""
+"""What the server quotes of data in its errors: of a row when a constraint is violated, of a value that it
+cannot convert. Values with no type, under names alone or none."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pangate.protocols.postgres.messages import error_fields
+from pangate.sql import WIPED
 
 NUL = b"\0"
 _OF_KEYS = ("23505", "23503", "23P01")
@@ -38,3 +40,40 @@ def without_values(body: bytes, sensitive: Callable[[str], bool]) -> bytes:
                 part = found[1] + b"***" + found[3] if found else b"D***"
         out.append(part)
     return NUL.join(out)
+
+
+_QUOTES = "\"'`\u00ab\u00bb\u2018-\u201f\u2039\u203a\u300c\u300d"
+_QUOTED = re.compile(f"(?s)[{_QUOTES}].*[{_QUOTES}]")
+_NUMBER = re.compile(r"[0-9]+(?:[.:/-][0-9]+)*")
+_OF_NAMES = ("42704", "42P01", "42883", "3F000")
+"""No such object, relation, function, schema: where no place in the text is given, a value was taken for a
+name, as in `cvv::regclass`."""
+
+
+def quotes_data(fields: Mapping[str, str]) -> bool:
+    """Whether an error may quote a value of the data, and not only the agent's own text: it converts or
+    computes (class 22), is raised by code (class P0), takes a value for a name, or is about a statement that
+    was made at run time."""
+    code = fields.get("C", "")
+    return (
+        code.startswith(("22", "P0")) or "q" in fields or (code in _OF_NAMES and "P" not in fields)
+    )
+
+
+def without_quoted(body: bytes) -> bytes:
+    """The body of an ErrorResponse or NoticeResponse with `***` for all that it quotes and counts: from the
+    first quote to the last, and every number; of its context and its inner statement nothing stays."""
+    out = []
+    for part in body.split(NUL):
+        kind = part[:1]
+        if kind in (b"M", b"D", b"H"):
+            text = _QUOTED.sub(_wiped, part[1:].decode("utf-8", "surrogateescape"))
+            part = kind + _NUMBER.sub(WIPED, text).encode("utf-8", "surrogateescape")
+        elif kind in (b"W", b"q"):
+            part = kind + WIPED.encode()
+        out.append(part)
+    return NUL.join(out)
+
+
+def _wiped(found: re.Match[str]) -> str:
+    return found[0][0] + WIPED + found[0][-1]
