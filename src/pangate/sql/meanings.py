@@ -51,9 +51,10 @@ RUNNING = _words(
     query_to_xml query_to_xml_and_xmlschema table_to_xml table_to_xml_and_xmlschema schema_to_xml
     schema_to_xml_and_xmlschema database_to_xml database_to_xml_and_xmlschema cursor_to_xml ts_stat
     dblink dblink_fetch crosstab connectby
+    pg_stat_get_activity pg_stat_get_backend_activity
     """
 )
-"""Functions that run what a text or a name says."""
+"""Functions that run what a text or a name says, or show what other sessions run."""
 
 SINGLE = _words("unnest regexp_split_to_table string_to_table generate_series generate_subscripts")
 """Functions of one column, which their alias names."""

@@ -73,6 +73,9 @@ STATISTICS = frozenset(
 )
 """The server's own tables and views that hold samples of any column's values."""
 
+STATEMENTS = frozenset(("pg_stat_activity", "pg_stat_statements"))
+"""Those that show what other sessions run, in their column `query`, with all values in it."""
+
 Rows = list[tuple[str, ...]]
 
 
@@ -224,6 +227,9 @@ class Carriers:
     def relation(self, name: str) -> Relation:
         if name in STATISTICS:
             return _SAMPLES
+        if name in STATEMENTS:
+            bits, _ = self._rules.bits_of("pg_catalog", name, "query")
+            return Relation({"query": bits} if bits else {}, row=bits)
         found = self._relations.get(name, _NONE)
         return Relation(found.columns, WIPE, WIPE) if self._every else found
 

@@ -160,6 +160,8 @@ class NameRules:
         for length in (3, 2):
             if action := self._qualified.get(full[3 - length :]):
                 return action, False
+        if column == "query" and table in carriers.STATEMENTS and self._built_in:
+            return "wipe", False
         return self.label(column)
 
     def label(self, name: str) -> tuple[Action | None, bool]:
@@ -296,6 +298,8 @@ class Catalog:
             return part.whole and bool(part.relations) and self.rules.any
         named = {column for _, column in part.columns}
         for relation in part.relations:
+            if relation.name in carriers.STATEMENTS:
+                continue
             found = self._carriers.relation(relation.name)
             if found.open or not named.isdisjoint(found.columns) or (part.whole and found.row):
                 return True

@@ -51,12 +51,15 @@ name, as in `cvv::regclass`."""
 
 
 def quotes_data(fields: Mapping[str, str]) -> bool:
-    """Whether an error may quote a value of the data, and not only the agent's own text: it converts or
-    computes (class 22), is raised by code (class P0), takes a value for a name, or is about a statement that
-    was made at run time."""
+    """Whether an error or a notice may quote a value of the data, and not only the agent's own text: it
+    converts or computes (class 22), is raised by code (class P0, and the codes of notices), takes a value for
+    a name, or is about what was made at run time, which has a context."""
     code = fields.get("C", "")
     return (
-        code.startswith(("22", "P0")) or "q" in fields or (code in _OF_NAMES and "P" not in fields)
+        code.startswith(("22", "P0", "00", "01"))
+        or "q" in fields
+        or "W" in fields
+        or (code in _OF_NAMES and "P" not in fields)
     )
 
 
