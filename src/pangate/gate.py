@@ -161,6 +161,7 @@ class GateSession:
     def __init__(self, gate: Gate, origin: str) -> None:
         self._gate = gate
         self._origin = origin
+        self._address = origin.rsplit(":", 1)[0]
         # letters only: digits in a row could read as a card number, and be masked in the record
         self.id = "".join(secrets.choice(string.ascii_lowercase) for _ in range(16))
         self._admission: Admission | None = None
@@ -189,9 +190,8 @@ class GateSession:
         """Authenticate and authorise. Raises Refused, recorded already, with what the agent may
         read."""
         self._asked = ask.resource
-        address = self._origin.rsplit(":", 1)[0]
         try:
-            principal = await self._authenticate(ask.credential, address)
+            principal = await self._authenticate(ask.credential, self._address)
         except AuthenticationFailed as refused:
             self._refused(refused, refused.detail, kind=refused.kind, authentication=ask.way)
             raise
@@ -239,6 +239,17 @@ class GateSession:
         self._recording = self._gate.recordings.open(
             self.id, about, notice, rows=role.record_rows, size=size
         )
+
+    def refused_certificate(self, detail: str) -> None:
+        """The agent's certificate was refused in the TLS handshake, before anything was asked for."""
+        self._gate.authenticator.failed(self._address)
+        refused = AuthenticationFailed(detail, kind="certificate")
+        self._refused(refused, detail, kind=refused.kind, authentication="certificate")
+
+    @property
+    def throttled(self) -> bool:
+        """Whether no credential of this address is looked at for now."""
+        return self._gate.authenticator.throttled(self._address)
 
     async def _authenticate(self, credential: Credential, address: str) -> Principal:
         """The principal, by the configuration that is in force when this returns."""

@@ -162,8 +162,42 @@ def test_certificates_that_end_the_handshake(own, pki, revoked, tmp_path):
         assert done.returncode == 2, name
         assert done.stdout == "", name
         until(lambda before=before: len(events(own)) > before, "the record")
-        assert events(own)[-1]["code"] == "session.refused"
+        assert events(own)[-1]["code"] == "auth.failed"
+        assert events(own)[-1]["data"]["authentication"] == "certificate"
+        assert "alert" in done.stderr, name
         assert says in events(own)[-1]["data"]["detail"], (name, events(own)[-1])
+
+
+def test_refused_certificates_are_throttled_as_bad_tokens_are(postgres, pki, revoked):
+    good = pki.issue("good", "agent", uri(ID))
+    with gateway(
+        postgres,
+        pki,
+        f'client_crl = "{pki.revoke(revoked[0])}"',
+        limits="auth_failures_per_minute = 4",
+    ) as own:
+        for _ in range(3):
+            assert "alert" in psql(own, revoked).stderr
+        # one that names nobody passes the handshake and counts as well
+        assert NO_NAME in psql(own, pki.issue("nameless", "agent")).stderr
+        chosen = {"PGOPTIONS": "-c pangate.authentication=certificate"}
+        for files in (revoked, good, None):
+            said = psql(own, files, **chosen).stderr
+            assert "limits.auth_failures_per_minute" in said
+        assert "limits.auth_failures_per_minute" in psql(own, None, PGPASSWORD=own.token()).stderr
+        failed = [e["data"] for e in events(own) if e["code"] == "auth.failed"]
+        assert [e["kind"] for e in failed] == ["certificate"] * 3 + ["invalid"] + ["throttled"] * 4
+        assert "revoked" in failed[0]["detail"]
+
+
+def test_bad_tokens_count_for_certificates(postgres, pki):
+    good = pki.issue("good", "agent", uri(ID))
+    with gateway(postgres, pki, limits="auth_failures_per_minute = 2") as own:
+        assert psql(own, good).returncode == 0
+        for _ in range(2):
+            assert NO_TOKEN in psql(own, None, PGPASSWORD="swordfish").stderr
+        done = psql(own, good, PGOPTIONS="-c pangate.authentication=certificate")
+        assert "limits.auth_failures_per_minute" in done.stderr
 
 
 def test_a_key_of_another_is_no_proof(own, pki):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pangate.errors import AuthenticationFailed
 from pangate.model import Certificate, Credential, Principal
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ THROTTLED = (
 """What an agent reads when its token was not looked at, good or bad."""
 
 
+
+def throttled() -> AuthenticationFailed:
+    """The refusal of an address with too many failures."""
+    detail = "too many failures from this address (limits.auth_failures_per_minute)"
+    return AuthenticationFailed(THROTTLED, detail, "throttled")
+
+
 @dataclass(frozen=True, slots=True)
 class KeyState:
     """How the keys of one issuer stand. `age` is in seconds since they were fetched, infinite when they
@@ -56,6 +64,12 @@ class Authenticator(Protocol):
         Raises AuthenticationFailed, whose reason is `FAILED` (`FAILED_CERTIFICATE`) for every fault
         of the credential, `UNAVAILABLE` or `THROTTLED`; its `detail` says more, for the record, and
         never holds the credential."""
+
+    def throttled(self, origin: str) -> bool:
+        """Whether credentials of this address are not looked at for now."""
+
+    def failed(self, origin: str) -> None:
+        """Count a failure of this address that was noticed elsewhere: in the TLS handshake."""
 
     def believes(self, issuer: str) -> bool:
         """Whether principals of `issuer` could be made now: what an open session's principal is asked
@@ -96,10 +110,24 @@ class ByKind:
         self._certificates = certificates
 
     async def authenticate(self, credential: Credential, origin: str) -> Principal:
-        """The principal of either."""
-        if isinstance(credential, Certificate):
+        """The principal of either. Failures of both count together."""
+        if not isinstance(credential, Certificate):
+            return await self.tokens.authenticate(credential, origin)
+        if self.throttled(origin):
+            raise throttled()
+        try:
             return await self._certificates.authenticate(credential, origin)
-        return await self.tokens.authenticate(credential, origin)
+        except AuthenticationFailed:
+            self.failed(origin)
+            raise
+
+    def throttled(self, origin: str) -> bool:
+        """As tokens are."""
+        return self.tokens.throttled(origin)
+
+    def failed(self, origin: str) -> None:
+        """As a token that failed."""
+        self.tokens.failed(origin)
 
     def believes(self, issuer: str) -> bool:
         """Whether one of the two does."""

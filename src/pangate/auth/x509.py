@@ -56,6 +56,13 @@ class CertificateAuthenticator:
             reason = str(fault)
         raise AuthenticationFailed(FAILED_CERTIFICATE, reason)
 
+    def throttled(self, origin: str) -> bool:
+        """Whoever asks counts."""
+        return False
+
+    def failed(self, origin: str) -> None:
+        """Nothing is counted here."""
+
     def believes(self, issuer: str) -> bool:
         """Whether certificates are accepted."""
         return issuer == CERTIFICATE_ISSUER and "certificate" in self._config.listen.authentication

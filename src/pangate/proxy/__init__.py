@@ -24,7 +24,7 @@ from pangate.errors import (
     RecordFailed,
     ResourceUnavailable,
 )
-from pangate.gate import Gate
+from pangate.gate import Gate, GateSession
 from pangate.logs import SESSION
 from pangate.protocols import (
     Codec,
@@ -68,10 +68,10 @@ class Gateway:
         """The configuration that is in force."""
         return self.gate.config
 
-    @property
-    def tls(self) -> ssl.SSLContext | None:
-        """TLS of connections that are accepted now."""
-        return self.contexts.listener
+    def tls(self, gate: GateSession) -> ssl.SSLContext | None:
+        """TLS of a connection that is accepted now. An address with too many failed logins is not asked for a
+        certificate, so that none is looked at and it can be told why."""
+        return self.contexts.listener_alone if gate.throttled else self.contexts.listener
 
     @property
     def connections(self) -> int:
@@ -157,6 +157,12 @@ class Gateway:
                 await asyncio.wait({session.settled})
         except TimeoutError:
             session.fail(LimitReached("the login took too long (limits.login_seconds)"))
+        except sockets.CertificateRefused as wrong:
+            try:
+                session.gate.refused_certificate(sockets.why(wrong))
+            except RecordFailed as failed:
+                log.error("%s", failed.detail)
+            session.close(sockets.why(wrong))
         except (OSError, ssl.SSLError, EOFError) as wrong:
             session.close(sockets.why(wrong))
         except PangateError as wrong:
@@ -203,7 +209,10 @@ class Gateway:
                 break
         if context is None:
             await loop.connect_accepted_socket(lambda: session.agent, sock)
-        else:
+            return
+        # The transport closes its socket when the handshake fails, and the agent is not told why.
+        other = sock.dup() if context.verify_mode != ssl.CERT_NONE else None
+        try:
             await loop.connect_accepted_socket(
                 lambda: session.agent,
                 sock,
@@ -211,6 +220,13 @@ class Gateway:
                 ssl_handshake_timeout=self.config.limits.login_seconds,
                 ssl_shutdown_timeout=self.config.limits.close_seconds,
             )
+        except sockets.CertificateRefused as wrong:
+            if other is not None:
+                await sockets.say_last(other, wrong.alert)
+            raise
+        finally:
+            if other is not None:
+                other.close()
 
     async def connect(
         self, resource: ResourceSettings, codec: Codec

@@ -224,7 +224,7 @@ class Session:
         listen = gateway.config.listen
         self.gateway = gateway
         self.gate: GateSession = gateway.gate.session(origin)
-        self.tls = gateway.tls
+        self.tls = gateway.tls(self.gate)
         tls = "none" if self.tls is None else "required"
         if self.tls is not None and listen.allow_plaintext_loopback:
             tls = "offered"

@@ -9,6 +9,7 @@ import math
 import resource
 import socket
 import ssl
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -160,14 +161,48 @@ async def peek(sock: socket.socket) -> int:
     return data[0]
 
 
-def listen_context(config: Config) -> ssl.SSLContext | None:
+class _Telling(ssl.SSLObject):
+    """A TLS connection whose failed handshake keeps what the peer was to be told about it."""
+
+    outgoing: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except ssl.SSLCertVerificationError as wrong:
+            raise CertificateRefused(self.outgoing.read(), wrong) from None
+
+
+class _TellingContext(ssl.SSLContext):
+    sslobject_class = _Telling
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **more: Any
+    ) -> ssl.SSLObject:
+        made = super().wrap_bio(incoming, outgoing, *args, **more)
+        assert isinstance(made, _Telling)
+        made.outgoing = outgoing
+        return made
+
+
+class CertificateRefused(ssl.SSLError):
+    """The certificate that an agent showed is not good. `alert` is what TLS has to say to it: the event loop
+    would drop it with the connection."""
+
+    def __init__(self, alert: bytes, wrong: ssl.SSLCertVerificationError) -> None:
+        super().__init__(wrong.args[0], why(wrong))
+        self.alert = alert
+
+
+def listen_context(config: Config, *, certificates: bool = True) -> ssl.SSLContext | None:
+    """TLS of the listener; without `certificates` no agent is asked for one."""
     if config.listen.certificate is None or config.listen.key is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _TellingContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(config.listen.certificate, config.listen.key)
     context.set_alpn_protocols(["postgresql"])
-    if config.listen.client_ca is not None:
+    if config.listen.client_ca is not None and certificates:
         # Asked for, not required: a certificate that is not good ends the handshake, and none at
         # all leaves the other ways.
         context.verify_mode = ssl.CERT_OPTIONAL
@@ -205,6 +240,10 @@ class Contexts:
 
     def __init__(self, config: Config, keep: Contexts | None = None) -> None:
         self.listener: ssl.SSLContext | None = keep.listener if keep else listen_context(config)
+        self.listener_alone: ssl.SSLContext | None = (
+            keep.listener_alone if keep else listen_context(config, certificates=False)
+        )
+        """The same for agents whose certificates are not looked at for now."""
         self.expires: float | None = keep.expires if keep else _expiry(config)
         """When the listener's certificate ends, in seconds since the epoch; None without."""
         self._backends = {

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import jwt
 
-from pangate.auth import FAILED, THROTTLED, UNAVAILABLE, KeyState
+from pangate.auth import FAILED, UNAVAILABLE, KeyState, throttled
 from pangate.auth.oidc.keys import IssuerUnavailable, Key, KeySet
 from pangate.config import Config, IssuerSettings
 from pangate.errors import AuthenticationFailed
@@ -104,12 +104,8 @@ class OidcAuthenticator:
         known = self._recall(digest)
         if known is not None:
             return known
-        if self._throttle.reached(origin):
-            raise AuthenticationFailed(
-                THROTTLED,
-                "too many failures from this address (limits.auth_failures_per_minute)",
-                "throttled",
-            )
+        if self.throttled(origin):
+            raise throttled()
         try:
             verified = await self._verify(credential)
         except _Fault as fault:
@@ -123,6 +119,14 @@ class OidcAuthenticator:
             self._remember(digest, verified)
             return verified.principal
         raise self._failed(origin, reason, kind)
+
+    def throttled(self, origin: str) -> bool:
+        """Whether `limits.auth_failures_per_minute` is reached for this address."""
+        return self._throttle.reached(origin)
+
+    def failed(self, origin: str) -> None:
+        """Count a failure."""
+        self._throttle.failed(origin)
 
     def believes(self, issuer: str) -> bool:
         """Whether the issuer is configured."""
