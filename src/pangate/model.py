@@ -138,6 +138,9 @@ class Part:
     whole: bool = False
     """Whether rows are written or compared without the names of their columns: INSERT with no list of them,
     a row as a value, a star within a subquery."""
+    shown: tuple[str, ...] = ()
+    """Columns of a SELECT that it does no more than show, and the names that it gives them, as often as they
+    stand in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,15 +53,19 @@ def agent(trial, token):
 
 
 def recorded(trial, since: int) -> str:
-    """The record from byte `since` on."""
+    """What the record holds of statements from byte `since` on, without how long they took."""
     with trial.audit.open("rb") as file:
         file.seek(since)
-        return file.read().decode()
+        lines = file.read().splitlines()
+    data = [{"code": event["code"], **event["data"]} for event in map(json.loads, lines)]
+    return json.dumps([{**one, "seconds": 0} for one in data])
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row["name"])
 def test_corpus(trial, agent, row):
-    agent.pgconn.exec_(b"select x from pay.shown where false; select x || '' from pay.shown where false")
+    agent.pgconn.exec_(
+        b"select x from pay.shown where false; select x || '' from pay.shown where false"
+    )
     since = trial.audit.stat().st_size
     steps = row["sql"].split(" ;; ")
     values = json.loads(row["parameters"] or "null")
@@ -83,7 +87,7 @@ def test_corpus(trial, agent, row):
     found = recorded(trial, since)
     if row["kept"] == "wiped":
         assert "7319" not in found
-        assert '"wiped":true' in found
+        assert '"wiped": true' in found
     else:
         assert "5151" in found
         assert '"wiped"' not in found

@@ -34,7 +34,6 @@ THROTTLED = (
 """What an agent reads when its token was not looked at, good or bad."""
 
 
-
 def throttled() -> AuthenticationFailed:
     """The refusal of an address with too many failures."""
     detail = "too many failures from this address (limits.auth_failures_per_minute)"

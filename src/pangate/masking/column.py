@@ -218,9 +218,7 @@ def _stems(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     for name in sorted(filter(None, names), key=lambda name: (len(name), len("".join(name)))):
         if not any(stem in word for word in name for stem in stems):
             stems.append(max(name, key=len))
-    return tuple(
-        stem for stem in stems if not any(one != stem and one in stem for one in stems)
-    )
+    return tuple(stem for stem in stems if not any(one != stem and one in stem for one in stems))
 
 
 def _ends(names: Iterable[tuple[str, ...]]) -> npt.NDArray[np.uint8]:

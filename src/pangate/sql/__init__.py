@@ -19,7 +19,7 @@ from pangate.sql.effects import Reader
 from pangate.sql.given import Given
 from pangate.sql.lineage import columns_of, lineage, settled
 from pangate.sql.tree import MAX_TEXT, parse_or_why, quoted
-from pangate.sql.values import WIPED, unescaped, without_values
+from pangate.sql.values import WIPED, unescaped, without_names, without_values
 
 __all__ = [
     "WIPED",
@@ -37,6 +37,7 @@ __all__ = [
     "startup",
     "understand",
     "unescaped",
+    "without_names",
     "without_values",
 ]
 

@@ -49,10 +49,12 @@ class Known(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What each column of a result carries, as bits: `columns[i]`, and `rest` from there on."""
+    """What each column of a result carries, as bits: `columns[i]`, and `rest` from there on. `unknown` when
+    that is so because nobody can tell what is in it."""
 
     columns: tuple[int, ...]
     rest: int = 0
+    unknown: bool = False
 
     def of(self, index: int) -> int:
         """Of column `index`."""
@@ -62,7 +64,7 @@ class Lineage:
         return bool(self.rest or any(self.columns))
 
 
-EVERYTHING = Lineage((), WIPE)
+EVERYTHING = Lineage((), WIPE, unknown=True)
 
 
 @dataclass(slots=True)
@@ -79,15 +81,18 @@ class Item:
 @dataclass(slots=True)
 class Outputs:
     """The columns of a query up to its first star; `rest` is what those from there on carry as
-    expressions, `soft` what the plain columns among them do."""
+    expressions, `soft` what the plain columns among them do. `unknown` as for Lineage."""
 
     items: list[Item] = field(default_factory=list)
     rest: int = 0
     soft: int = 0
+    unknown: bool = False
 
     def lineage(self) -> Lineage:
         return Lineage(
-            tuple(0 if item.constant else item.bits for item in self.items), carried(self.rest)
+            tuple(0 if item.constant else item.bits for item in self.items),
+            carried(self.rest),
+            self.unknown,
         )
 
     def all(self) -> int:

@@ -37,7 +37,9 @@ class Reader:
         self.flags: dict[str, Any] = {}
         self.refusal = ""
         self.constant = kind in PLAIN
-        self.shown: set[int] = _shown(kind, body)
+        self.plain = _plain(kind, body)
+        self.shown: list[str] = []
+        self.used: set[str] = set()
         self.statement(kind, body, NONE)
 
     @property
@@ -50,6 +52,7 @@ class Reader:
             tuple(self.relations),
             columns,
             self.where,
+            shown=tuple(name for name in self.shown if name not in self.used),
             **self.flags,
         )
 
@@ -370,8 +373,12 @@ class Reader:
                 elif what == _COLUMN:
                     names = names_of(value["fields"])
                     self.columns[names] = None
-                    if names[-1] == "*" and id(value) not in self.shown:
-                        self.flags["whole"] = True
+                    if id(value) in self.plain:
+                        self.shown += self.plain[id(value)]
+                    else:
+                        self.used.add(names[-1])
+                        if names[-1] == "*":
+                            self.flags["whole"] = True
                 elif what == _EXPRESSION:
                     self.operator(value.get("name"))
                     stack.append(value.get("lexpr"))
@@ -479,18 +486,24 @@ class Reader:
                 yield alone, column
 
 
-def _shown(kind: str, body: Node) -> set[int]:
-    """The stars that do no more than show: those among the columns of a statement's own result, by the
-    identity of their nodes."""
+def _plain(kind: str, body: Node) -> dict[int, tuple[str, ...]]:
+    """The columns and stars that a statement's own result is made of without more, by the identity of their
+    nodes: for those of a SELECT their names, the one in the result too."""
     while kind not in PLAIN:
         query = body.get("query")
-        if not isinstance(query, dict) or len(query) != 1:
-            return set()
+        if kind == "CopyStmt" or not isinstance(query, dict) or len(query) != 1:
+            return {}
         ((kind, body),) = query.items()
-    targets = body.get("targetList") if kind == "SelectStmt" else body.get("returningList")
-    targets = targets or body.get("returningClause", {}).get("exprs") or ()
-    values = (target.get("ResTarget", {}).get("val", {}) for target in targets)
-    return {id(value["ColumnRef"]) for value in values if "ColumnRef" in value}
+    select = kind == "SelectStmt"
+    targets = body.get("targetList") if select else body.get("returningList")
+    found = {}
+    for target in targets or body.get("returningClause", {}).get("exprs") or ():
+        column = target.get("ResTarget", {}).get("val", {}).get("ColumnRef")
+        if column is not None:
+            given = target["ResTarget"].get("name")
+            names = (names_of(column["fields"])[-1], *([given] if given else ()))
+            found[id(column)] = names if select else ()
+    return found
 
 
 def _name(table: Node) -> str:

@@ -68,7 +68,7 @@ def lineage(text: str, known: Known, given: Given | None = None) -> Lineage:
         for one in found:
             bits |= one.of(index)
         columns.append(bits)
-    return Lineage(tuple(columns), rest)
+    return Lineage(tuple(columns), rest, any(one.unknown for one in found))
 
 
 def settled(bits: int, values: Sequence[str | None], known: Known) -> int:
@@ -134,7 +134,7 @@ class _Reader:
             outputs = self.statement(statement, top=True)
             if not self.changed:
                 return outputs
-        return Outputs(rest=WIPE)
+        return Outputs(rest=WIPE, unknown=True)
 
     def add(self, where: dict[str, int], name: str, bits: int) -> None:
         if bits & ~where.get(name, 0):
@@ -168,14 +168,16 @@ class _Reader:
 
     def remembered(self, queries: list[Node] | None, arguments: int) -> Outputs:
         if queries is None:
-            return Outputs(rest=WIPE)
+            return Outputs(rest=WIPE, unknown=True)
         outputs = Outputs()
         for query in queries:
             found = _Reader(self.known, self.given, self.within).whole(query)
             for item in found.items:
                 item.bits = _executed(item.bits, arguments)
             found.rest = _executed(found.rest, arguments)
+            unknown = outputs.unknown or found.unknown
             outputs = either(outputs, found) if outputs.items or outputs.rest else found
+            outputs.unknown = unknown
         return outputs
 
     def select(self, body: Node, *, top: bool) -> Outputs:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from pangate._shape import shape
 from pangate.sql.tree import MAX_TEXT
@@ -74,6 +75,25 @@ def _pieces(text: str, understood: bool) -> Iterator[str]:
             yield piece if understood or not _long(piece) else WIPED
         else:
             yield piece
+
+
+def without_names(text: str, names: Iterable[str]) -> str | None:
+    """`text` without `names`, as often as each is given. None when it is too long to look, or has comments,
+    code or names of digits, of which nobody can say what they are about."""
+    if len(text) > MAX_TEXT:
+        return None
+    left = Counter(names)
+    out = []
+    for found in _TOKEN.finditer(text):
+        kind, piece = found.lastgroup, found[0]
+        if kind in ("line", "block", "dollar") or (kind == "quoted" and not _LETTER.search(piece)):
+            return None
+        name = piece.lower() if kind == "word" else piece[1:-1] if kind == "quoted" else ""
+        if left[name] > 0:
+            left[name] -= 1
+        else:
+            out.append(piece)
+    return "".join(out)
 
 
 def _long(piece: str) -> bool:

@@ -361,3 +361,27 @@ def test_deep_and_long_texts_end_in_the_worst_case_or_a_reading(text):
 )
 def test_startup_parameters(parameters, expected):
     assert effects(sql.startup(parameters)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "whole", "shown"),
+    [
+        ("select a, b as c, t.d from t", False, ("a", "b", "c", "d")),
+        ("select a, upper(a) from t", False, ()),
+        ("select a from t order by b", False, ("a",)),
+        ("select * from t", False, ("*",)),
+        ("select t.* from t where a = 1", False, ("*",)),
+        ("declare c cursor for select * from t", False, ("*",)),
+        ("select t from t", True, ("t",)),
+        ("select 1 from (select * from t) u", True, ()),
+        ("select a from t as t(a)", True, ("a",)),
+        ("select * from t union select * from u", True, ()),
+        ("insert into t values (1)", True, ()),
+        ("insert into t (a) values (1) returning *, a", False, ()),
+        ("merge into t using u on t.a = u.a when not matched then insert values (1)", True, ()),
+        ("update t set a = 1 where t = row(1)", True, ()),
+    ],
+)
+def test_whole_rows_and_columns_that_are_only_shown(text, whole, shown):
+    (part,) = sql.understand(text).parts
+    assert (part.whole, part.shown) == (whole, shown)

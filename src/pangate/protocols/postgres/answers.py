@@ -24,6 +24,7 @@ from pangate.protocols.postgres.messages import Column, Reader, message
 from pangate.protocols.postgres.plans import Planned, is_expression, plan_for
 from pangate.sql import CopyOut, Given, Lineage, lineage, settled
 from pangate.sql.carried import EVERYTHING
+from pangate.sql.tree import MAX_TEXT
 
 _PLAIN = frozenset("\t!\"#%&':;<=>?@^_`|~ -")
 """What may stand between the values of a COPY and around them. A digit would glue itself to a PAN. The
@@ -213,15 +214,18 @@ class Answers(Conversation):
             else:
                 self._show(shown, body)
             return
-        reason = unreadable
+        reason, hint = unreadable, ""
         if planned:
             column = columns[planned.refused]
-            name = messages.row_description(shown)[planned.refused].name
-            reason = (
-                f"column {name.decode('utf-8', 'replace')!r} has a type (OID {column.oid}) whose "
-                "binary form pangate cannot mask; cast it to text, or ask for text results"
-            )
-        self._refuse_result(reason)
+            name = messages.row_description(shown)[planned.refused].name.decode("utf-8", "replace")
+            if planned.untold:
+                reason, hint = _untold(name)
+            else:
+                reason = (
+                    f"column {name!r} has a type (OID {column.oid}) whose "
+                    "binary form pangate cannot mask; cast it to text, or ask for text results"
+                )
+        self._refuse_result(reason, hint=hint)
 
     def _show(self, shown: bytes, body: bytes) -> None:
         if self._muted:
@@ -256,7 +260,10 @@ class Answers(Conversation):
                 self._plans[body] = found
         if not found.traced:
             return found
-        carried = self._carried(found, running, running.text if running else None)
+        text = running.text if running else None
+        if untold := self._untold(found, running, text):
+            return untold
+        carried = self._carried(found, running, text)
         if not carried:
             return found
         key = body, tuple(carried.items())
@@ -266,6 +273,15 @@ class Answers(Conversation):
             if len(body) <= _REMEMBERED_BYTES:
                 self._plans[key] = traced
         return traced
+
+    def _untold(
+        self, planned: Planned, running: Running | None, text: str | None
+    ) -> Planned | None:
+        """In place of a plan when nobody can tell what its columns are made of: a number that is silently
+        wiped to 0 would be taken for the result."""
+        if not self._catalog.rules.any or not self._lineage(running, text).unknown:
+            return None
+        return Planned(None, planned.names, planned.traced[0], untold=True)
 
     def _carried(
         self, planned: Planned, running: Running | None, text: str | None
@@ -420,6 +436,8 @@ class Answers(Conversation):
         binary = out.format == "binary"
         self._walker.types = self._catalog.types
         planned = plan_for(columns, self._catalog)
+        if planned.traced and self._untold(planned, running, out.select):
+            return _untold(planned.names[planned.traced[0]])[0]
         if planned.traced and (carried := self._carried(planned, running, out.select)):
             planned = plan_for(columns, self._catalog, carried)
         if planned.plan is None:
@@ -612,6 +630,16 @@ class Answers(Conversation):
             self._finish(number, actions)
         for name in [name for name, number in self._portals.items() if number not in ahead]:
             del self._portals[name]
+
+
+def _untold(column: str) -> tuple[str, str]:
+    """The error for a column of which nobody can tell what it is made of, and what helps."""
+    return (
+        f"what column {column!r} is made of cannot be read off this statement, so a sensitive column may "
+        "be in it",
+        f"Send one statement of at most {MAX_TEXT} characters that the gateway's grammar reads, prepare it "
+        "again if it was prepared before other code ran, or give columns of tables as they are.",
+    )
 
 
 def _copy_refusal(copy: CopyOut) -> str:

@@ -278,8 +278,8 @@ class Catalog:
         return self._carriers or self._nothing
 
     def touches(self, meaning: Understanding) -> bool:
-        """Whether sensitive columns are, or may be, among those that a statement names or compares or
-        writes as a whole. In doubt they are."""
+        """Whether sensitive columns are, or may be, among those that a statement does more with than to show
+        them, by their names or within whole rows. In doubt they are."""
         known = self._touching.get(id(meaning))
         if known is not None and known[0] is meaning:
             return known[1]
@@ -290,13 +290,13 @@ class Catalog:
         return found
 
     def _touched(self, part: Part) -> bool:
-        if any(self.rules.sensitive(column) for _, column in part.columns):
+        named = {column for _, column in part.columns}.difference(part.shown)
+        if any(map(self.rules.sensitive, named)):
             return True
         if part.executes and len(part.needs) == len(EFFECTS):
             return self.rules.any  # nobody knows what it runs
         if self._carriers is None:
             return part.whole and bool(part.relations) and self.rules.any
-        named = {column for _, column in part.columns}
         for relation in part.relations:
             if relation.name in carriers.STATEMENTS:
                 continue

@@ -37,12 +37,14 @@ _JSON = frozenset({114, 3802})
 class Planned:
     """A plan and the names of its columns as the record shows them. `refused` is the index of a column
     that cannot be masked, -1 when there is none; there is no plan then. `traced` are the columns that
-    no table is known for, so that it counts what the text made them of."""
+    no table is known for, so that it counts what the text made them of; `untold` when that cannot be said of
+    the one that is refused."""
 
     plan: Plan | None
     names: tuple[str, ...]
     refused: int = -1
     traced: tuple[int, ...] = ()
+    untold: bool = False
 
 
 def is_expression(column: Column) -> bool:

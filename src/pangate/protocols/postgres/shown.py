@@ -6,7 +6,7 @@ from collections.abc import Container
 from dataclasses import replace
 
 from pangate import sql
-from pangate.model import Statement
+from pangate.model import Statement, Understanding
 from pangate.protocols.postgres.catalog import Catalog
 
 
@@ -28,7 +28,7 @@ def as_shown(
         catalog.touches(meaning)
         or (doubtful and values)
         or any(part.executes in names for part in meaning.parts if part.executes)
-        or _mentioned(statement.text, catalog)
+        or _mentioned(statement.text, catalog, meaning)
         or (values and _mentioned("\n".join(filter(None, values)), catalog))
     ):
         return statement
@@ -40,10 +40,13 @@ def as_shown(
     )
 
 
-def _mentioned(text: str, catalog: Catalog) -> bool:
+def _mentioned(text: str, catalog: Catalog, meaning: Understanding | None = None) -> bool:
+    """Whether the name of a sensitive column stands in `text`, otherwise than as one that it only shows."""
     mentioned = catalog.rules.mentioned
     if mentioned(text):
-        return True
+        shown = [name for part in meaning.parts for name in part.shown] if meaning else ()
+        if not shown or (rest := sql.without_names(text, shown)) is None or mentioned(rest):
+            return True
     if "\\" not in text and "&" not in text:
         return False
     # in U&'' any character may begin an escape

@@ -10,8 +10,9 @@ from pangate import _frame
 from pangate.errors import MaskingError, ProtocolError
 from pangate.protocols.postgres import carriers
 from pangate.protocols.postgres.catalog import COLUMNS, TYPES, NameRules, Wanted, open_catalog
-from pangate.protocols.postgres.messages import message
+from pangate.protocols.postgres.messages import error_fields, message
 from pangate.sql.carried import WIPE
+from pangate.sql.tree import MAX_TEXT
 from pgwire import (
     BOUND,
     PARSED,
@@ -417,9 +418,29 @@ def test_an_expression_is_judged_by_its_text(bench):
     """Under one and the same description."""
     assert traced(bench, "select cvv || '' as x from cards", X, row(b"123")) == [[b"***"]]
     assert traced(bench, "select pan || '' as x from cards", X, row(b"123")) == [[b"123"]]
-    assert traced(bench, "select x from where", X, row(b"123")) == [[b"***"]]
     assert bench.finished[0].outcome.columns == {"x": 1}
     assert bench.errands == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["select x from where", f"select count(*) as x from cards where n in ({'1,' * MAX_TEXT} 1)", "fetch c"],
+)  # fmt: skip
+def test_an_expression_of_which_nobody_can_tell_is_refused(bench, text):
+    """A count that is wiped to 0 would be believed."""
+    bench.agent(query(text))
+    bench.server(row_description(X), row(b"123"), complete("SELECT 1"), ready())
+    (kind, body), *rest = split(bench.seen())
+    fields = error_fields(body)
+    assert (kind, fields["C"]) == ("E", "0A000")
+    assert "column 'x'" in fields["M"]
+    assert str(MAX_TEXT) in fields["H"]
+    assert [kind for kind, _ in rest] == ["Z"]
+
+
+def test_columns_of_tables_need_no_text_that_can_be_read(bench):
+    plain = [("x", TEXT, 0, 70, 4)]
+    assert traced(bench, "select x from where", plain, row(b"123")) == [[b"123"]]
 
 
 def test_a_pipeline_keeps_texts_and_portals_apart(bench):
@@ -444,7 +465,9 @@ def test_code_may_have_prepared_again(bench):
     bench.agent(bind("", "a"), execute(), SYNC)
     bench.seen()
     bench.server(BOUND, row_description(X), row(b"123"), complete("SELECT 1"), ready())
-    assert [cells(body) for kind, body in split(bench.seen()) if kind == "D"] == [[b"***"]]
+    _, (kind, body), *_ = split(bench.seen())
+    assert kind == "E"
+    assert "prepare it again" in error_fields(body)["H"]
 
 
 def test_a_view_is_known_by_its_own_columns(bench):

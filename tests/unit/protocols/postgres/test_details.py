@@ -59,7 +59,13 @@ def test_values_are_taken_out(code, detail, expected):
     ],
 )  # fmt: skip
 def test_what_an_error_quotes_is_taken_out(message, expected):
-    fields = {"S": "ERROR", "C": "22007", "M": message, "D": 'Token "123" is invalid.', "W": "x 123"}
+    fields = {
+        "S": "ERROR",
+        "C": "22007",
+        "M": message,
+        "D": 'Token "123" is invalid.',
+        "W": "x 123",
+    }
     body = b"".join(key.encode() + value.encode() + b"\0" for key, value in fields.items()) + b"\0"
     out = without_quoted(body)
     assert out.endswith(b"\0\0")

@@ -53,9 +53,7 @@ def kept(text: str, parameters: tuple[str | None, ...], catalog: Catalog) -> lis
     for step in steps:
         meaning = sql.resolve(sql.understand(step), prepared)
         values = parameters if step is steps[-1] else ()
-        statement = as_shown(
-            Statement("query", step, values, meaning=meaning), catalog, secretive
-        )
+        statement = as_shown(Statement("query", step, values, meaning=meaning), catalog, secretive)
         for part in meaning.parts:
             if part.prepares:
                 prepared[part.prepares] = (part,)
@@ -79,7 +77,8 @@ def test_corpus(row):
         else:
             assert "7319" not in statement.shown
             assert statement.shown_parameters == tuple(
-                None if value is None else "***" for value in parameters[: len(statement.parameters)]
+                None if value is None else "***"
+                for value in parameters[: len(statement.parameters)]
             )
 
 
@@ -130,7 +129,8 @@ def test_of_a_long_text_the_first_rows_stay():
 
 
 PIECES = (
-    "'", "''", "7319", "E'", "\\", "$$", "$a$", "/*", "*/", "--", "\n", " ", '"', "U&'", "cvv", "(", ";", "x'", "e"
+    "'", "''", "7319", "E'", "\\", "$$", "$a$", "/*", "*/", "--", "\n", " ", '"', "U&'", "cvv", "(", ";",
+    "x'", "e",
 )  # fmt: skip
 
 
