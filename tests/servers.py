@@ -70,7 +70,7 @@ def as_agent(value):
     raise TypeError(type(value))
 
 
-def equal(before, after) -> None:
+def assert_equal_but_for_masks(before, after) -> None:
     """All rows but for the masks. Their types count as well as their values."""
     assert len(before) == len(after) > 0
     changed = 0
@@ -81,7 +81,7 @@ def equal(before, after) -> None:
     assert changed, "there was nothing to mask: this could not fail"
 
 
-def clean(shown: str | bytes) -> None:
+def assert_clean(shown: str | bytes) -> None:
     """No PAN is in `shown`, by the plain definition and by search for those that the tables hold."""
     data = shown.encode() if isinstance(shown, str) else shown
     assert oracle.find(data) == []

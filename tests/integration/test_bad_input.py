@@ -35,7 +35,7 @@ from pangate.trial import Trial, until
 from servers import (
     LOGIN,
     backends,
-    clean,
+    assert_clean,
     descriptors,
     events,
     fatal,
@@ -61,8 +61,8 @@ def own(postgres, trial):
         log = running.log.read_text()
         assert "Traceback" not in log
         assert "internal error" not in log
-        clean(log)
-        clean(running.audit.read_bytes())
+        assert_clean(log)
+        assert_clean(running.audit.read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_names_that_are_card_numbers(own):
         sock.sendall(startup({"user": "378282246310005", "database": "4111111111111111"}))
         sock.sendall(password(own.token().encode()))
         answer = rest(sock)
-    clean(answer)
+    assert_clean(answer)
     assert "grants access" in fatal(answer)["M"]
     until(lambda: events(own)[-1]["code"] == "authorisation.denied", "the record")
     assert events(own)[-1]["resource"] == "************1111"
@@ -289,7 +289,7 @@ def test_hostile_messages_end_a_session_or_are_answered(own):
             answer = b""
             with contextlib.suppress(TimeoutError):
                 answer = rest(sock)
-        clean(answer)
+        assert_clean(answer)
     until(lambda: backends(own) == 0, "the end of all sessions at the server")
     assert own.psql(token, "select 1").returncode == 0
 
@@ -531,8 +531,8 @@ def test_somebody_else_where_the_server_should_be(postgres, trial):
             assert done.returncode == 2
             assert done.stderr.count("FATAL") == 1
             assert says in done.stderr, answer
-            clean(done.stderr)
-        clean(own.log.read_text())
+            assert_clean(done.stderr)
+        assert_clean(own.log.read_text())
 
 
 def test_a_server_that_speaks_nonsense_after_tls_is_off(postgres, trial):

@@ -64,7 +64,7 @@ def by_oauth(trial: Trial, token: bytes) -> dict[str, str]:
         return fatal(rest(sock))
 
 
-def refused(trial: Trial, name: str, token: str, recorded: str, way: str) -> None:
+def assert_refused(trial: Trial, name: str, token: str, recorded: str, way: str) -> None:
     before = len(events(trial))
     data = token.encode("utf-8", "surrogatepass")
     said = (by_password if way == "password" else by_oauth)(trial, data)
@@ -94,7 +94,7 @@ def refused(trial: Trial, name: str, token: str, recorded: str, way: str) -> Non
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_bad_password(own, issuer, name):
     make, recorded = ATTACKS[name]
-    refused(own, name, make(issuer), recorded, "password")
+    assert_refused(own, name, make(issuer), recorded, "password")
 
 
 def by_oauth_too(name: str) -> bool:
@@ -106,7 +106,7 @@ def by_oauth_too(name: str) -> bool:
 def test_a_bad_bearer_token(own, issuer, name):
     make, recorded = ATTACKS[name]
     token = make(issuer)
-    refused(own, name, token, recorded, "oauth")
+    assert_refused(own, name, token, recorded, "oauth")
 
 
 def test_psql_reads_the_same_and_a_good_token_still_passes(own, issuer):

@@ -36,7 +36,7 @@ def text(value: str) -> str:
     return oracle.mask(value.encode()).decode()
 
 
-def clean(shown: str | bytes) -> None:
+def assert_clean(shown: str | bytes) -> None:
     data = shown.encode() if isinstance(shown, str) else shown
     assert default_scanner().find(data) == []
     assert not any(pan.encode() in data for pan in PANS)
@@ -59,7 +59,7 @@ def test_corpus_of_ways_out(trial, token, row):
     done = trial.psql(token, *row["sql"].split(" ;; "))
     assert done.returncode == 0 or "gb18030" in row["name"], done.stderr
     assert len(done.stdout) > 20 or row["name"] == "gb18030"
-    clean(done.stdout + done.stderr)
+    assert_clean(done.stdout + done.stderr)
 
 
 def test_psql_shows_masks_where_the_pans_were(trial, token):
@@ -97,13 +97,13 @@ def test_errors_notices_and_notifications_are_masked(trial, token):
     done = trial.psql(token, "select shout('4111111111111111')")
     assert "************1111" in done.stderr
     assert done.stderr.count("************1111") == 2
-    clean(done.stderr)
+    assert_clean(done.stderr)
     done = trial.psql(token, "select ('4111111111111111x' || id)::int from cards")
     assert '"************1111x1"' in done.stderr
-    clean(done.stderr)
+    assert_clean(done.stderr)
     done = trial.psql(token, "listen cards", "notify cards, '4111111111111111'", "select 1")
     assert 'payload "************1111"' in done.stdout
-    clean(done.stdout)
+    assert_clean(done.stdout)
 
 
 def test_transactions_and_writes(trial, token):
@@ -197,7 +197,7 @@ def test_psycopg(connection, postgres, binary, prepare):
         assert xml == f"<pan>{text(pan)}</pan>"
         assert value["ok"] is True
         assert bytes(row[-1]) == b"x " + text(pan).encode()
-    clean(repr(rows))
+    assert_clean(repr(rows))
 
 
 def test_psycopg_types_of_ones_own_in_binary(connection):
@@ -207,7 +207,7 @@ def test_psycopg_types_of_ones_own_in_binary(connection):
         assert (text(pan).encode() if isinstance(holder, bytes) else text(pan)) in holder
         assert mood in ("fine", b"fine")
         assert domain == text(pan)
-    clean(repr(rows))
+    assert_clean(repr(rows))
 
 
 def test_psycopg_pipeline_and_server_cursor(connection):
@@ -314,7 +314,7 @@ async def test_asyncpg_binary_results(apg):
             assert row["b"] == b"x " + text(pan).encode()
             assert tuple(row["h"]) == (text(pan), masked)
             assert text(pan) in row["jb"]
-        clean(repr(rows))
+        assert_clean(repr(rows))
 
 
 async def test_asyncpg_parameters_cursors_and_errors(apg):
@@ -347,9 +347,9 @@ async def test_asyncpg_copy_out(apg):
         parts.append(data)
 
     await apg.copy_from_query("select t, n from cards", output=take)
-    clean(b"".join(parts))
+    assert_clean(b"".join(parts))
     await apg.copy_from_query("select t, n, h from cards", output=take, format="binary")
-    clean(b"".join(parts))
+    assert_clean(b"".join(parts))
 
 
 async def test_many_sessions_at_once(trial, token):
@@ -362,4 +362,4 @@ async def test_many_sessions_at_once(trial, token):
     values = await asyncio.gather(*(one(n) for n in range(40)))
     # a digit behind a PAN makes a longer run of digits: what is no PAN stays
     assert len(values) == 40
-    clean(" ".join(v for v in values if len(v) == 16))
+    assert_clean(" ".join(v for v in values if len(v) == 16))

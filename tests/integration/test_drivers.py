@@ -22,7 +22,7 @@ from psycopg.rows import dict_row
 from psycopg.types.composite import CompositeInfo, register_composite
 
 from conftest import PANS
-from servers import as_agent, clean, equal, masked, past, through
+from servers import as_agent, assert_clean, assert_equal_but_for_masks, masked, past, through
 
 pytestmark = pytest.mark.integration
 
@@ -135,8 +135,8 @@ def test_rows(agent, service, binary, prepare):
             ).fetchall()
         assert repr(first) == repr(again)
         found.append((first, one))
-    equal(found[0][0], found[1][0])
-    equal(found[0][1], found[1][1])
+    assert_equal_but_for_masks(found[0][0], found[1][0])
+    assert_equal_but_for_masks(found[0][1], found[1][1])
 
 
 def test_binding_on_the_client(agent, service):
@@ -149,7 +149,7 @@ def test_binding_on_the_client(agent, service):
                     (PANS[0], int(PANS[1]), decimal.Decimal(PANS[2]) / 4, 60),
                 ).fetchall()
             )
-    equal(*found)
+    assert_equal_but_for_masks(*found)
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -162,7 +162,7 @@ def test_parameters_come_back_masked_and_arrive_as_they_were(agent, service, bin
         psycopg.types.json.Jsonb({"pan": PANS[3]}), [PANS[0], "x"], PANS[1].encode(), PANS[2],
     )  # fmt: skip
     shown = [connection.execute(query, values).fetchall() for connection in (service, agent)]
-    equal(*shown)
+    assert_equal_but_for_masks(*shown)
     # a PAN as a condition finds its row: parameters are not changed on their way in
     found = agent.execute(
         f"select id from cards where t = {form} and n = {form}", (PANS[1], int(PANS[1]))
@@ -186,7 +186,7 @@ def test_cursors_at_the_server(agent, service, binary):
                 cursor.execute("select t from mixed order by id")
                 some += cursor.fetchall()
         found.append(some)
-    equal(*found)
+    assert_equal_but_for_masks(*found)
 
 
 def test_row_by_row(agent, service):
@@ -196,7 +196,7 @@ def test_row_by_row(agent, service):
             some = list(cursor.stream(QUERY))
             some += list(cursor.stream(QUERY, size=9, binary=True))
         found.append(some)
-    equal(*found)
+    assert_equal_but_for_masks(*found)
 
 
 def test_pipelines(agent, service):
@@ -212,7 +212,7 @@ def test_pipelines(agent, service):
             pipeline.sync()
             some = [cursor.fetchone() for cursor in cursors]
         found.append(some)
-    equal(*found)
+    assert_equal_but_for_masks(*found)
 
 
 def test_an_error_in_a_pipeline_ends_what_is_behind_it(agent, service):
@@ -253,7 +253,7 @@ def test_copy(agent, service, form):
         with connection.cursor() as cursor, cursor.copy(command) as copy:
             copy.set_types(TYPES)
             shown.append(list(copy.rows()))
-    equal(*shown)
+    assert_equal_but_for_masks(*shown)
 
 
 def test_copy_of_a_whole_table_in_binary(agent, service):
@@ -266,7 +266,7 @@ def test_copy_of_a_whole_table_in_binary(agent, service):
         ):
             shown.append(b"".join(bytes(block) for block in copy))
     direct, through_gateway = shown
-    clean(through_gateway)
+    assert_clean(through_gateway)
     assert len(direct) == len(through_gateway)
     assert all(pan.encode() in direct for pan in PANS)
 
@@ -282,7 +282,7 @@ def test_copy_as_csv(agent, service):
             many = [None if one == "NULL" else int(one) for one in na[1:-1].split(",")]
             made.append((int(id_), t, v, p, int(n), decimal.Decimal(d), many, x))
         shown.append(made)
-    equal(*shown)
+    assert_equal_but_for_masks(*shown)
 
 
 def test_prepared_statements_come_and_go(agent, service):
@@ -300,7 +300,7 @@ def test_prepared_statements_come_and_go(agent, service):
                 connection.execute("deallocate all")
                 connection._prepared.clear()
         found.append(some)
-    equal(*found)
+    assert_equal_but_for_masks(*found)
 
 
 def test_a_table_that_changes_under_a_prepared_statement(trial, agent):
@@ -336,7 +336,7 @@ def test_a_composite_of_ones_own(agent, service):
         register_composite(info, connection)
     query = "select row(t, v)::pair, array[row(v, null)::pair] from mixed order by id"
     found = [connection.execute(query).fetchall() for connection in (service, agent)]
-    equal(*[[(*one, *many[0]) for one, many in rows] for rows in found])
+    assert_equal_but_for_masks(*[[(*one, *many[0]) for one, many in rows] for rows in found])
     (holder,) = agent.execute("select h from cards where id = 1").fetchone()
     assert holder == masked(f"(Ada,{PANS[0]},{PANS[0]})")
 
@@ -351,7 +351,7 @@ def test_notices_and_notifications(agent):
     agent.execute("select 1")
     assert said == [("card ************1111", "detail ************1111")]
     assert [channel for channel, _ in told] == ["************4444"]
-    clean(told[0][1])
+    assert_clean(told[0][1])
 
 
 def test_every_field_of_an_error(agent):
@@ -363,7 +363,7 @@ def test_every_field_of_an_error(agent):
         )
     diag = wrong.value.diag
     shown = [getattr(diag, name) for name in dir(diag) if not name.startswith("_")]
-    clean(repr(shown))
+    assert_clean(repr(shown))
     assert diag.message_hint == masked("378282246310005")
     assert diag.table_name == masked("6011000990139424")
 
@@ -466,7 +466,7 @@ async def test_psycopg_async(trial, token):
                 await held.execute(QUERY)
                 some += [row async for row in held]
             found.append(some)
-        equal(*found)
+        assert_equal_but_for_masks(*found)
 
 
 # --- asyncpg ---------------------------------------------------------------------------------------
@@ -532,7 +532,7 @@ async def test_asyncpg_rows(apg, apg_service):
             "select row(t, n, d, ta), array[row(n, t)] from mixed order by id"
         )
         found.append(some)
-    equal(*found)
+    assert_equal_but_for_masks(*found)
 
 
 async def test_asyncpg_parameters_of_every_type(apg, apg_service):
@@ -543,7 +543,9 @@ async def test_asyncpg_parameters_of_every_type(apg, apg_service):
         PANS[0], int(PANS[1]), decimal.Decimal(PANS[2] + ".50"), {"pan": PANS[3], "n": int(PANS[3])},
         [PANS[0], None, "x"], PANS[1].encode(), [int(PANS[2]), 5],
     )  # fmt: skip
-    equal(*[await connection.fetch(query, *values) for connection in (apg_service, apg)])
+    assert_equal_but_for_masks(
+        *[await connection.fetch(query, *values) for connection in (apg_service, apg)]
+    )
 
 
 async def test_asyncpg_errors_leave_the_connection_usable(apg):
@@ -620,7 +622,7 @@ async def test_asyncpg_copy(apg):
     ]
     out = io.BytesIO()
     await apg.copy_from_table("cards", output=out, format="binary")
-    clean(out.getvalue())
+    assert_clean(out.getvalue())
     done = await apg.copy_records_to_table("notes", records=[(700, PANS[0]), (701, PANS[1])])
     assert done == "COPY 2"
     assert await apg.execute("delete from notes where id >= 700") == "DELETE 2"

@@ -26,7 +26,7 @@ from pgwire import (
     row,
     row_description,
 )
-from servers import LOGIN, clean, descriptors, fatal, messages, rest, session, tls
+from servers import LOGIN, assert_clean, descriptors, fatal, messages, rest, session, tls
 
 pytestmark = pytest.mark.integration
 
@@ -42,8 +42,8 @@ def made(postgres, trial):
         log = own.log.read_text()
         assert "Traceback" not in log
         assert "internal error" not in log
-        clean(log)
-        clean(own.audit.read_bytes())
+        assert_clean(log)
+        assert_clean(own.audit.read_bytes())
 
 
 def memory(pid: int) -> int:
@@ -188,7 +188,7 @@ def test_one_fatal_error_at_the_login(made, name):
     said = fatal(answer)
     assert said["S"] == "FATAL"
     assert said["C"] in ("08006", "0A000")
-    clean(answer)
+    assert_clean(answer)
     assert memory(own.pid) - before < 48 << 20
 
 
@@ -279,7 +279,7 @@ def test_a_wrong_answer_ends_the_session(made, name):
     assert said["S"] == "FATAL"
     assert said["C"] in ("08006", "0A000", "57P01"), said
     assert sum(kind == b"E" for kind, _ in messages(answer)) == 1
-    clean(answer)
+    assert_clean(answer)
 
 
 @pytest.mark.parametrize("data", [DONE, ready(), row(PAN), error("XX000", PAN.decode()), ONE])
@@ -296,7 +296,7 @@ def test_an_answer_before_the_question(made, data):
         answer = rest(sock)
     said = fatal(answer)
     assert said["C"] == "08006"
-    clean(answer)
+    assert_clean(answer)
 
 
 RIGHT = {
@@ -328,7 +328,7 @@ def test_a_strange_answer_is_passed(made, name):
         seen = b""
         while not seen.endswith(ready()):
             seen += sock.recv(65536)
-    clean(seen)
+    assert_clean(seen)
     assert [kind for kind, _ in messages(seen)] == [kind for kind, _ in messages(RIGHT[name])]
 
 

@@ -16,7 +16,7 @@ import pytest
 from conftest import PANS
 from pangate.protocols.postgres.messages import message
 from pangate.trial import until
-from servers import clean, masked, number, numbers, psql, rest, service, session
+from servers import assert_clean, masked, number, numbers, psql, rest, service, session
 
 pytestmark = pytest.mark.integration
 
@@ -116,7 +116,7 @@ def test_the_same_text_but_for_the_masks(trial, token, name):
     assert after.stdout == masked(before.stdout)
     assert after.stderr == masked(_without_row(before.stderr))
     assert before.stdout + before.stderr != ""
-    clean(after.stdout + after.stderr)
+    assert_clean(after.stdout + after.stderr)
 
 
 def _without_row(text: str) -> str:
@@ -153,7 +153,7 @@ def test_numbers_stay_numbers(trial, token, name):
     before, after = both(trial, token, NUMBERS[name], "-At")
     assert after.stdout == numbers(before.stdout)
     assert after.stdout != before.stdout
-    clean(after.stdout)
+    assert_clean(after.stdout)
 
 
 def test_money_and_floats_are_numbers_too(trial, token):
@@ -167,7 +167,7 @@ def test_money_and_floats_are_numbers_too(trial, token):
             m.start() for m in re.finditer(",", was.split("|")[0])
         ]
         assert float(real) == float(number(int(pan)))
-    clean(after.stdout.replace(",", ""))
+    assert_clean(after.stdout.replace(",", ""))
 
 
 def test_the_outcome_of_a_copy_into_a_table(trial, token):
@@ -241,7 +241,7 @@ def test_large_objects(trial, token):
         "-At",
     )
     exported, got = [line for line in done.stdout.split("\n") if line][:2]
-    clean(done.stdout)
+    assert_clean(done.stdout)
     # digits at a border are masked whatever they are
     stars = "*" * len(pan)
     shown = "x" * 8190 + stars + "y" * 8170 + f" {stars} end {masked(pan)}"

@@ -37,7 +37,9 @@ TOKEN_FAULT = "authentication failed: the password must be a valid, unexpired id
 NO_GRANT = "no role of this identity grants access to the requested database"
 
 
-def refused(trial: Trial, token: str, says: str, database: str = "payments", **environment) -> str:
+def assert_refused(
+    trial: Trial, token: str, says: str, database: str = "payments", **environment
+) -> str:
     done = subprocess.run(
         [str(trial.postgres.bin / "psql"), "-X", "-w", "-c", "select 1"],
         env={**trial.environment(token, database), **environment},
@@ -71,7 +73,9 @@ def test_every_fault_of_a_token_reads_the_same(trial):
         trial.issuer.mint("ci-job-42", audience="somebody-else", team="payments"),
         "x" * 16000,
     ]
-    said = {refused(trial, token, TOKEN_FAULT).partition("FATAL:")[2].strip() for token in faults}
+    said = {
+        assert_refused(trial, token, TOKEN_FAULT).partition("FATAL:")[2].strip() for token in faults
+    }
     assert len(said) == 1
     details = [e["data"]["detail"] for e in events(trial) if e["code"] == "auth.failed"]
     assert len(set(details[-len(faults) :])) > 3, "the record says what was wrong with each"
@@ -81,26 +85,26 @@ def test_every_fault_of_a_token_reads_the_same(trial):
 
 
 def test_no_token(trial):
-    refused(trial, "", "no password supplied")
+    assert_refused(trial, "", "no password supplied")
 
 
 def test_a_token_that_is_too_long(trial):
-    refused(trial, "x" * 20_000, "limits.token_bytes")
+    assert_refused(trial, "x" * 20_000, "limits.token_bytes")
 
 
 def test_unknown_database_and_no_grant_read_the_same(trial):
-    one = refused(trial, trial.token(), NO_GRANT, database="nowhere")
-    two = refused(trial, trial.token(), NO_GRANT, database="ledger")
-    three = refused(trial, trial.token(team="marketing"), NO_GRANT)
+    one = assert_refused(trial, trial.token(), NO_GRANT, database="nowhere")
+    two = assert_refused(trial, trial.token(), NO_GRANT, database="ledger")
+    three = assert_refused(trial, trial.token(team="marketing"), NO_GRANT)
     assert len({re.sub(r"port \d+", "", text) for text in (one, two, three)}) == 1
 
 
 def test_plaintext_is_refused_before_the_token_is_asked_for(trial):
-    refused(trial, trial.token(), "sslmode=require", PGSSLMODE="disable")
+    assert_refused(trial, trial.token(), "sslmode=require", PGSSLMODE="disable")
 
 
 def test_settings_that_are_not_passed(trial):
-    refused(trial, trial.token(), "client_encoding", PGCLIENTENCODING="GB18030")
+    assert_refused(trial, trial.token(), "client_encoding", PGCLIENTENCODING="GB18030")
     with pytest.raises(psycopg.OperationalError, match="replication"):
         psycopg.connect(
             host=trial.host, port=trial.port, user="a", password=trial.token(), dbname="payments",
@@ -268,20 +272,20 @@ def test_a_backend_that_is_down_comes_back_or_ends_mid_session():
             postgres.halt()
             with pytest.raises(psycopg.OperationalError):
                 connection.execute("select 1")
-        said = refused(own, own.token(), "cannot be reached")
+        said = assert_refused(own, own.token(), "cannot be reached")
         assert str(postgres.port) not in said.partition("FATAL")[2]
         postgres.resume()
         assert own.psql(own.token(), "select 1").returncode == 0
         # the gateway's own login is refused: the agent learns no more than that
         postgres.psql("alter role payments_service password 'changed'")
-        said = refused(own, own.token(), "refused the gateway's login (SQLSTATE 28P01)")
+        said = assert_refused(own, own.token(), "refused the gateway's login (SQLSTATE 28P01)")
         assert "payments_service" not in said
         # its certificate is by somebody unknown
         config = own.config.read_text()
         own.stop_gateway()
         own.config.write_text(config.replace(str(postgres.authority.ca), str(own.ca)))
         own.start_gateway()
-        refused(own, own.token(), "a TLS connection to the resource could not be made")
+        assert_refused(own, own.token(), "a TLS connection to the resource could not be made")
         assert own.secret not in own.log.read_text() + own.audit.read_text()
 
 

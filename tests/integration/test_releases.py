@@ -26,7 +26,18 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from conftest import PANS
 from installations import NODE, installations
 from pangate.trial import Trial
-from servers import as_agent, clean, equal, masked, number, numbers, past, psql, service, through
+from servers import (
+    as_agent,
+    assert_clean,
+    assert_equal_but_for_masks,
+    masked,
+    number,
+    numbers,
+    past,
+    psql,
+    service,
+    through,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -74,7 +85,7 @@ def test_psql(trial_of, ways, name):
     # the source line of an error in verbose mode is the server's; it has no PAN
     assert after.stderr == masked(before.stderr)
     assert after.returncode == before.returncode
-    clean(after.stdout + after.stderr)
+    assert_clean(after.stdout + after.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +150,7 @@ def test_psycopg(trial_of, release_token, binary):
             with pytest.raises(psycopg.errors.DivisionByZero), connection.transaction():
                 connection.execute("select 1 / 0")
         found.append(some)
-    equal(*found)
+    assert_equal_but_for_masks(*found)
 
 
 async def test_asyncpg(trial_of, release_token):
@@ -167,7 +178,7 @@ async def test_asyncpg(trial_of, release_token):
             await connection.fetch("select 1 / $1::int", 0)
         await connection.close()
         found.append(some)
-    equal(*found)
+    assert_equal_but_for_masks(*found)
 
 
 # --- pg8000 ----------------------------------------------------------------------------------------
@@ -236,7 +247,7 @@ def test_pg8000(trial_of, release_token):
             )
             some += [[len(large)], *large[:2], *large[-2:]]
         found.append([tuple(row) for row in some])
-    equal(*found)
+    assert_equal_but_for_masks(*found)
 
 
 def test_pg8000_by_the_database_api(trial_of, release_token):
@@ -262,7 +273,7 @@ def test_pg8000_by_the_database_api(trial_of, release_token):
         some += cursor.fetchall()
         connection.close()
         found.append([tuple(row) for row in some])
-    equal(*found)
+    assert_equal_but_for_masks(*found)
 
 
 # --- SQLAlchemy ------------------------------------------------------------------------------------
@@ -383,7 +394,7 @@ async def test_sqlalchemy(trial_of, release_token, sales, driver):
             with plain.connect() as connection:
                 found.append(_sell(connection))
             plain.dispose()
-    equal(*found)
+    assert_equal_but_for_masks(*found)
 
 
 # --- programs in other languages -------------------------------------------------------------------
@@ -435,7 +446,7 @@ def compared(command: list[str], ways, **more: str) -> list[str]:
         assert shown == expected(was), step
     changed = [step for (step, was), (_, shown) in zip(before, after, strict=True) if shown != was]
     assert len(changed) > len(before) / 2, "there was little to mask: this could hardly fail"
-    clean(json.dumps(after).replace(",", ""))
+    assert_clean(json.dumps(after).replace(",", ""))
     return [step for step, _ in before]
 
 

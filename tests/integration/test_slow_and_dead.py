@@ -32,7 +32,7 @@ from pgwire import bind, execute, parse, query, ready
 from servers import (
     LOGIN,
     backends,
-    clean,
+    assert_clean,
     descriptors,
     events,
     fatal,
@@ -215,7 +215,7 @@ def test_a_server_that_dies_while_its_agent_does_not_read(own):
         time.sleep(0.2)
         answer = rest(sock)
     assert answer.count(b"SFATAL\0") == 1
-    clean(answer[-2000:])
+    assert_clean(answer[-2000:])
     until(lambda: backends(own) == 0, "the end of the session at the server")
 
 

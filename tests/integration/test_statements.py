@@ -15,7 +15,7 @@ import pytest
 
 from pangate.protocols.postgres.messages import error_fields, message, startup
 from pangate.trial import Trial
-from servers import clean, events, fatal, rest, session_of, through, tls
+from servers import assert_clean, events, fatal, rest, session_of, through, tls
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 
@@ -33,7 +33,7 @@ DENIED = [row for row in STATEMENTS if row["reader"] == "deny"]
 @pytest.mark.parametrize("row", rows("copy.csv"), ids=lambda row: row["name"])
 def test_corpus_of_copy(trial, token, row):
     done = trial.psql(token, row["sql"])
-    clean(done.stdout + done.stderr)
+    assert_clean(done.stdout + done.stderr)
     if row["verdict"] == "masked":
         assert done.returncode == 0, done.stderr
         assert "*" in done.stdout

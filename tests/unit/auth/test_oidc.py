@@ -148,7 +148,7 @@ async def test_without_a_key_id_there_must_be_one_suitable_key(issuer, make_conf
 async def test_keys_that_share_an_id_are_all_tried(issuer, make_config):
     issuer.keys = [jwk(OTHER_RSA, "rsa"), jwk(RSA, "rsa")]
     authenticator = open_authenticator(make_config(issuer))
-    await authenticator.authenticate(issuer.token(), ORIGIN)
+    assert (await authenticator.authenticate(issuer.token(), ORIGIN)).subject
 
 
 # The cache of verified tokens

@@ -30,8 +30,6 @@ _PLAIN = frozenset("\t!\"#%&':;<=>?@^_`|~ -")
 """What may stand between the values of a COPY and around them. A digit would glue itself to a PAN. The
 rest of what is left out can be a part of a value's hex form, and would tear it apart."""
 
-_EMBEDDING = frozenset(("SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"))
-"""Client encodings whose characters can hold a byte that looks like a mark of COPY."""
 _REMEMBERED, _REMEMBERED_BYTES = 32, 4096
 """Descriptions of results whose plans a session remembers, and how long one may be."""
 
@@ -448,11 +446,6 @@ class Answers(Conversation):
             )
         if binary:
             self._walker.copy_binary()
-        elif (out.encoding or self._encoding).upper() in _EMBEDDING:
-            if planned.plan.rewrites:
-                return f"COPY of these columns in {self._encoding} cannot be masked; use UTF8"
-            self._walker.copy_lines()
-            return ""
         else:
             marks = (out.delimiter + out.quote + out.escape).encode()
             if len(marks) != 3:

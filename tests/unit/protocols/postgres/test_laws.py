@@ -116,7 +116,7 @@ def run(agent=whole, server=whole) -> Bench:
 WHOLE = run()
 
 
-def same(bench: Bench) -> None:
+def assert_same(bench: Bench) -> None:
     assert bench.to_backend == WHOLE.to_backend
     assert bench.to_frontend == WHOLE.to_frontend
     assert bench.statements == WHOLE.statements
@@ -137,12 +137,12 @@ def test_byte_at_a_time():
     def bytewise(data: bytes) -> list[bytes]:
         return [data[i : i + 1] for i in range(len(data))]
 
-    same(run(bytewise, bytewise))
+    assert_same(run(bytewise, bytewise))
 
 
 @given(st.lists(st.integers(0, 10**6), max_size=8), st.lists(st.integers(0, 10**6), max_size=8))
 def test_split_anywhere(agent, server):
-    same(run(lambda data: pieces(data, agent), lambda data: pieces(data, server)))
+    assert_same(run(lambda data: pieces(data, agent), lambda data: pieces(data, server)))
 
 
 def test_what_is_held_back_is_never_seen():
