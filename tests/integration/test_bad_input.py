@@ -34,8 +34,8 @@ from pangate.protocols.postgres.messages import (
 from pangate.trial import Trial, until
 from servers import (
     LOGIN,
-    backends,
     assert_clean,
+    backends,
     descriptors,
     events,
     fatal,

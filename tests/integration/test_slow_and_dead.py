@@ -31,8 +31,8 @@ from pangate.trial import Trial, until
 from pgwire import bind, execute, parse, query, ready
 from servers import (
     LOGIN,
-    backends,
     assert_clean,
+    backends,
     descriptors,
     events,
     fatal,
