@@ -273,3 +273,14 @@ def test_rows_that_a_violated_constraint_quotes(trial, token):
         assert "7319" not in done.stderr
         assert "DETAIL" in done.stderr
         assert "(***)" in done.stderr
+
+
+def test_a_cursor_of_psycopg_is_described_by_its_own_query(agent):
+    """It declares in SQL and describes by the protocol."""
+    with agent.transaction():
+        with agent.cursor("plain") as cursor:
+            cursor.execute("select max(holder), count(*) from pay.cards")
+            assert cursor.fetchall() == [("Ada", 3)]
+        with agent.cursor("wiped") as cursor:
+            cursor.execute("select max(cvv) from pay.cards")
+            assert cursor.fetchall() == [("***",)]

@@ -202,6 +202,10 @@ class Answers(Conversation):
             walker.drop()
             return
         running = self._running.get(expected.portal or expected.statement)
+        if running is None and expected.kind == "D":
+            # a cursor that SQL declared: what comes of it is what a FETCH would give
+            name = expected.name.decode("utf-8", "replace")
+            running = Running(0, f"fetch from {sql.quoted(name)}")
         planned = None if unreadable else self._plan_for(body, columns, running)
         self._planned = planned if planned and planned.plan else None
         if self._planned or self._muted:
