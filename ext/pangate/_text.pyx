@@ -3,7 +3,7 @@
 themselves, which are Python, see only these."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
@@ -11,10 +11,10 @@ cdef extern from "text.h" nogil:
     enum:
         TEXT_BLOCKS
     ctypedef struct text_names_t:
-        uint8_t last[16]
-        uint8_t before[16]
-        uint8_t blank[16]
-    void text_blocks(const uint8_t *p, size_t n, const text_names_t *names, uint64_t *marks, uint64_t *leads)
+        uint32_t last
+        uint32_t before
+        uint32_t third
+    int text_blocks(const uint8_t *p, size_t n, const text_names_t *names, uint64_t *marks, uint64_t *leads)
 
 cdef extern from *:
     int __builtin_ctzll(uint64_t bits) nogil
@@ -27,6 +27,7 @@ cdef enum:
     PLUS = 5      # + between digits
     BEYOND = 6    # a digit beyond ASCII, or a separator beyond ASCII behind a digit
     KINDS = 7
+    TRACK = 7     # ; or ^ where a track may have one
 
     RELEASE = 16384  # bytes from which on other threads may run meanwhile
 
@@ -40,7 +41,8 @@ cdef uint8_t KIND[256]
 cdef uint8_t BLANK[256]
 
 for _byte in range(256):
-    KIND[_byte] = {58: NAME, 61: NAME, 62: NAME, 37: PERCENT, 92: SLASH, 38: ENTITY, 43: PLUS}.get(_byte, 0)
+    KIND[_byte] = {58: NAME, 61: NAME, 62: NAME, 37: PERCENT, 92: SLASH, 38: ENTITY, 43: PLUS,
+                   59: TRACK, 94: TRACK}.get(_byte, 0)
     BLANK[_byte] = _byte in b"\"'\\] \t"
 
 
@@ -127,7 +129,14 @@ cdef bint keep(places_t *places, size_t i) noexcept nogil:
     return True
 
 
-_NOTHING = ([], [], [], [], [], [])
+cdef inline bint is_track(const uint8_t *p, size_t i, size_t n) noexcept nogil:
+    if p[i] == 59:
+        return i + 1 < n and digit(p[i + 1])
+    return i > 0 and (digit(p[i - 1]) or p[i - 1] == 32)
+
+
+_NOTHING = ([], [], [], [], [], [], False)
+_NO_PLACES = ([], [], [], [], [], [], True)
 
 
 cdef class Look:
@@ -143,34 +152,29 @@ cdef class Look:
 
     def __cinit__(self, const uint8_t[::1] ends, const uint8_t[::1] points):
         cdef size_t i
-        cdef uint8_t last[32]
-        cdef uint8_t before[32]
         if ends.shape[0] != 32768:
             raise ValueError(f"ends has {ends.shape[0]} entries, not 32768")
         if points.shape[0] != POINTS:
             raise ValueError(f"points has {points.shape[0]} entries, not {POINTS}")
         self.points = points
         memset(self.ends, 0, sizeof(self.ends))
-        memset(last, 0, 32)
-        memset(before, 0, 32)
         memset(&self.names, 0, sizeof(self.names))
         for i in range(32768):
             if ends[i]:
                 self.ends[i >> 3] |= 1 << (i & 7)
-                last[i & 31] = before[i >> 5 & 31] = 1
-        for i in range(128):
-            self.names.last[i & 15] |= last[i & 31] << (i >> 4)
-            self.names.before[i & 15] |= before[i & 31] << (i >> 4)
-            self.names.blank[i & 15] |= BLANK[i] << (i >> 4)
+                self.names.last |= <uint32_t>1 << (i & 31)
+                self.names.before |= <uint32_t>1 << (i >> 5 & 31)
+                self.names.third |= <uint32_t>1 << (i >> 10)
 
     def places(self, data):
         """Offsets in bytes of what may be names, percent, slash, entity and plus signs, and digits and
-        separators beyond ASCII, as six lists, which are not to be changed."""
+        separators beyond ASCII, as six lists, which are not to be changed; then whether there is a byte 0, or
+        a `;` or `^` that may be a track's."""
         cdef Py_buffer view
         cdef places_t found[KINDS]
         cdef size_t any_found = 0
         cdef int kind
-        cdef bint failed
+        cdef bint failed, other = False
         if PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0:
             return
         for kind in range(KINDS):
@@ -178,23 +182,24 @@ cdef class Look:
             found[kind].count = found[kind].room = 0
         try:
             if view.len < RELEASE:
-                failed = not self._look(<const uint8_t *>view.buf, view.len, found)
+                failed = not self._look(<const uint8_t *>view.buf, view.len, found, &other)
             else:
                 with nogil:
-                    failed = not self._look(<const uint8_t *>view.buf, view.len, found)
+                    failed = not self._look(<const uint8_t *>view.buf, view.len, found, &other)
             if failed:
                 raise MemoryError
             for kind in range(KINDS):
                 any_found |= found[kind].count
             if not any_found:
-                return _NOTHING
-            return tuple([[found[kind].at[i] for i in range(found[kind].count)] for kind in range(1, KINDS)])
+                return _NO_PLACES if other else _NOTHING
+            lists = [[found[kind].at[i] for i in range(found[kind].count)] for kind in range(1, KINDS)]
+            return (*lists, bool(other))
         finally:
             for kind in range(KINDS):
                 free(found[kind].at)
             PyBuffer_Release(&view)
 
-    cdef bint _look(self, const uint8_t *p, size_t n, places_t *found) noexcept nogil:
+    cdef bint _look(self, const uint8_t *p, size_t n, places_t *found, bint *other) noexcept nogil:
         cdef uint64_t marks[TEXT_BLOCKS]
         cdef uint64_t leads[TEXT_BLOCKS]
         cdef uint8_t last[64]
@@ -205,12 +210,12 @@ cdef class Look:
             count = (n - at) // 64
             if count:
                 count = count if count < TEXT_BLOCKS else TEXT_BLOCKS
-                text_blocks(p + at, count, &self.names, marks, leads)
+                other[0] |= text_blocks(p + at, count, &self.names, marks, leads)
             else:
-                memset(last, 0, 64)
+                memset(last, 32, 64)
                 memcpy(last, p + at, n - at)
                 count = 1
-                text_blocks(last, 1, &self.names, marks, leads)
+                other[0] |= text_blocks(last, 1, &self.names, marks, leads)
             if at == 0:  # a name of one or two letters has no third
                 for i in range(1, n if n < 8 else 8):
                     if KIND[p[i]] == NAME:
@@ -221,7 +226,9 @@ cdef class Look:
                     i = at + __builtin_ctzll(bits)
                     bits &= bits - 1
                     kind = KIND[p[i]]
-                    if is_place(kind, p, i, n, self.ends) and not keep(&found[kind], i):
+                    if kind == TRACK:
+                        other[0] |= is_track(p, i, n)
+                    elif is_place(kind, p, i, n, self.ends) and not keep(&found[kind], i):
                         return False
                 bits = leads[b]
                 while bits:

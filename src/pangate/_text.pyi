@@ -12,6 +12,7 @@ class Look:
     def __init__(self, ends: npt.NDArray[np.uint8], points: npt.NDArray[np.uint8]) -> None: ...
     def places(
         self, data: Buffer
-    ) -> tuple[list[int], list[int], list[int], list[int], list[int], list[int]]:
+    ) -> tuple[list[int], list[int], list[int], list[int], list[int], list[int], bool]:
         """Offsets in bytes of what may be names, percent, slash, entity and plus signs, and digits and
-        separators beyond ASCII, as six lists, which are not to be changed."""
+        separators beyond ASCII, as six lists, which are not to be changed; then whether there is a byte 0, or
+        a `;` or `^` that may be a track's."""

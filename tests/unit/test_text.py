@@ -61,8 +61,15 @@ def beyond(data: bytes, i: int) -> bool:
     return bool(kind == 1 or (kind == 2 and behind))
 
 
-def plain(data: bytes) -> tuple[list[int], ...]:
+def track(data: bytes, i: int) -> bool:
+    if data[i] == 0x3B:
+        return digit(data, i + 1)
+    return digit(data, i - 1) or (i > 0 and data[i - 1] == 0x20)
+
+
+def plain(data: bytes) -> tuple[list[int] | bool, ...]:
     n = len(data)
+    other = 0 in data
     found: tuple[list[int], ...] = ([], [], [], [], [], [])
     for i, byte in enumerate(data):
         if byte in b":=>" and name(data, i):
@@ -77,13 +84,16 @@ def plain(data: bytes) -> tuple[list[int], ...]:
             found[4].append(i)
         elif (byte >= 0xC0 or byte == 0xA0) and beyond(data, i):
             found[5].append(i)
-    return found
+        elif byte in b";^" and track(data, i):
+            other = True
+    return (*found, other)
 
 
 pieces = st.one_of(
     st.sampled_from(
         [b"cvv", b"pin", b"code", b'"', b"'", b" ", b":", b"=", b">", b"%3", b"%34", b"%20", b"%2D", b"%5e",
          b"%41", b"%", b"\\u0034", b"\\x34", b"\\", b"&#52;", b"&nbsp;", b"&", b"+", b"4111", b"4", b"-",
+         b";", b"^", b"\0",
          b"\xa0", "\uff14".encode(), "\u0664".encode(), "\u2011".encode(), b"\xc2\xa0", b"\xf0", b"\xe2\x80"]
     ),
     st.binary(max_size=6),
@@ -107,6 +117,10 @@ def test_every_alignment_at_the_end_of_a_buffer():
         "1\uff14".encode(),
         b"1\xa0",
         b"\xf0",
+        b";4",
+        b"4^",
+        b"\0",
+        b'cvv "=',
     ):
         for pad in range(70):
             data = b"x" * pad + mark

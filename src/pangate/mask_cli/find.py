@@ -95,7 +95,7 @@ def _found(
     with reading(source) as (file, _, raw):
         text = Utf16()
         for chunk in chunks(file):
-            held += text.read(chunk)
+            held += text.read(chunk.view)
             whole = whole_lines(held) if table is None else 0
             cut = table.whole(held) if table else masker.settled(held, whole)
             if whole and not cut and len(held) - whole >= LONGEST_LINE:

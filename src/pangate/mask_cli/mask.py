@@ -84,7 +84,7 @@ def _copy(
     text = Utf16()
     before = after = size = out = 0
 
-    def give(masked: bytes | bytearray) -> None:
+    def give(masked: bytes | bytearray | memoryview) -> None:
         nonlocal after, out
         if options.in_place:
             after, out = zlib.crc32(masked, after), out + len(masked)
@@ -92,14 +92,16 @@ def _copy(
             write(masked)
 
     for chunk in chunks(file):
+        view = chunk.view
         if options.in_place:
-            before, size = zlib.crc32(chunk, before), size + len(chunk)
-        plain = text.read(chunk)
-        for part in stream.parts(plain):
+            before, size = zlib.crc32(view, before), size + len(view)
+        plain = text.read(view)
+        for part in stream.through(*chunk) if plain is view else stream.parts(plain):
             give(text.written(part))
         if regular:
             progress.at(raw.tell())
-    give(text.written(stream.feed(text.rest()) + stream.finish()) + text.tail())
+    give(text.written(stream.feed(text.rest()) + stream.finish()))
+    give(text.tail())
     return (before, size) != (after, out)
 
 

@@ -10,6 +10,8 @@ from pangate.errors import MaskingError
 from pangate.mask_cli.inputs import Failed, Source
 
 if TYPE_CHECKING:
+    from mmap import mmap
+
     from pangate.masking.masker import Masker
 
 LONGEST_RECORD = 16 << 20
@@ -47,6 +49,10 @@ class Table:
     def parts(self, chunk: memoryview | bytes) -> list[bytes]:
         """As `feed`, in the way that a `Stream` has it."""
         return [self.feed(chunk)]
+
+    def through(self, buffer: mmap, start: int, end: int) -> list[bytes]:
+        """As `feed` of a part of a buffer."""
+        return [self.feed(memoryview(buffer)[start:end])]
 
     def finish(self) -> bytes:
         """The rest."""

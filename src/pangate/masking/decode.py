@@ -31,7 +31,8 @@ Data = bytes | bytearray
 
 class Places(NamedTuple):
     """Where in some data a name with a value, or an encoded character that matters, may be; offsets in
-    bytes, of more places than there are."""
+    bytes, of more places than there are. `other`: there is a byte 0, as in wide encodings, or a mark
+    that a track may have."""
 
     names: list[int]
     percent: list[int]
@@ -39,6 +40,7 @@ class Places(NamedTuple):
     entity: list[int]
     plus: list[int]
     beyond: list[int]
+    other: bool
 
 
 def looker(ends: npt.NDArray[np.uint8]) -> Look:
@@ -46,7 +48,7 @@ def looker(ends: npt.NDArray[np.uint8]) -> Look:
     return Look(ends, _points())
 
 
-def look(data: Data, at: Look) -> Places:
+def look(data: Data | memoryview, at: Look) -> Places:
     """The places of `data`."""
     return Places(*at.places(data))
 

@@ -22,6 +22,8 @@ from pangate.masking.pattern import Patterns
 from pangate.masking.tokens import Key, Tokens
 
 if TYPE_CHECKING:
+    from mmap import mmap
+
     import numpy as np
     import numpy.typing as npt
 
@@ -39,7 +41,6 @@ SHORTEST, SHOWN = iin.SHORTEST, 13
 """Digits of the shortest PAN, and of the shortest of which four stay visible."""
 
 _WIPED = b"***"
-_MARKS = (b"\0", b"^", b";")  # of wide encodings and of tracks, which `look` does not see
 _LONGEST_LIST = 100_000
 _LEAST, _MOST = 10 ** (iin.SHORTEST - 1), 10**iin.LONGEST - 1
 
@@ -259,11 +260,11 @@ class Masker:
                     "mask the whole"
                 )
 
-    def settled(self, data: bytearray, cut: int) -> int:
-        """Where data of whole lines may be cut, at `cut` or at a line end before it: not within an object
-        or an array over several lines whose name has a rule. 0 for nowhere."""
-        while cut and self._columns:
-            low = max(0, cut - NAME_TO_END)
+    def settled(self, data: bytearray | mmap, cut: int, start: int = 0) -> int:
+        """Where data of whole lines from `start` on may be cut, at `cut` or at a line end before it: not
+        within an object or an array over several lines whose name has a rule. `start` for nowhere."""
+        while cut > start and self._columns:
+            low = max(start, cut - NAME_TO_END)
             if data.find(b"{", low, cut) < 0 and data.find(b"[", low, cut) < 0:
                 break
             part = data[low:cut]
@@ -272,7 +273,7 @@ class Masker:
             if settled == len(part):
                 break
             # where the part begins within a line, that line does
-            cut = low + settled if settled else data.rfind(b"\n", 0, low) + 1
+            cut = low + settled if settled else max(start, data.rfind(b"\n", start, low) + 1)
         return cut
 
     @property
@@ -346,13 +347,32 @@ class Masker:
         """Mask, in place or in a new bytearray; None when there was nothing to mask."""
         if form not in FORMS:
             raise MaskingError(f"form: there is no {form!r}; there are {', '.join(FORMS)}")
-        places = None
-        if self._alone and form == "text":
-            places = look(data, self._look)
-            if not any(places) and not any(mark in data for mark in _MARKS):
-                masked = self._scanner.mask_alone(data, self._fill)
-                if masked >= 0:
-                    return data if masked else None
+        masked, places = self._by_scanner(data, form)
+        if masked is None:
+            return self._run(data, form, places)
+        return data if masked else None
+
+    def run_view(self, view: memoryview, form: Form) -> memoryview | bytearray:
+        """The masked text of a writable view: the view itself where the scanner alone has to do with it."""
+        masked, places = self._by_scanner(view, form)
+        if masked is not None:
+            return view
+        data = bytearray(view)
+        changed = self._run(data, form, places)
+        return data if changed is None else changed
+
+    def _by_scanner(
+        self, data: bytearray | memoryview, form: Form
+    ) -> tuple[int | None, Places | None]:
+        """How many PANs were masked in place, None where more than the scanner has to do with the data and
+        nothing was; and the places, where they were looked for."""
+        if not self._alone or form != "text":
+            return None, None
+        places = look(data, self._look)
+        masked = -1 if any(places) else self._scanner.mask_alone(data, self._fill)
+        return (masked if masked >= 0 else None), places
+
+    def _run(self, data: bytearray, form: Form, places: Places | None) -> bytearray | None:
         hits = self._scanner.find(data)
         edits = self._beside(data, hits, form, places, resize=True)
         if not hits and not edits and form == "text":

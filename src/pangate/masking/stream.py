@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pangate.errors import MaskingError
 
 if TYPE_CHECKING:
+    from mmap import mmap
+
     from pangate.masking.masker import Form, Masker
 
 LONGEST_LINE = 64 * 1024
@@ -69,6 +71,23 @@ class Stream:
         another."""
         self._held += chunk
         return self._release()
+
+    def through(
+        self, buffer: mmap | bytearray, start: int, end: int
+    ) -> list[bytearray | memoryview]:
+        """As `parts` of buffer[start:end], without a copy: where the scanner alone has to do with what may be
+        released, that is masked in the buffer and comes back as a view of it. What is held is put in front
+        of `start`, where there is room for it."""
+        begin = start - len(self._held)
+        if begin < 0 or self._inside:
+            return [*self.parts(memoryview(buffer)[start:end])]
+        buffer[begin:start] = self._held
+        cut = self._masker.settled(buffer, whole_lines(buffer, begin, end), begin)
+        self._held = bytearray(buffer[cut:end])
+        out: list[bytearray | memoryview] = []
+        if cut > begin:
+            out.append(self._masker.run_view(memoryview(buffer)[begin:cut], self._form))
+        return out + self._release()
 
     def finish(self) -> Any:
         """The rest, masked as it stands."""
@@ -165,12 +184,13 @@ def last_mark(data: bytes | bytearray, *, joined: bool) -> int:
     return cut
 
 
-def whole_lines(data: bytearray) -> int:
-    """How many bytes at the front of `data` are lines that may be masked at once: each of them ends within
-    `LONGEST_LINE`."""
-    done = 0
+def whole_lines(data: bytearray | mmap, start: int = 0, end: int | None = None) -> int:
+    """Where the lines of data[start:end] end that may be masked at once: each of them ends within
+    `LONGEST_LINE`. `start` when there are none."""
+    done = start
+    last = len(data) if end is None else end
     while True:
-        end = data.rfind(b"\n", done, done + LONGEST_LINE)
-        if end < 0:
+        found = data.rfind(b"\n", done, min(last, done + LONGEST_LINE))
+        if found < 0:
             return done
-        done = end + 1
+        done = found + 1
