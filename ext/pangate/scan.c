@@ -70,7 +70,8 @@ static inline void star_plain(uint8_t *p, uint64_t mask) {
     for (; mask; mask &= mask - 1) p[__builtin_ctzll(mask)] = '*';
 }
 
-static inline int luhn_plain(const uint8_t *d, unsigned digits) {
+static inline int luhn_plain(const uint8_t *d, unsigned digits, size_t before) {
+    (void)before;
     unsigned sum = 0;
     for (unsigned i = 0; i < digits; i++) sum += (digits - 1 - i) & 1 ? DOUBLED[d[i] & 15] : d[i] & 15u;
     return sum % 10 == 0;
@@ -101,14 +102,88 @@ static inline unsigned valid_plain(const uint8_t *same, const uint8_t *other, un
     return valid;
 }
 
-/* The number that the four digits from `i` on make: worked out when it is asked for, or all of them before. */
-static inline void fours_none(const uint8_t *d, unsigned n, uint16_t *four) {
-    (void)d, (void)n, (void)four;
+/* --- a window of a run, see scan_kernel.h --------------------------------------------------------- */
+
+enum {
+    SPAN = 16,    /* blocks of a window: starts of digits take ten bits */
+    BATCH = 64,   /* blocks whose runs are listed before they are looked at */
+    FIELDS = 512, /* fields of a round */
+    WORDS = SPAN + 3
+};
+
+typedef struct {
+    size_t at;                  /* where it begins */
+    unsigned blocks, n, block;  /* blocks, digits; the block of the last hit */
+    int within, last;           /* it begins, and afterwards: ends, inside of a group; the run ends in it */
+    uint16_t first[SPAN + 1];   /* number of a block's first digit */
+    uint64_t digits[SPAN];      /* the digits of a block */
+    uint64_t starts[WORDS], ends[WORDS], breaks[WORDS], masked[WORDS]; /* bit per digit */
+    uint8_t values[SPAN * 64 + 128];                /* SQUEEZE writes more, and FILTER reads more */
+    uint8_t same[SPAN * 64 + 128], other[SPAN * 64 + 128]; /* running Luhn sums, see sums_plain */
+} window_t;
+
+/* Where the runs of some blocks of a text begin. The folds are those of the last block, as scan_kernel.h makes
+ * them. */
+typedef struct {
+    size_t base; /* the next block */
+    uint64_t folds[4];
+    unsigned blocks, count; /* those that were looked at last; their runs */
+    uint64_t digits[BATCH + 1], chars[BATCH + 1];
+    uint32_t starts[BATCH * 6 + 2]; /* at most six runs reach twelve in a block, and two are always written */
+} runs_t;
+
+/* Bits behind those that are there: the words up to that of bit `n` have been written. */
+static inline void put_bits(uint64_t *words, unsigned n, uint64_t bits) {
+    unsigned shift = n & 63;
+    words[n / 64] |= bits << shift;
+    words[n / 64 + 1] = bits >> 1 >> (63 - shift);
 }
 
-static inline unsigned four_plain(const uint8_t *d, const uint16_t *four, unsigned i) {
-    (void)four;
-    return d[i] * 1000u + d[i + 1] * 100u + d[i + 2] * 10u + d[i + 3];
+/* Bits on top of others. */
+static inline void add_bits(uint64_t *words, unsigned n, uint64_t bits) {
+    unsigned shift = n & 63;
+    words[n / 64] |= bits << shift;
+    words[n / 64 + 1] |= bits >> 1 >> (63 - shift);
+}
+
+static inline uint64_t get_bits(const uint64_t *words, unsigned n) {
+    return words[n / 64] >> (n & 63) | words[n / 64 + 1] << 1 << (63 - (n & 63));
+}
+
+/* The last bit that is set, up to `n`; 0 when none is. */
+static inline unsigned last_bit(const uint64_t *words, unsigned n) {
+    for (unsigned word = n / 64 + 1; word--;)
+        if (words[word]) return word * 64 + 63 - (unsigned)__builtin_clzll(words[word]);
+    return 0;
+}
+
+/* The first bit from `from` on, `n` when there is none before. */
+static inline unsigned next_bit(const uint64_t *words, unsigned from, unsigned n) {
+    if (from >= n) return n;
+    uint64_t bits = words[from / 64] & ~(uint64_t)0 << (from & 63);
+    for (unsigned word = from / 64;; bits = words[++word]) {
+        if (bits) return word * 64 + (unsigned)__builtin_ctzll(bits);
+        if ((word + 1) * 64 >= n) return n;
+    }
+}
+
+/* The number that four digits make, as values or as text. */
+static inline unsigned four_at(const uint8_t *d) {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    uint32_t x;
+    memcpy(&x, d, 4);
+    x &= 0x0f0f0f0f;
+    x = x * 10 + (x >> 8); /* what two neighbours make, in each byte */
+    return (x & 0xff) * 100 + (x >> 16 & 0xff);
+#else
+    return (d[0] & 15) * 1000u + (d[1] & 15) * 100u + (d[2] & 15) * 10u + (d[3] & 15);
+#endif
+}
+
+static inline uint64_t filter_none(const scan_rules_t *r, const uint8_t *d, const uint8_t *same,
+                                   const uint8_t *other, const uint64_t *ends, uint64_t starts) {
+    (void)r, (void)d, (void)same, (void)other, (void)ends;
+    return starts;
 }
 
 #define KERNEL portable
@@ -121,8 +196,8 @@ static inline unsigned four_plain(const uint8_t *d, const uint16_t *four, unsign
 #define VALID valid_plain
 #define STAR star_plain
 #define LUHN luhn_plain
-#define FOURS fours_none
-#define FOUR four_plain
+#define FILTER filter_none
+#define FILTERS 0
 #include "scan_kernel.h"
 
 #if defined(__x86_64__)
@@ -219,23 +294,31 @@ static inline unsigned valid_sse2(const uint8_t *same, const uint8_t *other, uns
     return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, wanted)) & 0xff;
 }
 
-/* Reads the digits and nothing else: what is left over when sixteen are taken from the end is added one by
- * one, and fewer than sixteen are two loads that overlap. */
-static inline int luhn_sse2(const uint8_t *d, unsigned digits) {
+/* Of sixteen bytes, the last so many. */
+static const uint8_t LAST[32] = {0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
+                                 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15};
+
+/* Sixteen bytes up to the end, where so many can be read: `before` can in front of the digits. What is left
+ * over in front of them is added one by one. */
+static inline int luhn_sse2(const uint8_t *d, unsigned digits, size_t before) {
     __m128i v;
     unsigned total = 0;
-    if (digits >= 16) {
+    if (before + digits >= 16) {
+        unsigned least = digits < 16 ? digits : 16;
         v = _mm_loadu_si128((const __m128i *)(const void *)(d + digits - 16));
-        for (unsigned i = 0; i + 16 < digits; i++)
-            total += (digits - 1 - i) & 1 ? DOUBLED[d[i] & 15] : d[i] & 15u;
-    } else {
+        v = _mm_and_si128(v, _mm_loadu_si128((const __m128i *)(const void *)(LAST + least)));
+        if (digits > 16)
+            for (unsigned i = 0; i + 16 < digits; i++)
+                total += (digits - 1 - i) & 1 ? DOUBLED[d[i] & 15] : d[i] & 15u;
+    } else { /* two loads that overlap */
         uint64_t low, high;
         memcpy(&low, d, 8);
         memcpy(&high, d + digits - 8, 8);
         v = _mm_set_epi64x((long long)high, (long long)(low << 8 * (16 - digits)));
+        v = _mm_and_si128(v, _mm_set1_epi8(15));
     }
     /* seen from the end the last byte is single: of sixteen, the even ones are doubled */
-    v = luhn_terms(_mm_and_si128(v, _mm_set1_epi8(15)), _mm_set1_epi16(0x00ff));
+    v = luhn_terms(v, _mm_set1_epi16(0x00ff));
     v = _mm_sad_epu8(v, _mm_setzero_si128());
     total += (unsigned)_mm_cvtsi128_si32(v) + (unsigned)_mm_extract_epi16(v, 4);
     return TENS[total];
@@ -251,9 +334,16 @@ static inline int luhn_sse2(const uint8_t *d, unsigned digits) {
 #define VALID valid_sse2
 #define STAR star_plain
 #define LUHN luhn_sse2
-#define FOURS fours_none
-#define FOUR four_plain
+#define FILTER filter_none
+#define FILTERS 0
 #include "scan_kernel.h"
+
+/* A constant that stays in its register over a loop: the compiler is not to see that it can make it again. */
+__attribute__((target("avx2,bmi,bmi2,popcnt"))) static inline __m256i kept_avx2(char byte) {
+    __m256i v = _mm256_set1_epi8(byte);
+    __asm__("" : "+x"(v));
+    return v;
+}
 
 __attribute__((target("avx2,bmi,bmi2,popcnt"))) static inline void
 block_avx2(const uint8_t *buf, size_t at, size_t len, uint64_t *digits, uint64_t *chars) {
@@ -262,13 +352,13 @@ block_avx2(const uint8_t *buf, size_t at, size_t len, uint64_t *digits, uint64_t
         return;
     }
     const uint8_t *p = buf + at;
+    const __m256i zero = kept_avx2('0'), nine = kept_avx2(9), space = kept_avx2(' '), dash = kept_avx2('-');
     uint64_t d = 0, c = 0;
     for (int i = 0; i < 2; i++) {
         __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(p + 32 * i));
-        __m256i low = _mm256_sub_epi8(v, _mm256_set1_epi8('0'));
-        __m256i is_digit = _mm256_cmpeq_epi8(_mm256_min_epu8(low, _mm256_set1_epi8(9)), low);
-        __m256i is_sep = _mm256_or_si256(_mm256_cmpeq_epi8(v, _mm256_set1_epi8(' ')),
-                                         _mm256_cmpeq_epi8(v, _mm256_set1_epi8('-')));
+        __m256i low = _mm256_sub_epi8(v, zero);
+        __m256i is_digit = _mm256_cmpeq_epi8(_mm256_min_epu8(low, nine), low);
+        __m256i is_sep = _mm256_or_si256(_mm256_cmpeq_epi8(v, space), _mm256_cmpeq_epi8(v, dash));
         d |= (uint64_t)(uint32_t)_mm256_movemask_epi8(is_digit) << (32 * i);
         c |= (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_or_si256(is_digit, is_sep)) << (32 * i);
     }
@@ -322,6 +412,45 @@ sums_avx2(const uint8_t *d, unsigned n, uint8_t *same, uint8_t *other) {
     }
 }
 
+/* Which of 32 digits may begin a PAN by the two digits that it would begin with. */
+__attribute__((target("avx2,bmi,bmi2,popcnt"))) static inline uint32_t
+pairs_avx2(const uint8_t (*pairs)[16], __m256i first, __m256i second) {
+    const __m256i bit = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(1, 2, 4, 8, 16, 32, 64, (char)128, 1, 2, 0, 0, 0, 0, 0, 0));
+    __m256i low = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)pairs[0]));
+    __m256i high = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)pairs[1]));
+    __m256i is_high = _mm256_cmpgt_epi8(second, _mm256_set1_epi8(7));
+    __m256i of = _mm256_blendv_epi8(_mm256_shuffle_epi8(low, first), _mm256_shuffle_epi8(high, first), is_high);
+    of = _mm256_and_si256(of, _mm256_shuffle_epi8(bit, second));
+    return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(of, _mm256_setzero_si256()));
+}
+
+/* Of the starts of 64 digits, those with some length that passes the Luhn check at the end of a group, or that
+ * does without, and two first digits that cards have. */
+__attribute__((target("avx2,bmi,bmi2,popcnt"))) static inline uint64_t
+filter_avx2(const scan_rules_t *r, const uint8_t *d, const uint8_t *same, const uint8_t *other, const uint64_t *ends,
+            uint64_t starts) {
+    uint64_t valid = 0, pairs = 0, unchecked = 0, of[SCAN_LENGTHS];
+    for (unsigned half = 0; half < 64; half += 32) {
+        __m256i first = _mm256_loadu_si256((const __m256i *)(const void *)(d + half));
+        __m256i second = _mm256_loadu_si256((const __m256i *)(const void *)(d + half + 1));
+        pairs |= (uint64_t)pairs_avx2(r->pairs, first, second) << half;
+        unchecked |= (uint64_t)pairs_avx2(r->pairs_unchecked, first, second) << half;
+        __m256i s = _mm256_loadu_si256((const __m256i *)(const void *)(same + half));
+        __m256i o = _mm256_loadu_si256((const __m256i *)(const void *)(other + half));
+        for (unsigned n = 0; n < SCAN_LENGTHS; n++) {
+            __m256i sum = _mm256_loadu_si256((const __m256i *)(const void *)(same + half + SCAN_MIN + n));
+            uint64_t passed = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(sum, (SCAN_MIN + n) & 1 ? o : s));
+            of[n] = half ? of[n] | passed << half : passed;
+        }
+    }
+    for (unsigned n = 0; n < SCAN_LENGTHS; n++) {
+        unsigned shift = SCAN_MIN - 1 + n;
+        valid |= of[n] & (ends[0] >> shift | ends[1] << (64 - shift));
+    }
+    return starts & ((valid & pairs) | unchecked);
+}
+
 #define GATHER_BMI2(mask, a, b, c)        \
     (*(a) = _pext_u64(*(a), mask),        \
      *(b) = _pext_u64(*(b), mask),        \
@@ -337,8 +466,8 @@ sums_avx2(const uint8_t *d, unsigned n, uint8_t *same, uint8_t *other) {
 #define VALID valid_sse2
 #define STAR star_plain
 #define LUHN luhn_sse2
-#define FOURS fours_none
-#define FOUR four_plain
+#define FILTER filter_avx2
+#define FILTERS 1
 #include "scan_kernel.h"
 
 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi2,bmi,bmi2,popcnt"))) static inline void
@@ -360,32 +489,6 @@ squeeze_avx512(const uint8_t *buf, size_t at, size_t len, uint64_t digits, uint8
     _mm512_storeu_si512(out, _mm512_and_si512(v, _mm512_set1_epi8(0x0f)));
 }
 
-/* The numbers that every four neighbours make, from twice two of them. */
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,bmi,bmi2,popcnt"))) static inline void
-fours_avx512(const uint8_t *d, unsigned n, uint16_t *four) {
-    static const uint8_t LATER[66] = {
-        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
-        22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
-        44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 63, 63};
-    (void)n;
-    __m512i v = _mm512_loadu_si512(d), twice = _mm512_add_epi8(v, v), by4 = _mm512_add_epi8(twice, twice);
-    __m512i next = _mm512_permutexvar_epi8(_mm512_loadu_si512(LATER + 1), v);
-    __m512i high = _mm512_add_epi8(_mm512_add_epi8(_mm512_add_epi8(by4, by4), twice), next);
-    __m512i low = _mm512_permutexvar_epi8(_mm512_loadu_si512(LATER + 2), high);
-    const __m512i hundred = _mm512_set1_epi16(100);
-    __m512i first = _mm512_mullo_epi16(_mm512_cvtepu8_epi16(_mm512_castsi512_si256(high)), hundred);
-    __m512i second = _mm512_mullo_epi16(_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(high, 1)), hundred);
-    first = _mm512_add_epi16(first, _mm512_cvtepu8_epi16(_mm512_castsi512_si256(low)));
-    second = _mm512_add_epi16(second, _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(low, 1)));
-    _mm512_storeu_si512(four, first);
-    _mm512_storeu_si512(four + 32, second);
-}
-
-static inline unsigned four_made(const uint8_t *d, const uint16_t *four, unsigned i) {
-    (void)d;
-    return four[i];
-}
-
 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi2,bmi,bmi2,popcnt"))) static inline void
 star_avx512(uint8_t *p, uint64_t mask) {
     _mm512_mask_storeu_epi8(p, mask, _mm512_set1_epi8('*')); /* touches no other byte */
@@ -401,8 +504,8 @@ star_avx512(uint8_t *p, uint64_t mask) {
 #define VALID valid_sse2
 #define STAR star_avx512
 #define LUHN luhn_sse2
-#define FOURS fours_avx512
-#define FOUR four_made
+#define FILTER filter_avx2
+#define FILTERS 1
 #include "scan_kernel.h"
 
 #elif defined(__aarch64__)
@@ -440,8 +543,8 @@ static inline void block_neon(const uint8_t *buf, size_t at, size_t len, uint64_
 #define VALID valid_plain
 #define STAR star_plain
 #define LUHN luhn_plain
-#define FOURS fours_none
-#define FOUR four_plain
+#define FILTER filter_none
+#define FILTERS 0
 #include "scan_kernel.h"
 
 #endif
@@ -541,13 +644,18 @@ void scan_prepare(scan_rules_t *r) {
         const unsigned digits[4] = {four / 1000, four / 100 % 10, four / 10 % 10, four % 10};
         unsigned node = 0, depth = 0;
         while (depth < 4 && r->next[node][digits[depth]]) node = r->next[node][digits[depth++]];
-        r->first[four] = (uint16_t)(node | (depth == 4 ? SCAN_LIVE : 0));
+        int live = 0;
+        for (unsigned digit = 0; depth == 4 && digit < 10; digit++) live |= r->next[node][digit];
+        r->first[four] = (uint16_t)(node | (live ? SCAN_LIVE : 0));
         if (depth == 4) {
             allowed(r, node, &r->lengths[four], &r->unchecked[four]);
         } else {
             r->lengths[four] = r->issuer[node].required | r->issuer[node].optional;
             r->unchecked[four] = r->issuer[node].optional;
         }
+        unsigned half = digits[1] >> 3;
+        r->pairs[half][digits[0]] |= (uint8_t)((r->lengths[four] != 0) << (digits[1] & 7));
+        r->pairs_unchecked[half][digits[0]] |= (uint8_t)((r->unchecked[four] != 0) << (digits[1] & 7));
     }
 }
 

@@ -43,6 +43,9 @@ typedef struct scan_rules {
     /* Lengths that a PAN with these first four digits may have at all, and those without a Luhn check:
      * nearly everything that is no card fails here. */
     uint8_t lengths[10000], unchecked[10000];
+    /* Whether a PAN may begin with two digits at all, and without a Luhn check, for a look at many at once: by
+     * the first digit, a bit for each second one up to 7, then bits for 8 and 9. */
+    uint8_t pairs[2][16], pairs_unchecked[2][16];
     uint32_t eight_plus_four; /* bit per network: FIRST8_LAST4 is allowed for 16 digits */
     int kernel;
 } scan_rules_t;
@@ -65,7 +68,7 @@ int scan_supported(int kernel);
 /* The one to take when nobody asks for another. */
 int scan_preferred(void);
 
-/* Fill `first`, `lengths` and `unchecked` from `next` and `issuer`. */
+/* Fill `first`, `lengths`, `unchecked` and the pairs from `next` and `issuer`. */
 void scan_prepare(scan_rules_t *rules);
 
 /* Mask every PAN of one field in place. Returns their number; `counts`, when not NULL, is added to. */
