@@ -129,7 +129,7 @@ typedef struct {
     uint64_t folds[4];
     unsigned blocks, count; /* those that were looked at last; their runs */
     uint64_t digits[BATCH + 1], chars[BATCH + 1];
-    uint32_t starts[BATCH * 6 + 2]; /* at most six runs reach twelve in a block, and two are always written */
+    uint32_t starts[BATCH * 6]; /* at most six runs reach twelve in a block */
 } runs_t;
 
 /* Bits behind those that are there: the words up to that of bit `n` have been written. */

@@ -10,8 +10,8 @@
  *            where it cannot be seen
  *
  * Stage one folds the masks of 64 bytes with shifts until a bit is left only where at least twelve digits
- * and separators stand in a row. Most blocks end there. Where such runs begin is listed, without a branch that
- * depends on it, and the list is worked off afterwards: no processor foresees where numbers stand.
+ * and separators stand in a row. Most blocks end there. Where such runs begin is listed, and the list is
+ * worked off afterwards: no processor foresees where numbers stand.
  *
  * Stage two takes a run that is left in windows of SPAN blocks. Squeezed together, its digits are numbered
  * 0 to n - 1, and where groups begin and end, and where chains do, are bits with the same numbers. So the ends
@@ -262,16 +262,7 @@ JOIN(list_, KERNEL)(const uint8_t *buf, size_t len, runs_t *runs) {
         uint64_t fours = twos & (twos << 2 | was_twos >> 62);
         uint64_t twelves = fours & (fours << 4 | was_fours >> 60) & (fours << 8 | was_fours >> 56);
         uint64_t reached = twelves & ~(twelves << 1 | was_twelves >> 63);
-        unsigned more = (unsigned)__builtin_popcountll(reached);
-        /* what is written too much is written over; a bit keeps it defined */
-        to[0] = block * 64 + (uint32_t)__builtin_ctzll(reached | (uint64_t)1 << 63);
-        reached &= reached - 1;
-        to[1] = block * 64 + (uint32_t)__builtin_ctzll(reached | (uint64_t)1 << 63);
-        for (unsigned i = 2; i < more; i++) {
-            reached &= reached - 1;
-            to[i] = block * 64 + (uint32_t)__builtin_ctzll(reached);
-        }
-        to += more;
+        for (; reached; reached &= reached - 1) *to++ = block * 64 + (uint32_t)__builtin_ctzll(reached);
         was_chars = chars;
         was_twos = twos;
         was_fours = fours;
@@ -290,11 +281,38 @@ JOIN(list_, KERNEL)(const uint8_t *buf, size_t len, runs_t *runs) {
     runs->base = base;
 }
 
+/* A text of at most 64 bytes, by its masks. */
+TARGET static inline void
+JOIN(small_, KERNEL)(scan_t *s, size_t len, uint64_t d, uint64_t c, size_t before) {
+    int plain = !s->hits && s->kind & SCAN_DIGITS;
+    uint64_t low = c & c >> 1;
+    low &= low >> 2;
+    low &= low >> 4 & low >> 8;
+    while (low) { /* the runs of twelve and more */
+        unsigned begin = (unsigned)__builtin_ctzll(low);
+        uint64_t behind = ~(c >> begin);
+        unsigned end = behind ? begin + (unsigned)__builtin_ctzll(behind) : 64;
+        if (plain)
+            chain_run(s, begin, len);
+        else if (!behind)
+            JOIN(run_, KERNEL)(s, begin, len);
+        else
+            JOIN(short_, KERNEL)(s, begin, d >> begin, c >> begin, len, before);
+        low &= end < 64 ? ~(uint64_t)0 << end : 0;
+    }
+}
+
 TARGET static void JOIN(scan_, KERNEL)(scan_t *s, size_t len) {
     const uint8_t *buf = s->buf;
     size_t done = 0; /* everything before is settled */
     int plain = !s->hits && s->kind & SCAN_DIGITS;
     runs_t runs;
+    if (len <= 64) {
+        uint64_t d, c;
+        BLOCK(buf, 0, len, &d, &c);
+        if (__builtin_popcountll(d) >= SCAN_MIN) JOIN(small_, KERNEL)(s, len, d, c, 0);
+        return;
+    }
     runs.base = 0;
     memset(runs.folds, 0, sizeof runs.folds);
     while (runs.base < len) {
@@ -349,20 +367,7 @@ JOIN(fields_, KERNEL)(scan_t *s, uint8_t *buf, size_t len, const int64_t *at, co
                 if (have <= SCAN_MAX) JOIN(lone_, KERNEL)(s, 0, (unsigned)have, from);
                 continue;
             }
-            c &= inside;
-            uint64_t low = c & c >> 1;
-            low &= low >> 2;
-            low &= low >> 4 & low >> 8;
-            while (low) { /* the runs of twelve and more */
-                unsigned begin = (unsigned)__builtin_ctzll(low);
-                uint64_t behind = ~(c >> begin);
-                unsigned end = begin + (unsigned)__builtin_ctzll(behind);
-                if (!plain)
-                    JOIN(short_, KERNEL)(s, begin, d >> begin, c >> begin, have, from);
-                else
-                    chain_run(s, begin, have);
-                low &= ~(uint64_t)0 << end; /* a field has less than 64 bytes, so the run ends before */
-            }
+            JOIN(small_, KERNEL)(s, have, d, c & inside, from);
         }
     }
 }

@@ -146,6 +146,42 @@ def test_random_bytes_and_long_chains(kernel):
             assert out == oracle.mask(data)
 
 
+@pytest.mark.parametrize("kernel", SCANNERS)
+def test_runs_over_windows_and_lists(kernel):
+    """A run is taken in windows of 1,024 bytes and listed by 4,096. Chains and groups go over both; blocks
+    of separators alone stand in the middle of runs. Each PAN is found once."""
+    rng = random.Random(17)
+    scanner, everything = SCANNERS[kernel], _scan.Scanner(compile_ranges(EVERYTHING), kernel)
+    gaps = [" ", "-", "--", " " * 60, "-" * 64, " " * 130, "x", "\n"]
+    for joined in (
+        0,
+        30,
+        300,
+    ):  # groups that one separator joins, for each that something else does
+        for _ in range(8):
+            parts = []
+            while sum(map(len, parts)) < 9000:
+                kind = rng.randrange(12)
+                if kind == 0:
+                    parts.append(rng.choice(PANS))
+                elif kind == 1:
+                    parts.append("".join(rng.choices("0123456789", k=rng.choice([20, 64, 1100]))))
+                else:
+                    parts.append(
+                        "".join(rng.choices("0123456789", k=rng.choice([1, 1, 2, 4, 4, 6])))
+                    )
+                parts.append(rng.choice("- ") if rng.randrange(joined + 1) else rng.choice(gaps))
+            data = "".join(parts).encode()
+            out = bytearray(data)
+            expected = oracle.find(data)
+            assert scanner.mask(out) == len(expected)
+            assert out == oracle.mask(data)
+            assert scanner.find(data) == [(s, e, networks().index(n)) for s, e, n, _ in expected]
+            out = bytearray(data)
+            assert everything.mask(out) == len(oracle.find(data, EVERYTHING))
+            assert out == oracle.mask(data, ranges=EVERYTHING)
+
+
 @given(data=fields, kind=st.sampled_from(list(KINDS.values())))
 @settings(max_examples=300, deadline=None)
 def test_digits_stay_digits_and_hide_every_pan(data, kind):

@@ -46,6 +46,45 @@ def test_any_splitting_gives_the_mask_of_the_whole(text: str, places: list[int])
     assert out_bytes == masker.mask(data)
 
 
+def through(masker: Masker, form: str, parts: list[bytes], room: int) -> bytes:
+    """The parts as they come out of buffers with so much room in front of each."""
+    stream = masker.stream(form)  # type: ignore[arg-type]
+    out = b""
+    for part in parts:
+        buffer = bytearray(b"4" * room + part + b"1")
+        out += b"".join(map(bytes, stream.through(buffer, room, room + len(part))))
+        assert buffer[-1:] == b"1"
+    return out + bytes(stream.finish() or b"")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@given(
+    st.lists(PIECES, max_size=40).map("".join),
+    st.lists(st.integers(0, 10_000), max_size=12),
+    st.sampled_from([0, 1, 30, 4096]),
+)
+@settings(max_examples=200, deadline=None)
+def test_masking_where_it_was_read_gives_the_same(
+    form: str, text: str, places: list[int], room: int
+) -> None:
+    masker, data = Masker(), text.encode()
+    parts = [bytes(part) for part in split(data, places)]  # type: ignore[arg-type]
+    assert through(masker, form, parts, room) == masker.mask(data, form)  # type: ignore[arg-type]
+
+
+def test_what_the_scanner_alone_masks_is_not_copied() -> None:
+    stream = Masker().stream()
+    buffer = bytearray(64) + b"card 4111111111111111\nand 41"
+    (first,) = stream.through(buffer, 64, len(buffer))
+    assert isinstance(first, memoryview)
+    assert first == b"card ************1111\n"
+    assert buffer[64:86] == first
+    more = bytearray(64) + b"11111111111111\n"
+    assert [bytes(part) for part in stream.through(more, 64, len(more))] == [
+        b"and ************1111\n"
+    ]
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.parametrize("size", [1000, 4096, 65_536, 1 << 20])
 def test_lines_longer_than_what_is_held_back_come_out_the_same_however_they_are_split(
@@ -162,7 +201,11 @@ def test_a_value_that_goes_on_over_lines(form: str, text: str, size: int) -> Non
     masker = Masker()
     stream = masker.stream(form)  # type: ignore[arg-type]
     pieces = [stream.feed(text[i : i + size]) for i in range(0, len(text), size)]
-    assert "".join([*pieces, stream.finish()]) == masker.mask(text, form)  # type: ignore[arg-type]
+    whole = masker.mask(text, form)  # type: ignore[arg-type]
+    assert "".join([*pieces, stream.finish()]) == whole
+    data = text.encode()
+    parts = [data[i : i + size] for i in range(0, len(data), size)]
+    assert through(masker, form, parts, 4096).decode() == whole
 
 
 def test_a_value_that_never_ends_holds_nothing_back_for_long() -> None:
