@@ -47,6 +47,27 @@ it stands here too.
 
 """
 
+COLUMNS = {
+    "integers": "integers, a PAN in each hundredth",
+    "arrow_strings[0]": "Arrow strings without a PAN",
+    "arrow_strings[1]": "Arrow strings, a PAN in each hundredth",
+}
+
+LIBRARY = """\
+## The library
+
+Masking {kilobytes} KB of logs with the decoders that are on by default, and with one more of those that are off.
+
+"""
+
+PIPE = """\
+`cat huge.log | pangate mask > /dev/null` beside `cat huge.log | cat > /dev/null`, {megabytes} MB of logs, in turns,
+medians of {rounds}. User and system are the seconds of the last process; *start* is the same without a byte to mask.
+The wall time is that of the pipe and so of {cores} cores and whatever else they do: it was {low} to {high} times
+that of `cat`, {middle} in the middle.
+
+"""
+
 GATEWAY = """\
 ## The gateway
 
@@ -190,6 +211,31 @@ def peers(record: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def library(record: dict[str, Any]) -> str:
+    entries = record["benchmarks"]
+    rows = [
+        [e["name"].partition("[")[2].rstrip("]"), e["decoder_mb"]]
+        for e in entries
+        if "decoder_mb" in e
+    ]
+    text = LIBRARY.format(kilobytes=512) + about(record) + table(["decoder", "MB/s"], rows)
+    rows = [
+        [COLUMNS[e["name"].removeprefix("test_")], e["million"]] for e in entries if "million" in e
+    ]
+    text += table(["a column of", "million values a second"], rows)
+    for entry in entries:
+        if "wall_to_cat" not in entry:
+            continue
+        low, middle, high = entry["wall_to_cat"]
+        cores = record["machine"]["cores"]
+        text += PIPE.format(**entry, cores=cores, low=low, middle=middle, high=high)
+        text += table(["seconds", "wall", "user", "system"], [
+            [name, *(entry[name][field] for field in ("wall", "user", "system"))]
+            for name in ("pangate", "cat", "start")
+        ])  # fmt: skip
+    return text
+
+
 def gateway(record: dict[str, Any]) -> str:
     ways = ("direct", "pgbouncer", "pangate", "pangate tls")
     rows = []
@@ -221,7 +267,12 @@ def gateway(record: dict[str, Any]) -> str:
 
 def main() -> int:
     text = HEAD
-    for group, make in (("scan", scan), ("peers", peers), ("gateway", gateway)):
+    for group, make in (
+        ("scan", scan),
+        ("peers", peers),
+        ("library", library),
+        ("gateway", gateway),
+    ):
         record = newest(group)
         if record is not None:
             text += make(record)

@@ -220,9 +220,11 @@ class Masker:
         places = look(data, self._look)
         if any(decoder.context(data, places) for decoder in self._decoders):
             return True
-        if places.names or (self._ignore_uuids and b"-" in data and UUID.search(data)):
+        if places.names or places.other:
             return True
-        return any(mark in data for mark in (b"=", b"^", b";", b"D", b"d"))
+        if self._ignore_uuids and b"-" in data and UUID.search(data):
+            return True
+        return any(mark in data for mark in b"=Dd") and track.BEHIND_DIGIT.search(data) is not None
 
     def mask_integer(self, value: int) -> int:
         """An integer masked with digits: a PAN of it no longer passes the Luhn check. Of tokens only the

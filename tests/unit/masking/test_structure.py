@@ -369,3 +369,24 @@ def test_no_integer_token_is_found_again(packs: tuple[str, ...]) -> None:
     scanner = Masker(packs=packs)
     for pan in (6205500000000000004, 8171999927660000, 8600000000000000, int(PAN)):
         assert scanner.find(str(masker.mask(pan))) == []
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        f"{PAN}=25121011234",
+        f"{PAN}D2512101123456",
+        f"{PAN}d2512101123456",
+        f"%B{PAN}^DOE/J^2512101123",
+        "%B4111 1111 1111 1111 ^DOE/J^2512101123",
+        ";4111111111111112=2512101123?",
+    ],
+)
+def test_tracks_in_columns(cell: str) -> None:
+    """Each alone among words, so that nothing else makes a look at the cells necessary."""
+    pa = pytest.importorskip("pyarrow")
+    texts = ["order", "paid", cell, "", f"d{PAN}"]
+    expected = [Masker().mask(text) for text in texts]
+    assert expected[2] != cell
+    assert Masker().mask(pa.array(texts)).to_pylist() == expected
+    assert Masker().mask(np.array(texts)).tolist() == expected
