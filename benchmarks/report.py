@@ -229,8 +229,8 @@ def library(record: dict[str, Any]) -> str:
         low, middle, high = entry["wall_to_cat"]
         cores = record["machine"]["cores"]
         text += PIPE.format(**entry, cores=cores, low=low, middle=middle, high=high)
-        text += table(["seconds", "wall", "user", "system"], [
-            [name, *(entry[name][field] for field in ("wall", "user", "system"))]
+        text += table(["seconds", "wall", "user", "system", "MB of memory"], [
+            [name, *(entry[name][field] for field in ("wall", "user", "system")), round(entry[name]["memory"])]
             for name in ("pangate", "cat", "start")
         ])  # fmt: skip
     return text

@@ -65,11 +65,12 @@ def test_arrow_strings(benchmark, pans):
 
 
 class Cost(NamedTuple):
-    """Seconds of the process at the end of a pipe; `wall` is that of the pipe."""
+    """Seconds and MB of the process at the end of a pipe; `wall` is that of the pipe."""
 
     wall: float
     user: float
     system: float
+    memory: float
 
 
 def through(path: Path, command: Sequence[str]) -> Cost:
@@ -84,7 +85,7 @@ def through(path: Path, command: Sequence[str]) -> Cost:
         _, status, used = os.wait4(last.pid, 0)
         last.returncode = os.waitstatus_to_exitcode(status)
     assert last.returncode == 0
-    return Cost(time.perf_counter() - began, used.ru_utime, used.ru_stime)
+    return Cost(time.perf_counter() - began, used.ru_utime, used.ru_stime, used.ru_maxrss / 1024)
 
 
 def middle(costs: Sequence[Cost], name: str) -> float:

@@ -20,7 +20,7 @@ _WHOLE = re.compile(
     rb"%[A-Za-z]([0-9][0-9 ]{10,22})(?=\^[^^\r\n\"<>\\]{2,26}\^[0-9^])|;([0-9]{12,19})(?==[0-9]{7})"
 )
 BEHIND_DIGIT = re.compile(rb"[0-9][=Dd]")
-"""What the rest of track 2 begins with, where a PAN may stand in front; `Places.other` has the other marks."""
+"""What the rest of track 2 begins with, behind a PAN; `Places.other` has the other marks."""
 _DIGITS = re.compile(rb"[0-9]+")
 
 
