@@ -1,0 +1,121 @@
+"""What events say of files beside the tree, and of leaves that were retired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pangate.audit.reader import LARGE, SESSIONS
+from pangate.ledger.letters import letters
+
+RECORDED, MARKED, RETIRED = "session.recording", "session.recorded", "audit.retired"
+
+_BLOCK = 1 << 20
+
+
+class _Claim(NamedTuple):
+    """The first `size` bytes of a file have `digest`; all of it for None."""
+
+    size: int | None
+    digest: str
+    sequence: int
+    whole: bool
+
+
+class Claims:
+    """Gathered while events are read; checked when all have been."""
+
+    CODES = frozenset({RECORDED, MARKED, RETIRED})
+    """Codes of the events that may say something."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, list[_Claim]] = {}
+        self._retired: list[tuple[int, int, int]] = []
+        self._retired_files: set[str] = set()
+
+    def take(self, code: str, sequence: int, data: bytes) -> None:
+        """Note what the event with this sequence says."""
+        found: Any = msgspec.json.decode(data)
+        if not isinstance(found, dict):
+            return
+        if code == RETIRED:
+            first, last = found.get("first"), found.get("last")
+            if type(first) is int and type(last) is int:
+                self._retired.append((first, last, sequence))
+            self._retired_files.update(item for item in found.get("files", ()))
+        elif code in self.CODES:
+            self._claim(found.get("file"), found, sequence, whole=code == RECORDED)
+        large = found.get("large")
+        if isinstance(large, dict):
+            self._claim(f"{LARGE}/{large.get('digest')}", large, sequence, whole=True)
+
+    def _claim(self, file: object, found: dict[str, Any], sequence: int, *, whole: bool) -> None:
+        digest, size = found.get("digest"), found.get("bytes")
+        if isinstance(file, str) and isinstance(digest, str):
+            size = size if type(size) is int else None
+            claim = _Claim(size, digest, sequence, whole)
+            self._files.setdefault(file, []).append(claim)
+
+    def is_retired(self, first: int, last: int) -> bool:
+        """Whether events that stand behind them say that the leaves from `first` to `last` were taken
+        away on purpose."""
+        for begin, end, sequence in sorted(self._retired):
+            if begin <= first <= end and sequence > end + 1:
+                first = end + 1
+        return first > last
+
+    def check(self, directory: Path) -> Iterator[tuple[str, str, int]]:
+        """(file, what is wrong, sequence of the event that says so) for every file that is not what
+        events say."""
+        for file, claims in sorted(self._files.items()):
+            if file in self._retired_files:
+                continue
+            pure = PurePosixPath(file)
+            if pure.is_absolute() or ".." in pure.parts:
+                yield file, "is no path within the ledger", claims[0].sequence
+                continue
+            path = directory / file
+            if not path.exists() and not any(claim.whole for claim in claims):
+                # The session goes on, or its gateway was killed.
+                path = path.with_suffix(".open")
+            yield from self._check(file, path, claims)
+
+    def _check(self, file: str, path: Path, claims: list[_Claim]) -> Iterator[tuple[str, str, int]]:
+        digest, done = sha256(), 0
+        try:
+            with path.open("rb") as opened:
+                length = path.stat().st_size
+                for claim in sorted(claims, key=lambda item: item.size or length):
+                    until = length if claim.size is None else claim.size
+                    if until > length or (claim.whole and until < length):
+                        yield (
+                            file,
+                            f"has {length} bytes, and the event {claim.sequence} says {until}",
+                            claim.sequence,
+                        )
+                        return
+                    while done < until:
+                        block = opened.read(min(_BLOCK, until - done))
+                        digest.update(block)
+                        done += len(block)
+                    if letters(digest.digest()) != claim.digest:
+                        yield (
+                            file,
+                            f"was changed within its first {until} bytes: the event "
+                            f"{claim.sequence} has another digest",
+                            claim.sequence,
+                        )
+                        return
+        except OSError as error:
+            yield file, f"cannot be read: {error.strerror}", claims[0].sequence
+
+    def unknown(self, directory: Path) -> list[str]:
+        """Finished recordings that no event names."""
+        names = (
+            item.relative_to(directory).as_posix() for item in (directory / SESSIONS).rglob("*.rec")
+        )
+        return sorted(name for name in names if name not in self._files)

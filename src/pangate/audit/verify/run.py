@@ -1,0 +1,541 @@
+"""One verification, step by step."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from pangate.audit.reader import CHECKPOINT, JOURNAL, PUBLIC_KEYS, Ledger, PathOf
+from pangate.audit.verify.claims import Claims
+from pangate.audit.verify.diagnosis import Diagnosis, edge_root, edges_of, levels_of
+from pangate.audit.verify.report import KINDS, MAX_FINDINGS, Finding, Report, Seen
+from pangate.errors import LedgerError
+from pangate.ledger.checkpoint import Checkpoint, open_checkpoint
+from pangate.ledger.note import Signature, UnknownSigner, Verifier
+from pangate.ledger.records import decode_records
+from pangate.ledger.tiles import (
+    TILE_HEIGHT,
+    WIDTH,
+    decode_bundle,
+    entries_path,
+    parse_path,
+    split_tile,
+    tile_path,
+    tile_widths,
+)
+from pangate.ledger.tree import HASH_BYTES, Frontier, leaf_hash, whole_root
+
+VERSION = 2
+"""The version of events that is read here, their member `v`."""
+
+Progress = Callable[[int, int], None]
+"""Is told how many leaves are done, of how many."""
+
+
+class _Event(msgspec.Struct, gc=False):
+    v: int
+    sequence: int
+    time: str
+    code: str
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_DECODER = msgspec.json.Decoder(_Event)
+
+
+class Run:
+    """Holds what the steps have found so far; `report` is what comes out."""
+
+    def __init__(
+        self,
+        directory: Path,
+        verifiers: Sequence[Verifier],
+        checkpoints: Sequence[tuple[str, bytes]],
+        progress: Progress | None,
+    ) -> None:
+        self.directory = directory
+        self.report = Report(str(directory))
+        self._verifiers = list(verifiers)
+        self._anchors = checkpoints
+        self._progress = progress
+        self.roots: list[bytes] = []
+        """Root of every full bundle, as the leaves have it; later, as it was signed."""
+        self.tile_roots: dict[int, bytes] = {}
+        """Those that the tile gives, where they are others."""
+        self.edge: list[bytes] = []
+        """Hashes of the leaves in the last bundle, when that is partial."""
+        self.missing: list[int] = []
+        self.differing: set[int] = set()
+        self.damaged: set[int] = set()
+        self._claims = Claims()
+        self._last_time = ""
+        self._times_back: list[int] = []
+
+    def all(self, key_file: Path | None) -> None:
+        """Everything, in the order in which later steps rest on earlier ones."""
+        self._permissions(key_file)
+        self._public_keys()
+        try:
+            self.ledger = Ledger(self.directory)
+        except LedgerError as error:
+            self.find("checkpoint", CHECKPOINT, str(error))
+            self._lost_checkpoint()
+            return
+        self.checkpoint = self.ledger.checkpoint()
+        signed = self._signatures()
+        self.report.origin = self.checkpoint.origin
+        self.report.size = self.checkpoint.size
+        self.report.root = self.checkpoint.root.hex()
+        self._walk()
+        self._tree()
+        self._retired()
+        self._compare_anchors(signed)
+        self._leftovers(self._journal())
+        self._files()
+        if self._times_back:
+            self.report.notices.append(
+                f"the time goes back at {len(self._times_back)} events, first at the sequence "
+                f"{self._times_back[0]}: the clock was set"
+            )
+
+    def find(self, kind: str, where: str, message: str, sequence: int = 0) -> None:
+        """Add a finding."""
+        assert kind in KINDS
+        if len(self.report.findings) < MAX_FINDINGS:
+            self.report.findings.append(Finding(kind, where, message, sequence))
+        else:
+            self.report.more_findings += 1
+
+    # Keys and checkpoint
+
+    def _permissions(self, key_file: Path | None) -> None:
+        for path, what in ((self.directory, "the ledger"), (key_file, "the private key")):
+            if path is None:
+                continue
+            try:
+                found = path.lstat()
+            except OSError:
+                continue
+            if found.st_mode & 0o077 and not (path is self.directory and not found.st_mode & 0o027):
+                self.find(
+                    "permissions",
+                    str(path),
+                    f"{what} has mode {stat.S_IMODE(found.st_mode):04o}, so that others can read or "
+                    f"change it; chmod it to {'0700' if path is self.directory else '0600'}",
+                )
+            elif path is key_file and not stat.S_ISREG(found.st_mode):
+                self.find("permissions", str(path), "the private key is not a regular file")
+
+    def _public_keys(self) -> None:
+        own: list[Verifier] = []
+        try:
+            text = (self.directory / PUBLIC_KEYS).read_bytes()
+            own = [Verifier.parse(line) for line in text.decode().splitlines()]
+        except (OSError, UnicodeDecodeError, LedgerError) as error:
+            detail = error.strerror if isinstance(error, OSError) else str(error)
+            self.find("key", PUBLIC_KEYS, f"the ledger's own public keys cannot be read: {detail}")
+        else:
+            if not own or text != "".join(f"{key.text()}\n" for key in own).encode():
+                self.find(
+                    "key", PUBLIC_KEYS, "it has one key a line and nothing else, and this not"
+                )
+        if self._verifiers:
+            for key in own:
+                if key not in self._verifiers:
+                    self.report.notices.append(
+                        f"{PUBLIC_KEYS} has the key {key.text()}, which was not given to verify with"
+                    )
+        else:
+            self._verifiers = own
+            self.report.notices.append(
+                "verified with the keys that lie in the ledger: whoever can change the ledger can "
+                "change them too; keep a copy elsewhere and give it with --key"
+            )
+        self._own = own
+
+    def _signatures(self) -> tuple[Signature, ...]:
+        try:
+            _, signed = open_checkpoint(self.ledger.checkpoint_note(), self._verifiers)
+        except UnknownSigner as error:
+            self.find("key", CHECKPOINT, f"{error}: it was signed again with another key")
+            return ()
+        except LedgerError as error:
+            self.find("checkpoint", CHECKPOINT, str(error))
+            return ()
+        names = [item.verifier.name for item in signed]
+        if self.checkpoint.origin not in names:
+            self.find(
+                "key",
+                CHECKPOINT,
+                f"it is the checkpoint of {self.checkpoint.origin}, which has not signed it",
+            )
+        self.report.signed_by = tuple(
+            f"{item.verifier.name}+{item.verifier.key_id:08x}" for item in signed
+        )
+        for item in signed:
+            if item.verifier.name == self.checkpoint.origin and item.verifier not in self._own:
+                self.find("key", PUBLIC_KEYS, f"the key {item.verifier.text()} is not in it")
+        self._seen(CHECKPOINT, self.checkpoint.size, signed)
+        return signed
+
+    def _lost_checkpoint(self) -> None:
+        for name, note in self._anchors:
+            opened = self._open_anchor(name, note)
+            if opened is not None:
+                self.find("rolled back", CHECKPOINT, f"{name} has {opened[0].size} events")
+
+    # The leaves
+
+    def _walk(self) -> None:
+        """Hash every leaf, compare with the tiles of level 0, and read the events."""
+        size = self.checkpoint.size
+        full, rest = divmod(size, WIDTH)
+        for number in range(full + bool(rest)):
+            width = WIDTH if number < full else rest
+            leaves = self.leaves(number, width)
+            tile = self.stored_tile(0, number, width)
+            if leaves is None:
+                self.missing.append(number)
+                hashes = split_tile(tile or b"")
+            else:
+                hashes = [sha256(b"\0" + leaf).digest() for leaf in leaves]
+            if tile == b"".join(hashes):
+                if leaves is not None:
+                    self._events(leaves, number * WIDTH)
+            else:
+                self.differing.add(number)
+                signed = tile if tile and len(tile) == width * HASH_BYTES else b""
+                if leaves is not None:
+                    self._events_alike(leaves, hashes, signed, number * WIDTH)
+                if signed and number < full:
+                    self.tile_roots[number] = whole_root(split_tile(signed))
+            if number == full:
+                self.edge = hashes
+            else:
+                right = len(hashes) == width
+                self.roots.append(whole_root(hashes) if right else bytes(HASH_BYTES))
+            if self._progress:
+                self._progress(number * WIDTH, size)
+
+    def leaves(self, number: int, width: int) -> list[bytes] | None:
+        """The leaves of a bundle; None when it is missing. Said and cut short when it is damaged."""
+        path = entries_path(number, width)
+        data = self.stored(lambda wide: entries_path(number, wide), width, hashes=False)
+        if data is None:
+            return None
+        try:
+            leaves = decode_bundle(data)
+        except LedgerError as error:
+            if number not in self.damaged:
+                self.damaged.add(number)
+                self.find("bundle", path, str(error), number * WIDTH + 1)
+            return []
+        if len(leaves) > width and not (self.directory / path).exists():
+            del leaves[width:]  # what has come in its place holds more
+        return leaves
+
+    def _events(self, leaves: Sequence[bytes], first: int) -> None:
+        self.report.events += len(leaves)
+        sequence = first
+        last = self._last_time
+        decode = _DECODER.decode
+        codes = Claims.CODES
+        for leaf in leaves:
+            sequence += 1
+            try:
+                event = decode(leaf)
+            except msgspec.DecodeError as error:
+                self.find("event", f"sequence {sequence}", f"is no event: {error}", sequence)
+                continue
+            if event.sequence != sequence:
+                self.find(
+                    "event",
+                    f"sequence {sequence}",
+                    f"the event that stands here has the sequence {event.sequence}",
+                    sequence,
+                )
+            if event.v != VERSION:
+                self.find("event", f"sequence {sequence}", f"has the version {event.v}", sequence)
+            if event.time < last:
+                self._times_back.append(sequence)
+            last = event.time
+            if event.code in codes or b'"large":' in leaf:
+                self._claims.take(event.code, sequence, bytes(event.data))
+        self._last_time = last
+
+    def _events_alike(
+        self, leaves: Sequence[bytes], hashes: Sequence[bytes], tile: bytes, first: int
+    ) -> None:
+        """Read the events of a damaged bundle that are as the tile has them."""
+        for place, leaf in enumerate(leaves):
+            at = place * HASH_BYTES
+            if tile[at : at + HASH_BYTES] == hashes[place]:
+                self._events([leaf], first + place)
+
+    # The tree
+
+    def _tree(self) -> None:
+        """Compare the tree of the leaves with the signed root and with the tiles above level 0; when
+        anything is different, tell what was changed."""
+        size = self.checkpoint.size
+        own = levels_of(self.roots, self.edge)
+        wrong = bool(self.differing)
+        for level, full, partial in tile_widths(size):
+            for index in range(full + bool(partial)) if level else ():
+                width = WIDTH if index < full else partial
+                tile = self.stored_tile(level, index, width)
+                wrong |= tile != b"".join(own[level][index * WIDTH : index * WIDTH + width])
+        if wrong or edge_root(edges_of(own, size)) != self.checkpoint.root:
+            Diagnosis(self, own).run()
+
+    def stored_tile(self, level: int, index: int, width: int) -> bytes | None:
+        """A tile as it is on disk; None when it is missing."""
+        return self.stored(lambda wide: tile_path(level, index, wide), width)
+
+    def stored(self, path_of: PathOf, width: int, *, hashes: bool = True) -> bytes | None:
+        """A tile, or a bundle when `hashes` is false. When its file is not there, the beginning of
+        what has come in its place; None when that is not there either."""
+        try:
+            return (self.directory / path_of(width)).read_bytes()
+        except OSError:
+            pass
+        try:
+            data = self.ledger.wider(path_of, width)
+        except LedgerError:
+            return None
+        return data[: width * HASH_BYTES] if hashes else data
+
+    def _retired(self) -> None:
+        size = self.checkpoint.size
+        for number in self.missing:
+            first, end = number * WIDTH, min((number + 1) * WIDTH, size)
+            if self._claims.is_retired(first, end - 1):
+                self.report.retired += end - first
+            else:
+                self.find(
+                    "bundle",
+                    entries_path(number, end - first),
+                    f"is missing, with the sequences {first + 1} to {end}, and no event says that "
+                    "these were retired",
+                    first + 1,
+                )
+
+    # What others have seen
+
+    def _seen(self, name: str, size: int, signed: Sequence[Signature]) -> None:
+        others = [item for item in signed if item.time is not None]
+        if name != CHECKPOINT or others:
+            times = [item.time for item in others if item.time is not None]
+            self.report.seen.append(
+                Seen(
+                    name,
+                    size,
+                    tuple(item.verifier.name for item in others),
+                    max(times, default=None),
+                )
+            )
+
+    def _open_anchor(
+        self, name: str, note: bytes
+    ) -> tuple[Checkpoint, tuple[Signature, ...]] | None:
+        try:
+            return open_checkpoint(note, self._verifiers)
+        except LedgerError as error:
+            self.find("anchor", name, f"cannot be compared with: {error}")
+            return None
+
+    def _compare_anchors(self, signed: Sequence[Signature]) -> None:
+        for name, note in self._anchors:
+            opened = self._open_anchor(name, note)
+            if opened is None:
+                continue
+            anchor, signatures = opened
+            if anchor.origin != self.checkpoint.origin:
+                self.find(
+                    "anchor",
+                    name,
+                    f"is of {anchor.origin}, and the ledger is of {self.checkpoint.origin}",
+                )
+            elif anchor.size > self.checkpoint.size:
+                self.find(
+                    "rolled back",
+                    CHECKPOINT,
+                    f"it has {self.checkpoint.size} events, and {name} has seen {anchor.size}: "
+                    f"the sequences from {self.checkpoint.size + 1} on were taken away",
+                    self.checkpoint.size + 1,
+                )
+            elif self.root_at(anchor.size) != anchor.root:
+                self.find(
+                    "forked",
+                    name,
+                    f"has seen another ledger of {anchor.size} events: something up to that "
+                    "sequence was changed and signed again",
+                    anchor.size,
+                )
+            else:
+                self._seen(name, anchor.size, signatures)
+
+    def root_at(self, size: int) -> bytes:
+        """Root of the tree of the first `size` leaves, as they were signed."""
+        frontier = Frontier()
+        full, rest = divmod(size, WIDTH)
+        for root in self.roots[:full]:
+            frontier.append_whole(root, TILE_HEIGHT)
+        if rest:
+            frontier.extend(self.signed_hashes(full)[:rest])
+        return frontier.root()
+
+    def signed_hashes(self, number: int) -> list[bytes]:
+        """The leaf hashes of a bundle, as they were signed; empty when nothing has them."""
+        if number >= len(self.roots):
+            return self.edge
+        tile = split_tile(self.stored_tile(0, number, WIDTH) or b"")
+        leaves = [leaf_hash(leaf) for leaf in self.leaves(number, WIDTH) or ()]
+        for hashes in (tile, leaves):
+            if len(hashes) == WIDTH and whole_root(hashes) == self.roots[number]:
+                return hashes
+        return []
+
+    # What is not in the tree
+
+    def _journal(self) -> dict[int, bytes]:
+        """Compare the journal with what is sealed. Returns the leaves behind the checkpoint."""
+        size = self.checkpoint.size
+        unsealed: dict[int, bytes] = {}
+        try:
+            segments = self.ledger.segments()
+        except LedgerError as error:
+            self.find("journal", JOURNAL, str(error))
+            return unsealed
+        end = None
+        for first, path in segments:
+            if end is not None and first != end:
+                self.find(
+                    "journal",
+                    path,
+                    f"begins with the sequence {first + 1}, and {end + 1} is next",
+                    end + 1,
+                )
+            try:
+                found = decode_records(self.ledger.read(path), first)
+            except LedgerError as error:
+                self.find("journal", path, str(error), first + 1)
+                end = None
+                continue
+            end = first + len(found.leaves)
+            if found.problem:
+                self.find("journal", f"{path} byte {found.end}", found.problem, end + 1)
+            sealed = max(0, size - first)
+            unsealed.update(enumerate(found.leaves[sealed:], first + sealed))
+            self._compare_sealed(path, first, found.leaves[:sealed])
+        if end is not None and end < size:
+            self.find(
+                "journal",
+                segments[-1][1],
+                f"ends with the sequence {end}, and {size} events are sealed: it was cut",
+                end + 1,
+            )
+        if segments and segments[0][0] > size:
+            self.find(
+                "journal", segments[0][1], f"begins behind the sequence {size}, the last sealed one"
+            )
+        if unsealed:
+            self.report.unsealed = len(unsealed)
+            self.report.notices.append(
+                f"{len(unsealed)} events from the sequence {min(unsealed) + 1} on are in the journal "
+                "and not sealed yet: nothing shows a change of these"
+            )
+        return unsealed
+
+    def _compare_sealed(self, path: str, first: int, leaves: Sequence[bytes]) -> None:
+        for start in range(first // WIDTH, (first + len(leaves) + WIDTH - 1) // WIDTH):
+            begin, end = max(first, start * WIDTH), min(first + len(leaves), (start + 1) * WIDTH)
+            hashes = self.signed_hashes(start)
+            for index in range(begin, end if hashes else begin):
+                if leaf_hash(leaves[index - first]) != hashes[index % WIDTH]:
+                    self.find(
+                        "journal",
+                        path,
+                        f"the event {index + 1} is not the one that is sealed",
+                        index + 1,
+                    )
+
+    def _leftovers(self, unsealed: Mapping[int, bytes]) -> None:
+        """Tiles and bundles that the checkpoint has no need of: earlier partial ones, and those that
+        were written and not signed yet."""
+        size = self.checkpoint.size
+        needed = {
+            path
+            for level, full, partial in tile_widths(size)
+            for path in (
+                *(tile_path(level, index) for index in range(full)),
+                *([tile_path(level, full, partial)] if partial else ()),
+                *(() if level else map(entries_path, range(full))),
+                *([entries_path(full, partial)] if partial and not level else ()),
+            )
+        }
+        for file in sorted((self.directory / "tile").rglob("*")):
+            path = file.relative_to(self.directory).as_posix()
+            if path in needed or file.is_dir():
+                continue
+            parsed = parse_path(path)
+            if parsed is None:
+                self.report.notices.append(f"{path} is no part of the ledger")
+                continue
+            level, index, width = parsed
+            try:
+                data = file.read_bytes()
+                right = self._expected(level, index, width, unsealed)
+            except (OSError, LedgerError):
+                right = None
+            if right is None or data != right:
+                self.find(
+                    "bundle" if level is None else "tile",
+                    path,
+                    "holds what neither the checkpoint nor the journal has",
+                    index * WIDTH + 1 if not level else 0,
+                )
+
+    def _expected(
+        self, level: int | None, index: int, width: int, unsealed: Mapping[int, bytes]
+    ) -> bytes | None:
+        """What a tile or bundle has to hold by the checkpoint and the journal."""
+        if level:
+            wide = (index * WIDTH + width) << (TILE_HEIGHT * level)
+            if wide <= self.checkpoint.size:
+                return self.ledger.tile(level, index)[: width * HASH_BYTES]
+            parts = []
+            for child in range(index * WIDTH, index * WIDTH + width):
+                below = self._expected(level - 1, child, WIDTH, unsealed)
+                if below is None:
+                    return None
+                parts.append(whole_root(split_tile(below)))
+            return b"".join(parts)
+        leaves = []
+        sealed: list[bytes] | None = None
+        for leaf in range(index * WIDTH, index * WIDTH + width):
+            if leaf in unsealed:
+                leaves.append(unsealed[leaf])
+                continue
+            if sealed is None and leaf < self.checkpoint.size:
+                if level == 0 and (index * WIDTH + width) <= self.checkpoint.size:
+                    return self.ledger.tile(0, index)[: width * HASH_BYTES]
+                sealed = self.ledger.bundle(index)
+            if sealed is None or leaf % WIDTH >= len(sealed):
+                return None
+            leaves.append(sealed[leaf % WIDTH])
+        if level is None:
+            return b"".join(len(leaf).to_bytes(2) + leaf for leaf in leaves)
+        return b"".join(map(leaf_hash, leaves))
+
+    def _files(self) -> None:
+        for where, message, sequence in self._claims.check(self.directory):
+            self.find("file", where, message, sequence)
+        if strange := self._claims.unknown(self.directory):
+            self.report.notices.append(
+                f"{len(strange)} recordings are in no event, the first is {strange[0]}"
+            )
