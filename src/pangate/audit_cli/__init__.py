@@ -30,8 +30,10 @@ class Command(NamedTuple):
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("keygen", "make a key that signs checkpoints"),
+    Command("verify", "verify the whole record offline, from public keys alone"),
+    Command("prove", "write the proof that an event is in the record"),
     Command("replay", "show a session as it happened"),
+    Command("keygen", "make a key that signs checkpoints"),
 )
 """The commands in the order of the help. A new one is one line here and one file beside this."""
 

@@ -399,7 +399,7 @@ def test_a_recording_that_goes_on(tmp_path):
 def test_long_texts(tmp_path):
     (_, data), claim = ledgers.recording()
     name = f"large/{claim['digest']}"
-    large = {"digest": claim["digest"], "bytes": claim["bytes"]}
+    large = {"bytes": claim["bytes"], "digest": claim["digest"]}
     leaves = list(LEAVES)
     leaves[50] = ledgers.event(51, large=large, kind="query")
     directory = ledgers.write(tmp_path / "l", ledgers.files_of(leaves, files=[(name, data)]))

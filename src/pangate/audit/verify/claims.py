@@ -14,6 +14,7 @@ from pangate.ledger.letters import letters
 
 RECORDED, MARKED, RETIRED = "session.recording", "session.recorded", "audit.retired"
 
+_LARGE = b'"large":{"bytes":'
 _BLOCK = 1 << 20
 
 
@@ -29,25 +30,33 @@ class _Claim(NamedTuple):
 class Claims:
     """Gathered while events are read; checked when all have been."""
 
-    CODES = frozenset({RECORDED, MARKED, RETIRED})
-    """Codes of the events that may say something."""
+    _MARKS = (f'"{RECORDED}"'.encode(), f'"{MARKED}"'.encode(), f'"{RETIRED}"'.encode(), _LARGE)
+
+    @classmethod
+    def may_be_in(cls, leaves: bytes) -> bool:
+        """Whether one of several events may say something; quick, and true too often."""
+        return any([mark in leaves for mark in cls._MARKS])
 
     def __init__(self) -> None:
         self._files: dict[str, list[_Claim]] = {}
         self._retired: list[tuple[int, int, int]] = []
         self._retired_files: set[str] = set()
 
-    def take(self, code: str, sequence: int, data: bytes) -> None:
+    def take(self, leaf: bytes, sequence: int) -> None:
         """Note what the event with this sequence says."""
-        found: Any = msgspec.json.decode(data)
+        if not self.may_be_in(leaf):
+            return
+        event = msgspec.json.decode(leaf)
+        code, found = event["code"], event.get("data")
         if not isinstance(found, dict):
             return
         if code == RETIRED:
             first, last = found.get("first"), found.get("last")
             if type(first) is int and type(last) is int:
                 self._retired.append((first, last, sequence))
-            self._retired_files.update(item for item in found.get("files", ()))
-        elif code in self.CODES:
+            files = found.get("files")
+            self._retired_files.update(map(str, files if isinstance(files, list) else ()))
+        elif code in (RECORDED, MARKED):
             self._claim(found.get("file"), found, sequence, whole=code == RECORDED)
         large = found.get("large")
         if isinstance(large, dict):

@@ -41,7 +41,6 @@ class _Event(msgspec.Struct, gc=False):
     sequence: int
     time: str
     code: str
-    data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 _DECODER = msgspec.json.Decoder(_Event)
@@ -239,33 +238,50 @@ class Run:
         return leaves
 
     def _events(self, leaves: Sequence[bytes], first: int) -> None:
+        """Read the events of consecutive leaves. All at once where they are as they should be."""
         self.report.events += len(leaves)
-        sequence = first
-        last = self._last_time
         decode = _DECODER.decode
-        codes = Claims.CODES
-        for leaf in leaves:
-            sequence += 1
-            try:
-                event = decode(leaf)
-            except msgspec.DecodeError as error:
-                self.find("event", f"sequence {sequence}", f"is no event: {error}", sequence)
-                continue
-            if event.sequence != sequence:
-                self.find(
-                    "event",
-                    f"sequence {sequence}",
-                    f"the event that stands here has the sequence {event.sequence}",
-                    sequence,
-                )
-            if event.v != VERSION:
-                self.find("event", f"sequence {sequence}", f"has the version {event.v}", sequence)
-            if event.time < last:
-                self._times_back.append(sequence)
-            last = event.time
-            if event.code in codes or b'"large":' in leaf:
-                self._claims.take(event.code, sequence, bytes(event.data))
-        self._last_time = last
+        try:
+            events = [decode(leaf) for leaf in leaves]
+        except msgspec.DecodeError:
+            events = []
+        times = [event.time for event in events]
+        if (
+            not events
+            or [event.sequence for event in events]
+            != list(range(first + 1, first + 1 + len(leaves)))
+            or any([event.v != VERSION for event in events])
+            or times[0] < self._last_time
+            or sorted(times) != times
+        ):
+            for sequence, leaf in enumerate(leaves, first + 1):
+                self._event(leaf, sequence)
+            return
+        self._last_time = times[-1]
+        if Claims.may_be_in(b"".join(leaves)):
+            for sequence, leaf in enumerate(leaves, first + 1):
+                self._claims.take(leaf, sequence)
+
+    def _event(self, leaf: bytes, sequence: int) -> None:
+        where = f"sequence {sequence}"
+        try:
+            event = _DECODER.decode(leaf)
+        except msgspec.DecodeError as error:
+            self.find("event", where, f"is no event: {error}", sequence)
+            return
+        if event.sequence != sequence:
+            self.find(
+                "event",
+                where,
+                f"the event that stands here has the sequence {event.sequence}",
+                sequence,
+            )
+        if event.v != VERSION:
+            self.find("event", where, f"has the version {event.v}", sequence)
+        if event.time < self._last_time:
+            self._times_back.append(sequence)
+        self._last_time = event.time
+        self._claims.take(leaf, sequence)
 
     def _events_alike(
         self, leaves: Sequence[bytes], hashes: Sequence[bytes], tile: bytes, first: int
