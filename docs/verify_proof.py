@@ -11,13 +11,19 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+
+def require(holds, otherwise):
+    if not holds:
+        sys.exit(otherwise)
+
+
 proof, keys = (Path(name).read_text(encoding="utf-8") for name in sys.argv[1:3])
 
 # The file: a head, then the checkpoint, which is a text and its signatures.
 head, body, signatures = proof.split("\n\n")
 magic, extra, index, *path = head.split("\n")
 origin, size, root = body.split("\n")[:3]
-assert magic == "c2sp.org/tlog-proof@v1", "this is no proof"
+require(magic == "c2sp.org/tlog-proof@v1", "this is no proof")
 leaf = b64decode(extra.removeprefix("extra "))
 index, size = int(index.removeprefix("index ")), int(size)
 
@@ -33,13 +39,13 @@ for line in keys.split():
             # raises InvalidSignature
             Ed25519PublicKey.from_public_bytes(public).verify(data[4:], f"{body}\n".encode())
             signed = True
-assert signed, f"no key of {origin} that was given has signed this"
+require(signed, f"no key of {origin} that was given has signed this")
 
 # The tree: from the leaf up to the root.
-assert 0 <= index < size, "the index is not in the tree"
+require(0 <= index < size, "the index is not in the tree")
 node, last, result = index, size - 1, sha256(b"\0" + leaf).digest()
 for other in map(b64decode, path):
-    assert last, "the path is too long"
+    require(last, "the path is too long")
     if node & 1 or node == last:
         result = sha256(b"\1" + other + result).digest()
         while node and not node & 1:
@@ -47,5 +53,5 @@ for other in map(b64decode, path):
     else:
         result = sha256(b"\1" + result + other).digest()
     node, last = node >> 1, last >> 1
-assert last == 0 and result == b64decode(root), "the event is not in the tree that was signed"
+require(last == 0 and result == b64decode(root), "the event is not in the tree that was signed")
 print(leaf.decode())

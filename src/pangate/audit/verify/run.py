@@ -250,7 +250,7 @@ class Run:
             not events
             or [event.sequence for event in events]
             != list(range(first + 1, first + 1 + len(leaves)))
-            or any([event.v != VERSION for event in events])
+            or {event.v for event in events} != {VERSION}
             or times[0] < self._last_time
             or sorted(times) != times
         ):
