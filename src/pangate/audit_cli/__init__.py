@@ -33,6 +33,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("verify", "verify the whole record offline, from public keys alone"),
     Command("prove", "write the proof that an event is in the record"),
     Command("replay", "show a session as it happened"),
+    Command("anchor", "put the newest checkpoint out of reach, at witnesses and in files"),
+    Command("witness", "cosign the checkpoints of ledgers that run elsewhere"),
     Command("keygen", "make a key that signs checkpoints"),
 )
 """The commands in the order of the help. A new one is one line here and one file beside this."""

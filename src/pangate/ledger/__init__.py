@@ -8,5 +8,6 @@ Pure: no files, no sockets, no clock. Who writes a log is in `audit`, and who re
     checkpoint  origin, size and root, signed
     proof       inclusion and consistency
     records     the journal that a log is written ahead in
+    witness     who cosigns checkpoints, and how it is asked
     letters     digests without digits
 """

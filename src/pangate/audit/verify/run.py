@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from pangate.audit.reader import CHECKPOINT, JOURNAL, PUBLIC_KEYS, Ledger, PathOf
+from pangate.audit.reader import ANCHORS, CHECKPOINT, JOURNAL, PUBLIC_KEYS, Ledger, PathOf
 from pangate.audit.verify.claims import Claims
 from pangate.audit.verify.diagnosis import Diagnosis, edge_root, edges_of, levels_of
 from pangate.audit.verify.report import KINDS, MAX_FINDINGS, Finding, Report, Seen
@@ -85,14 +85,14 @@ class Run:
             self._lost_checkpoint()
             return
         self.checkpoint = self.ledger.checkpoint()
-        signed = self._signatures()
+        self._signatures()
         self.report.origin = self.checkpoint.origin
         self.report.size = self.checkpoint.size
         self.report.root = self.checkpoint.root.hex()
         self._walk()
         self._tree()
         self._retired()
-        self._compare_anchors(signed)
+        self._compare_anchors()
         self._leftovers(self._journal())
         self._files()
         if self._times_back:
@@ -156,15 +156,15 @@ class Run:
             )
         self._own = own
 
-    def _signatures(self) -> tuple[Signature, ...]:
+    def _signatures(self) -> None:
         try:
             _, signed = open_checkpoint(self.ledger.checkpoint_note(), self._verifiers)
         except UnknownSigner as error:
             self.find("key", CHECKPOINT, f"{error}: it was signed again with another key")
-            return ()
+            return
         except LedgerError as error:
             self.find("checkpoint", CHECKPOINT, str(error))
-            return ()
+            return
         names = [item.verifier.name for item in signed]
         if self.checkpoint.origin not in names:
             self.find(
@@ -179,7 +179,6 @@ class Run:
             if item.verifier.name == self.checkpoint.origin and item.verifier not in self._own:
                 self.find("key", PUBLIC_KEYS, f"the key {item.verifier.text()} is not in it")
         self._seen(CHECKPOINT, self.checkpoint.size, signed)
-        return signed
 
     def _lost_checkpoint(self) -> None:
         for name, note in self._anchors:
@@ -344,7 +343,8 @@ class Run:
 
     def _seen(self, name: str, size: int, signed: Sequence[Signature]) -> None:
         others = [item for item in signed if item.time is not None]
-        if name != CHECKPOINT or others:
+        # What lies in the ledger is somebody else's only by a cosignature.
+        if others or not (name == CHECKPOINT or name.startswith(f"{ANCHORS}/")):
             times = [item.time for item in others if item.time is not None]
             self.report.seen.append(
                 Seen(
@@ -364,8 +364,18 @@ class Run:
             self.find("anchor", name, f"cannot be compared with: {error}")
             return None
 
-    def _compare_anchors(self, signed: Sequence[Signature]) -> None:
-        for name, note in self._anchors:
+    def _own_anchors(self) -> list[tuple[str, bytes]]:
+        """Checkpoints that witnesses have cosigned and that are kept in the ledger."""
+        found = []
+        for file in sorted((self.directory / ANCHORS).glob("*.checkpoint")):
+            try:
+                found.append((f"{ANCHORS}/{file.name}", file.read_bytes()))
+            except OSError as error:
+                self.find("anchor", f"{ANCHORS}/{file.name}", f"cannot be read: {error.strerror}")
+        return found
+
+    def _compare_anchors(self) -> None:
+        for name, note in (*self._own_anchors(), *self._anchors):
             opened = self._open_anchor(name, note)
             if opened is None:
                 continue
