@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
         [(str(file), _read(file)) for file in options.checkpoint],
         key_file=directory.with_name(directory.name + ".key"),
         progress=_progress if sys.stderr.isatty() else None,
+        processes=len(os.sched_getaffinity(0)),
     )
     if options.json:
         print(json.dumps(report.as_json(), indent=2))
@@ -81,8 +83,8 @@ def _read(file: Path) -> bytes:
 
 
 def _progress(done: int, size: int) -> None:
-    if done % 65_536 == 0:
-        print(f"\r{done:,} of {size:,} events", end="", file=sys.stderr, flush=True)
+    end = "\n" if done == size else ""
+    print(f"\r{done:,} of {size:,} events", end=end, file=sys.stderr, flush=True)
 
 
 def _lines(report: Report) -> list[str]:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pangate.audit.verify.report import KINDS, Finding, Report, Seen
-from pangate.audit.verify.run import Progress, Run
+from pangate.audit.verify.run import Run
+from pangate.audit.verify.walk import Progress
 from pangate.ledger.note import Verifier
 
 __all__ = ["KINDS", "Finding", "Progress", "Report", "Seen", "verify"]
@@ -23,11 +24,12 @@ def verify(
     checkpoints: Sequence[tuple[str, bytes]] = (),
     key_file: Path | None = None,
     progress: Progress | None = None,
+    processes: int = 1,
 ) -> Report:
     """Verify the ledger in `directory`. `verifiers` are the public keys of the log and of witnesses;
     without any, those in the ledger itself, which shows only that it fits together. `checkpoints`
     are (name, signed note) that were kept elsewhere. `key_file` is the private key whose
-    permissions to look at, where it is."""
-    run = Run(directory, verifiers, checkpoints, progress)
+    permissions to look at, where it is. A large ledger is read by up to `processes` processes."""
+    run = Run(directory, verifiers, checkpoints, progress, processes)
     run.all(key_file)
     return run.report

@@ -12,7 +12,10 @@ import msgspec
 from pangate.audit.reader import LARGE, SESSIONS
 from pangate.ledger.letters import letters
 
-RECORDED, MARKED, RETIRED = "session.recording", "session.recorded", "audit.retired"
+RECORDED, UNFINISHED = "session.recording", "session.unfinished"
+"""What is there of a recording that ended, or that ended with its gateway."""
+
+MARKED, RETIRED = "session.recorded", "audit.retired"
 
 _LARGE = b'"large":{"bytes":'
 _BLOCK = 1 << 20
@@ -30,7 +33,7 @@ class _Claim(NamedTuple):
 class Claims:
     """Gathered while events are read; checked when all have been."""
 
-    _MARKS = (f'"{RECORDED}"'.encode(), f'"{MARKED}"'.encode(), f'"{RETIRED}"'.encode(), _LARGE)
+    _MARKS = (b'"session.record', b'"session.unfinished"', b'"audit.retired"', _LARGE)
 
     @classmethod
     def may_be_in(cls, leaves: bytes) -> bool:
@@ -56,8 +59,8 @@ class Claims:
                 self._retired.append((first, last, sequence))
             files = found.get("files")
             self._retired_files.update(map(str, files if isinstance(files, list) else ()))
-        elif code in (RECORDED, MARKED):
-            self._claim(found.get("file"), found, sequence, whole=code == RECORDED)
+        elif code in (RECORDED, UNFINISHED, MARKED):
+            self._claim(found.get("file"), found, sequence, whole=code != MARKED)
         large = found.get("large")
         if isinstance(large, dict):
             self._claim(f"{LARGE}/{large.get('digest')}", large, sequence, whole=True)
@@ -68,6 +71,13 @@ class Claims:
             size = size if type(size) is int else None
             claim = _Claim(size, digest, sequence, whole)
             self._files.setdefault(file, []).append(claim)
+
+    def add(self, other: Claims) -> None:
+        """Add what other events say."""
+        for file, claims in other._files.items():
+            self._files.setdefault(file, []).extend(claims)
+        self._retired += other._retired
+        self._retired_files |= other._retired_files
 
     def is_retired(self, first: int, last: int) -> bool:
         """Whether events that stand behind them say that the leaves from `first` to `last` were taken

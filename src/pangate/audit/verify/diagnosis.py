@@ -70,7 +70,9 @@ class Diagnosis:
         self._run = run
         self._size = run.checkpoint.size
         self._own = own
-        roots = [run.tile_roots.get(number, root) for number, root in enumerate(run.roots)]
+        roots = [
+            run.walk.tile_roots.get(number, root) for number, root in enumerate(run.walk.roots)
+        ]
         self._tiles = levels_of(roots, own[0])
         self._expected: dict[int, list[bytes]] = {}
         self._actual: dict[int, list[bytes]] = {}
@@ -100,7 +102,7 @@ class Diagnosis:
         """What the tile may hold, without doubles: as on disk, by the leaves, by the lower tiles."""
         at = index * WIDTH if level else 0
         found = [
-            self._run.stored_tile(level, index, width),
+            self._run.walk.stored_tile(level, index, width),
             b"".join(self._own[level][at : at + width]),
             b"".join(self._tiles[level][at : at + width]),
         ]
@@ -115,14 +117,14 @@ class Diagnosis:
         self._compare(level, index, width, tile)
         hashes = split_tile(tile)
         if level == 0:
-            self._leaves(index, hashes, self._run.edge)
-            self._run.edge = hashes
+            self._leaves(index, hashes, self._run.walk.edge)
+            self._run.walk.edge = hashes
             return
         for place, digest in enumerate(hashes):
             self._descend(level - 1, index * WIDTH + place, digest)
 
     def _compare(self, level: int, index: int, width: int, tile: bytes) -> None:
-        stored = self._run.stored_tile(level, index, width)
+        stored = self._run.walk.stored_tile(level, index, width)
         if stored == tile:
             return
         where = tile_path(level, index, width)
@@ -142,9 +144,9 @@ class Diagnosis:
         """Go on at a full tile whose root is `digest`."""
         run = self._run
         if level == 0:
-            own = run.roots[index]
-            run.roots[index] = digest
-            if own == digest and index not in run.differing:
+            own = run.walk.roots[index]
+            run.walk.roots[index] = digest
+            if own == digest and index not in run.walk.differing:
                 return
         for tile in self._full(level, index):
             if whole_root(split_tile(tile)) == digest:
@@ -156,19 +158,19 @@ class Diagnosis:
             self._settle(level, index, WIDTH, tile)
             return
         self._compare(0, index, WIDTH, tile)
-        if own != digest and index not in run.missing:
+        if own != digest and index not in run.walk.missing:
             self._leaves(index, split_tile(tile), self._hashes(index))
 
     def _full(self, level: int, index: int) -> list[bytes]:
         if level:
             return self._candidates(level, index, WIDTH)
-        stored = self._run.stored_tile(0, index, WIDTH)
+        stored = self._run.walk.stored_tile(0, index, WIDTH)
         found = [stored, b"".join(self._hashes(index))]
         return [tile for tile in found if tile is not None and len(tile) == WIDTH * HASH_BYTES]
 
     def _hashes(self, index: int) -> list[bytes]:
         width = min(WIDTH, self._size - index * WIDTH)
-        return [leaf_hash(leaf) for leaf in self._run.leaves(index, width) or ()]
+        return [leaf_hash(leaf) for leaf in self._run.walk.leaves(index, width) or ()]
 
     def _lost(self, level: int, index: int) -> None:
         """Neither what is on disk nor what the leaves give has the hash that is signed."""
@@ -183,7 +185,7 @@ class Diagnosis:
         )
 
     def _leaves(self, index: int, expected: list[bytes], actual: list[bytes]) -> None:
-        if expected != actual and index not in self._run.damaged:
+        if expected != actual and index not in self._run.walk.damaged:
             self._expected[index * WIDTH] = expected
             self._actual[index * WIDTH] = list(actual)
 
@@ -226,16 +228,16 @@ class Diagnosis:
     def _unrooted(self) -> None:
         """Nothing on disk has the signed root."""
         run = self._run
-        whole = "" if run.differing else ", although they agree with each other"
+        whole = "" if run.walk.differing else ", although they agree with each other"
         run.find(
             "tree",
             f"sequences 1 to {self._size}",
             f"the events and the tiles do not have the root that the checkpoint has{whole}: they "
             "belong to another tree, or the upper tiles were changed with the events",
         )
-        for index in sorted(run.differing - set(run.missing)):
+        for index in sorted(run.walk.differing - set(run.walk.missing)):
             width = min(WIDTH, self._size - index * WIDTH)
-            tile = run.stored_tile(0, index, width)
+            tile = run.walk.stored_tile(0, index, width)
             if tile is None or len(tile) != width * HASH_BYTES:
                 run.find("tile", tile_path(0, index, width), "is missing or was cut")
             else:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
-from pangate.audit.reader import ANCHORS, CHECKPOINT, JOURNAL, PUBLIC_KEYS, Ledger, PathOf
-from pangate.audit.verify.claims import Claims
+from pangate.audit.reader import ANCHORS, CHECKPOINT, JOURNAL, PUBLIC_KEYS, Ledger
 from pangate.audit.verify.diagnosis import Diagnosis, edge_root, edges_of, levels_of
 from pangate.audit.verify.report import KINDS, MAX_FINDINGS, Finding, Report, Seen
+from pangate.audit.verify.walk import Progress, Walk, walk_all
 from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import Checkpoint, open_checkpoint
 from pangate.ledger.note import Signature, UnknownSigner, Verifier
@@ -20,7 +17,6 @@ from pangate.ledger.records import decode_records
 from pangate.ledger.tiles import (
     TILE_HEIGHT,
     WIDTH,
-    decode_bundle,
     entries_path,
     parse_path,
     split_tile,
@@ -28,22 +24,6 @@ from pangate.ledger.tiles import (
     tile_widths,
 )
 from pangate.ledger.tree import HASH_BYTES, Frontier, leaf_hash, whole_root
-
-VERSION = 2
-"""The version of events that is read here, their member `v`."""
-
-Progress = Callable[[int, int], None]
-"""Is told how many leaves are done, of how many."""
-
-
-class _Event(msgspec.Struct, gc=False):
-    v: int
-    sequence: int
-    time: str
-    code: str
-
-
-_DECODER = msgspec.json.Decoder(_Event)
 
 
 class Run:
@@ -55,24 +35,14 @@ class Run:
         verifiers: Sequence[Verifier],
         checkpoints: Sequence[tuple[str, bytes]],
         progress: Progress | None,
+        processes: int,
     ) -> None:
         self.directory = directory
         self.report = Report(str(directory))
         self._verifiers = list(verifiers)
         self._anchors = checkpoints
         self._progress = progress
-        self.roots: list[bytes] = []
-        """Root of every full bundle, as the leaves have it; later, as it was signed."""
-        self.tile_roots: dict[int, bytes] = {}
-        """Those that the tile gives, where they are others."""
-        self.edge: list[bytes] = []
-        """Hashes of the leaves in the last bundle, when that is partial."""
-        self.missing: list[int] = []
-        self.differing: set[int] = set()
-        self.damaged: set[int] = set()
-        self._claims = Claims()
-        self._last_time = ""
-        self._times_back: list[int] = []
+        self._processes = processes
 
     def all(self, key_file: Path | None) -> None:
         """Everything, in the order in which later steps rest on earlier ones."""
@@ -85,20 +55,21 @@ class Run:
             self._lost_checkpoint()
             return
         self.checkpoint = self.ledger.checkpoint()
+        self.walk = Walk(self.ledger, self.checkpoint.size)
         self._signatures()
         self.report.origin = self.checkpoint.origin
         self.report.size = self.checkpoint.size
         self.report.root = self.checkpoint.root.hex()
-        self._walk()
+        self._leaves()
         self._tree()
         self._retired()
         self._compare_anchors()
         self._leftovers(self._journal())
         self._files()
-        if self._times_back:
+        if back := self.walk.times_back:
             self.report.notices.append(
-                f"the time goes back at {len(self._times_back)} events, first at the sequence "
-                f"{self._times_back[0]}: the clock was set"
+                f"the time goes back at {len(back)} events, first at the sequence {back[0]}: the clock "
+                "was set"
             )
 
     def find(self, kind: str, where: str, message: str, sequence: int = 0) -> None:
@@ -186,110 +157,13 @@ class Run:
             if opened is not None:
                 self.find("rolled back", CHECKPOINT, f"{name} has {opened[0].size} events")
 
-    # The leaves
-
-    def _walk(self) -> None:
+    def _leaves(self) -> None:
         """Hash every leaf, compare with the tiles of level 0, and read the events."""
-        size = self.checkpoint.size
-        full, rest = divmod(size, WIDTH)
-        for number in range(full + bool(rest)):
-            width = WIDTH if number < full else rest
-            leaves = self.leaves(number, width)
-            tile = self.stored_tile(0, number, width)
-            if leaves is None:
-                self.missing.append(number)
-                hashes = split_tile(tile or b"")
-            else:
-                hashes = [sha256(b"\0" + leaf).digest() for leaf in leaves]
-            if tile == b"".join(hashes):
-                if leaves is not None:
-                    self._events(leaves, number * WIDTH)
-            else:
-                self.differing.add(number)
-                signed = tile if tile and len(tile) == width * HASH_BYTES else b""
-                if leaves is not None:
-                    self._events_alike(leaves, hashes, signed, number * WIDTH)
-                if signed and number < full:
-                    self.tile_roots[number] = whole_root(split_tile(signed))
-            if number == full:
-                self.edge = hashes
-            else:
-                right = len(hashes) == width
-                self.roots.append(whole_root(hashes) if right else bytes(HASH_BYTES))
-            if self._progress:
-                self._progress(number * WIDTH, size)
-
-    def leaves(self, number: int, width: int) -> list[bytes] | None:
-        """The leaves of a bundle; None when it is missing. Said and cut short when it is damaged."""
-        path = entries_path(number, width)
-        data = self.stored(lambda wide: entries_path(number, wide), width, hashes=False)
-        if data is None:
-            return None
-        try:
-            leaves = decode_bundle(data)
-        except LedgerError as error:
-            if number not in self.damaged:
-                self.damaged.add(number)
-                self.find("bundle", path, str(error), number * WIDTH + 1)
-            return []
-        if len(leaves) > width and not (self.directory / path).exists():
-            del leaves[width:]  # what has come in its place holds more
-        return leaves
-
-    def _events(self, leaves: Sequence[bytes], first: int) -> None:
-        """Read the events of consecutive leaves. All at once where they are as they should be."""
-        self.report.events += len(leaves)
-        decode = _DECODER.decode
-        try:
-            events = [decode(leaf) for leaf in leaves]
-        except msgspec.DecodeError:
-            events = []
-        times = [event.time for event in events]
-        if (
-            not events
-            or [event.sequence for event in events]
-            != list(range(first + 1, first + 1 + len(leaves)))
-            or {event.v for event in events} != {VERSION}
-            or times[0] < self._last_time
-            or sorted(times) != times
-        ):
-            for sequence, leaf in enumerate(leaves, first + 1):
-                self._event(leaf, sequence)
-            return
-        self._last_time = times[-1]
-        if Claims.may_be_in(b"".join(leaves)):
-            for sequence, leaf in enumerate(leaves, first + 1):
-                self._claims.take(leaf, sequence)
-
-    def _event(self, leaf: bytes, sequence: int) -> None:
-        where = f"sequence {sequence}"
-        try:
-            event = _DECODER.decode(leaf)
-        except msgspec.DecodeError as error:
-            self.find("event", where, f"is no event: {error}", sequence)
-            return
-        if event.sequence != sequence:
-            self.find(
-                "event",
-                where,
-                f"the event that stands here has the sequence {event.sequence}",
-                sequence,
-            )
-        if event.v != VERSION:
-            self.find("event", where, f"has the version {event.v}", sequence)
-        if event.time < self._last_time:
-            self._times_back.append(sequence)
-        self._last_time = event.time
-        self._claims.take(leaf, sequence)
-
-    def _events_alike(
-        self, leaves: Sequence[bytes], hashes: Sequence[bytes], tile: bytes, first: int
-    ) -> None:
-        """Read the events of a damaged bundle that are as the tile has them."""
-        for place, leaf in enumerate(leaves):
-            at = place * HASH_BYTES
-            if tile[at : at + HASH_BYTES] == hashes[place]:
-                self._events([leaf], first + place)
+        walk_all(self.walk, self._processes, self._progress)
+        self.report.events = self.walk.events
+        for item in self.walk.findings:
+            self.find(item.kind, item.where, item.message, item.sequence)
+        self.report.more_findings += self.walk.more_findings
 
     # The tree
 
@@ -297,38 +171,21 @@ class Run:
         """Compare the tree of the leaves with the signed root and with the tiles above level 0; when
         anything is different, tell what was changed."""
         size = self.checkpoint.size
-        own = levels_of(self.roots, self.edge)
-        wrong = bool(self.differing)
+        own = levels_of(self.walk.roots, self.walk.edge)
+        wrong = bool(self.walk.differing)
         for level, full, partial in tile_widths(size):
             for index in range(full + bool(partial)) if level else ():
                 width = WIDTH if index < full else partial
-                tile = self.stored_tile(level, index, width)
+                tile = self.walk.stored_tile(level, index, width)
                 wrong |= tile != b"".join(own[level][index * WIDTH : index * WIDTH + width])
         if wrong or edge_root(edges_of(own, size)) != self.checkpoint.root:
             Diagnosis(self, own).run()
 
-    def stored_tile(self, level: int, index: int, width: int) -> bytes | None:
-        """A tile as it is on disk; None when it is missing."""
-        return self.stored(lambda wide: tile_path(level, index, wide), width)
-
-    def stored(self, path_of: PathOf, width: int, *, hashes: bool = True) -> bytes | None:
-        """A tile, or a bundle when `hashes` is false. When its file is not there, the beginning of
-        what has come in its place; None when that is not there either."""
-        try:
-            return (self.directory / path_of(width)).read_bytes()
-        except OSError:
-            pass
-        try:
-            data = self.ledger.wider(path_of, width)
-        except LedgerError:
-            return None
-        return data[: width * HASH_BYTES] if hashes else data
-
     def _retired(self) -> None:
         size = self.checkpoint.size
-        for number in self.missing:
+        for number in self.walk.missing:
             first, end = number * WIDTH, min((number + 1) * WIDTH, size)
-            if self._claims.is_retired(first, end - 1):
+            if self.walk.claims.is_retired(first, end - 1):
                 self.report.retired += end - first
             else:
                 self.find(
@@ -409,7 +266,7 @@ class Run:
         """Root of the tree of the first `size` leaves, as they were signed."""
         frontier = Frontier()
         full, rest = divmod(size, WIDTH)
-        for root in self.roots[:full]:
+        for root in self.walk.roots[:full]:
             frontier.append_whole(root, TILE_HEIGHT)
         if rest:
             frontier.extend(self.signed_hashes(full)[:rest])
@@ -417,12 +274,12 @@ class Run:
 
     def signed_hashes(self, number: int) -> list[bytes]:
         """The leaf hashes of a bundle, as they were signed; empty when nothing has them."""
-        if number >= len(self.roots):
-            return self.edge
-        tile = split_tile(self.stored_tile(0, number, WIDTH) or b"")
-        leaves = [leaf_hash(leaf) for leaf in self.leaves(number, WIDTH) or ()]
+        if number >= len(self.walk.roots):
+            return self.walk.edge
+        tile = split_tile(self.walk.stored_tile(0, number, WIDTH) or b"")
+        leaves = [leaf_hash(leaf) for leaf in self.walk.leaves(number, WIDTH) or ()]
         for hashes in (tile, leaves):
-            if len(hashes) == WIDTH and whole_root(hashes) == self.roots[number]:
+            if len(hashes) == WIDTH and whole_root(hashes) == self.walk.roots[number]:
                 return hashes
         return []
 
@@ -559,9 +416,9 @@ class Run:
         return b"".join(map(leaf_hash, leaves))
 
     def _files(self) -> None:
-        for where, message, sequence in self._claims.check(self.directory):
+        for where, message, sequence in self.walk.claims.check(self.directory):
             self.find("file", where, message, sequence)
-        if strange := self._claims.unknown(self.directory):
+        if strange := self.walk.claims.unknown(self.directory):
             self.report.notices.append(
                 f"{len(strange)} recordings are in no event, the first is {strange[0]}"
             )
