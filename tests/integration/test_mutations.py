@@ -14,18 +14,18 @@ import pytest
 import ledgers
 from pangate.audit.verify import verify
 
-COUNT = 10_000
-SIZE = 268
-"""A full bundle and a partial one, so that there are two levels and every kind of file."""
+LEDGERS = ((268, 3_000), (40, 7_000))
+"""Leaves and changes: one with a full bundle and a partial one, so that there are two levels and every kind
+of file, and a smaller one, which is verified sooner."""
 
 
-def whole_ledger():
+def whole_ledger(size):
     file, claim = ledgers.recording(data=b"what was sent" * 9)
     text, large = ledgers.recording(data=b"a long text" * 20)
-    leaves = [ledgers.event(number, n=number) for number in range(1, SIZE + 1)]
-    leaves[99] = ledgers.event(100, "session.recording", **claim)
-    leaves[199] = ledgers.event(
-        200, large={"digest": large["digest"], "bytes": large["bytes"]}, kind="query"
+    leaves = [ledgers.event(number, n=number) for number in range(1, size + 1)]
+    leaves[9] = ledgers.event(10, "session.recording", **claim)
+    leaves[19] = ledgers.event(
+        20, large={"digest": large["digest"], "bytes": large["bytes"]}, kind="query"
     )
     files = ledgers.files_of(leaves, files=[file, (f"large/{large['digest']}", text[1])])
     return files, ledgers.note_of(leaves)
@@ -79,11 +79,12 @@ def bundles_changed(chance, data):
 
 
 @pytest.mark.slow
-def test_every_change_is_noticed():
+@pytest.mark.parametrize(("size", "count"), LEDGERS)
+def test_every_change_is_noticed(size, count):
     seed = int(os.environ.get("PANGATE_SEED") or secrets.randbits(32))
     print(f"PANGATE_SEED={seed}")
     chance = random.Random(seed)
-    files, anchor = whole_ledger()
+    files, anchor = whole_ledger(size)
     paths = sorted(files)
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(
@@ -93,7 +94,7 @@ def test_every_change_is_noticed():
         checkpoints = [("elsewhere", anchor)]
         assert verify(directory, ledgers.KEYS, checkpoints).ok
         done = dict.fromkeys(paths, 0)
-        while sum(done.values()) < COUNT:
+        while sum(done.values()) < count:
             path = chance.choice(paths)
             data = files[path]
             file = directory / path
@@ -118,5 +119,5 @@ def test_every_change_is_noticed():
             file.write_bytes(data)
             done[path] += 1
         assert verify(directory, ledgers.KEYS, checkpoints).ok
-        assert min(done.values()) > COUNT // len(paths) // 2, done
+        assert min(done.values()) > count // len(paths) // 2, done
         shutil.rmtree(directory)

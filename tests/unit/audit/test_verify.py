@@ -2,12 +2,13 @@
 
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 
 import ledgers
 from pangate.audit.reader import Ledger
-from pangate.audit.verify import KINDS, verify
+from pangate.audit.verify import KINDS, verify, walk
 from pangate.audit.verify.differences import differences
 from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import Checkpoint
@@ -532,3 +533,39 @@ def test_any_difference_is_told():
                 case 3:
                     actual.insert(chance.randrange(len(actual)), actual.pop(place))
         assert bool(differences({0: expected}, {0: actual})) == (expected != actual)
+
+
+def test_several_processes_find_the_same(directory, monkeypatch):
+    monkeypatch.setattr(walk, "PART", 1)
+    anchors = [("a", ledgers.note_of(LEAVES[:600]))]
+    whole = run(directory, checkpoints=anchors, processes=2)
+    assert whole.ok, whole.findings
+    assert whole == run(directory, checkpoints=anchors)
+    rewrite_one(directory, LEAVES, 3)
+    rewrite_one(directory, LEAVES, 690)
+    (directory / entries_path(1)).unlink()
+    done = []
+    report = run(directory, processes=2, progress=lambda *count: done.append(count))
+    assert report == run(directory)
+    assert sorted(told(report)) == [
+        ("bundle", "tile/entries/001", 257),
+        ("edited", "sequence 4", 4),
+        ("edited", "sequence 691", 691),
+    ]
+    assert done == [(256, 700), (512, 700), (700, 700)]
+
+
+def test_the_time_goes_back_between_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(walk, "PART", 1)
+    leaves = list(LEAVES)
+    leaves[256] = ledgers.event(257, second=3)
+    directory = ledgers.write(tmp_path / "l", ledgers.files_of(leaves))
+    report = run(directory, processes=2)
+    assert report == run(directory)
+    assert "first at the sequence 257" in report.notices[0]
+
+
+def test_the_manual_names_every_kind_of_finding():
+    manual = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
+    for kind, meaning in KINDS.items():
+        assert f"| {kind} | {meaning} |" in manual
