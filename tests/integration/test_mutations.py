@@ -14,7 +14,7 @@ import pytest
 import ledgers
 from pangate.audit.verify import verify
 
-LEDGERS = ((268, 3_000), (40, 7_000))
+LEDGERS = ((268, 1_500), (24, 8_500))
 """Leaves and changes: one with a full bundle and a partial one, so that there are two levels and every kind
 of file, and a smaller one, which is verified sooner."""
 
