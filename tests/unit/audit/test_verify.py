@@ -251,6 +251,14 @@ def test_checkpoints_from_elsewhere_that_are_of_no_use(directory):
     ]
 
 
+@pytest.mark.parametrize("kept", [0, 31, 100 * 32, 8191, 8193])
+def test_a_cut_tile_is_no_fork(directory, kept):
+    path = directory / tile_path(0, 0)
+    path.write_bytes((path.read_bytes() + b"more")[:kept])
+    report = run(directory, checkpoints=[("a", ledgers.note_of(LEAVES[:100]))])
+    assert told(report) == [("tile", tile_path(0, 0), 0)]
+
+
 def test_an_edited_leaf_is_no_fork(directory):
     rewrite_one(directory, LEAVES, 3)
     anchors = [("a", ledgers.note_of(LEAVES[:300])), ("b", ledgers.note_of(LEAVES))]

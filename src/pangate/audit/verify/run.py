@@ -276,7 +276,8 @@ class Run:
         """The leaf hashes of a bundle, as they were signed; empty when nothing has them."""
         if number >= len(self.walk.roots):
             return self.walk.edge
-        tile = split_tile(self.walk.stored_tile(0, number, WIDTH) or b"")
+        data = self.walk.stored_tile(0, number, WIDTH) or b""
+        tile = split_tile(data) if len(data) == WIDTH * HASH_BYTES else []
         leaves = [leaf_hash(leaf) for leaf in self.walk.leaves(number, WIDTH) or ()]
         for hashes in (tile, leaves):
             if len(hashes) == WIDTH and whole_root(hashes) == self.walk.roots[number]:
