@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pangate.embedded import EmbeddedPostgres, unwinding_signals
@@ -60,6 +60,8 @@ create table payments.charges (
 );
 grant usage on schema payments to payments_service;
 grant select on all tables in schema payments to payments_service;
+create table payments.charges_2019 as select 1 as id;
+alter table payments.charges_2019 owner to payments_service;
 alter role payments_service set search_path = payments;
 """
 
@@ -69,7 +71,29 @@ HIDDEN = "select cvv as harmless, history, raw from charges where id = 1"
 COPY = "copy (select id, holder, card from charges order by id limit 2) to stdout"
 UNMASKABLE = "copy (select 1, card from charges) to stdout (format csv, delimiter '7')"
 WRITE = "delete from charges"
+DROP = "drop table charges_2019"
 EVERYTHING = ("select * from charges", "copy charges to stdout")
+
+
+EFFECTS = 'effects = ["read", "schema"]'
+TABLES = """
+[[approvers]]
+name = "payments-owners"
+match = { groups = "payments-owners" }
+owns = "owner"
+
+[[rules]]
+name = "schema changes wait"
+verdict = "hold"
+effects = ["schema"]
+hold = { approvers = ["payments-owners"], reason_required = true }
+
+[control]
+port = 0
+"""
+"""Who decides what waits. The agent of the demonstration belongs to dana, who is one of them."""
+
+CONTROL = re.compile(r"control plane at (http://[\w.:]+)")
 
 
 class StepFailed(PangateError):
@@ -85,7 +109,7 @@ def main(keep: bool = False) -> int:
             with (
                 _step("starting"),
                 EmbeddedPostgres() as postgres,
-                Trial(postgres) as trial,
+                Trial(postgres, effects=EFFECTS, tables=TABLES) as trial,
             ):
                 tell(trial)
                 if keep:
@@ -112,7 +136,8 @@ def tell(trial: Trial) -> None:
         ("1. What the table holds", _holds),
         ("2. What the agent sees", _sees),
         ("3. Who has no grant gets nothing", _denied),
-        ("4. What was recorded", _recorded),
+        ("4. A dangerous command waits for a person", _waits),
+        ("5. What was recorded", _recorded),
     ):
         with _step(name):
             step(trial, pans)
@@ -200,8 +225,73 @@ def _denied(trial: Trial, pans: Sequence[str]) -> None:
     print(_hanging("ERROR:  ", reason))
 
 
+def _waits(trial: Trial, pans: Sequence[str]) -> None:
+    _title("4. A dangerous command waits for a person", "the agent's psql just takes longer")
+    print(f"payments=> {DROP};")
+    held = subprocess.Popen(
+        [str(trial.postgres.bin / "psql"), "-X", "-c", DROP],
+        env=trial.environment(trial.token(owner="dana")),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        listed = _person(trial, "emil", "list")
+        until(lambda: DROP in listed().stdout, "the request of the agent")
+        listing = listed().stdout.strip()
+        request = listing.split()[0]
+        print(f"\nemil$ pangate approvals list\n{textwrap.fill(listing, WIDTH)}")
+        reason = ("--reason", "moved to the archive")
+        own = _person(trial, "dana", "approve", request, *reason)()
+        _check(
+            own.returncode != 0, f"who owns the agent could approve what it asks for: {own.stdout}"
+        )
+        print(f"\ndana$ pangate approvals approve {request} --reason ...")
+        print(textwrap.fill(own.stderr.strip(), WIDTH))
+        _check(held.poll() is None, "the statement did not wait")
+        other = _person(trial, "emil", "approve", request, *reason)()
+        _check(other.returncode == 0, f"emil could not approve it: {other.stderr.strip()}")
+        print(f"\nemil$ pangate approvals approve {request} --reason {reason[1]!r}")
+        print(textwrap.fill(other.stdout.strip(), WIDTH))
+        out, said = held.communicate(timeout=20)
+    finally:
+        if held.poll() is None:
+            held.kill()
+            held.communicate()
+    _check(out.strip() == "DROP TABLE", f"the approved statement did not run: {out}{said}")
+    print(f"\nAnd psql, which has waited:\n\n{out.strip()}")
+    gone = trial.postgres.psql(
+        "select to_regclass('payments.charges_2019') is null", "postgres", "-At"
+    )
+    _check(gone.strip() == "t", "the table is still there")
+
+
+def _person(trial: Trial, who: str, *words: str) -> Callable[[], subprocess.CompletedProcess[str]]:
+    """`pangate approvals` of a person of the group that decides."""
+    found = CONTROL.findall(trial.log.read_text())
+    _check(bool(found), "the gateway's log does not say where its control plane is")
+    token = trial.directory / f"{who}.token"
+    token.touch(mode=0o600)
+    token.write_text(trial.issuer.mint(who, groups=["payments-owners"]))
+    command = [sys.executable, "-m", "pangate.cli", "approvals", "--url", found[-1]]
+    command += ["--token-file", str(token), *words]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
+
+
 def _recorded(trial: Trial, pans: Sequence[str]) -> None:
-    _title("4. What was recorded", "before it was forwarded, and masked")
+    _title("5. What was recorded", "before it was forwarded, and masked")
     command = f"select card from charges where card = '{pans[0]}'"
     print(f"payments=> {command};")
     print(_agent(trial, trial.token(), command).rstrip() + "\n")
@@ -224,7 +314,7 @@ def _recorded(trial: Trial, pans: Sequence[str]) -> None:
         codes.count("authorisation.denied") == 1 and codes.count("auth.failed") == 3,
         f"the four refusals of step 3 are not all there: {codes}",
     )
-    asked = [COLUMNS, NESTED, HIDDEN, COPY, UNMASKABLE, *EVERYTHING, command]
+    asked = [COLUMNS, NESTED, HIDDEN, COPY, UNMASKABLE, *EVERYTHING, DROP, command]
     sent = [
         event["data"]["text"]
         for event in events
@@ -246,6 +336,12 @@ def _what(event: dict[str, object]) -> str:
         masked = " ".join(f"{network}={count}" for network, count in data["masked"].items())
         rows = "1 row" if data["rows"] == 1 else f"{data['rows']} rows"
         return f"{rows}, {data['seconds'] * 1000:.1f} ms, masked: {masked or 'nothing'}"
+    if event["code"] == "session.connected":
+        return f"to the database's process {data['backend']}"
+    if event["code"] == "session.recording":
+        return f"what the agent was sent: {data['bytes']} bytes, with their digest"
+    if event["code"] == "approval.executed":
+        return f"request {data['request']}: once, and not again"
     text = str(data.get("text") or data.get("detail") or data.get("reason") or data.get("role", ""))
     room = WIDTH - 42
     return text if len(text) <= room else text[: room - 3] + "..."

@@ -27,7 +27,8 @@ STEPS = (
     "1. What the table holds",
     "2. What the agent sees",
     "3. Who has no grant gets nothing",
-    "4. What was recorded",
+    "4. A dangerous command waits for a person",
+    "5. What was recorded",
 )
 
 
@@ -231,10 +232,11 @@ def another() -> Iterator[EmbeddedPostgres]:
             Tampered,
             r"3\. Who has no grant .*: psql was refused otherwise: .*record could not be written",
         ),
-        (Leaky, r"4\. What was recorded: 1 of 300 card numbers are in the log"),
+        (Leaky, r"5\. What was recorded: 1 of 300 card numbers are in the log"),
     ],
 )
 def test_a_step_that_shows_otherwise_fails(another, kind, reason):
     another.psql("drop schema if exists payments cascade")
-    with kind(another) as trial, pytest.raises(demo.StepFailed, match=reason):
+    made = kind(another, effects=demo.EFFECTS, tables=demo.TABLES)
+    with made as trial, pytest.raises(demo.StepFailed, match=reason):
         demo.tell(trial)
