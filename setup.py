@@ -50,7 +50,13 @@ def extension(name: str) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [extension("_scan"), extension("_frame"), extension("_text"), extension("_shape")],
+        [
+            extension("_scan"),
+            extension("_frame"),
+            extension("_text"),
+            extension("_shape"),
+            extension("_leaf"),
+        ],
         include_path=["ext"],
         build_dir="build/cython",
         annotate=debug,

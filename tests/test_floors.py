@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "pangate"
 EXTENSIONS = Path(__file__).parents[1] / "ext" / "pangate"
 
 FLOORS = (
-    {"_scan", "_frame", "_text", "_shape", "errors"},
+    {"_scan", "_frame", "_text", "_shape", "_leaf", "errors"},
     {"model", "sql", "ledger", "masking"},
     {"protocols", "policy", "config"},
     {"store"},
@@ -110,6 +110,8 @@ def test_imports_go_down(name, path):
 
 ACROSS = {
     ("_frame", "_scan"),
+    ("_leaf", "_frame"),
+    ("_leaf", "_scan"),
     ("masking", "model"),
     ("sql", "model"),
     ("config", "policy"),

@@ -1,1 +1,25 @@
-"""Walkers over framed protocols. See _frame.pyx."""
+"""Walkers over framed protocols, and names as the kernels take them. See _frame.pyx."""
+
+from libc.stdint cimport uint8_t
+
+cdef extern from "names.h" nogil:
+    enum:
+        NAME_LONGEST
+        NAME_ANY
+        NAME_CODE
+        NAME_PIN
+    ctypedef struct name_rule_t:
+        uint8_t text[40]
+        uint8_t len
+        uint8_t shape
+        uint8_t glued
+    ctypedef struct names_t:
+        const name_rule_t *rules
+        size_t count
+        uint8_t ends[256]
+    int names_find(const names_t *names, const uint8_t *name, size_t len)
+
+
+cdef class Names:
+    cdef names_t table
+    cdef name_rule_t *rules

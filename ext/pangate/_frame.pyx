@@ -12,23 +12,6 @@ from pangate._scan cimport Scanner, scan_counts_t, scan_rules_t
 
 from pangate.errors import LimitReached, ProtocolError
 
-cdef extern from "names.h" nogil:
-    enum:
-        NAME_LONGEST
-        NAME_ANY
-        NAME_CODE
-        NAME_PIN
-    ctypedef struct name_rule_t:
-        uint8_t text[40]
-        uint8_t len
-        uint8_t shape
-        uint8_t glued
-    ctypedef struct names_t:
-        const name_rule_t *rules
-        size_t count
-        uint8_t ends[256]
-    int names_find(const names_t *names, const uint8_t *name, size_t len)
-
 cdef extern from "cell.h" nogil:
     enum:
         CELL_SAFE
@@ -151,9 +134,6 @@ cdef class Names:
     """Names whose values are wiped in JSON and hstore: {name: shape}, the name as words in lower case with
     `_` between them, the shape ANY, CODE (three or four digits) or PIN. Those of `glued` may end any
     longer word. Does not change; safe to share."""
-
-    cdef names_t table
-    cdef name_rule_t *rules
 
     def __cinit__(self, shapes, glued=()):
         every = [(name, shape, 0) for name, shape in shapes.items()] + [(name, ANY, 1) for name in glued]

@@ -38,6 +38,7 @@ from pangate.errors import (
     Refused,
     StateFailed,
 )
+from pangate.ledger.letters import letters
 from pangate.metrics import Metrics
 from pangate.model import (
     EFFECTS,
@@ -106,6 +107,7 @@ class Gate:
         recordings: Recordings,
     ) -> None:
         self.config = config
+        self.config_letters = _letters(config)
         self.authenticator = authenticator
         self.recorder = recorder
         self.recordings = recordings
@@ -126,6 +128,7 @@ class Gate:
         """Put another configuration in force, and who authenticates by it. What is decided from now on
         is decided by it, in open sessions too."""
         self.config, self.authenticator = config, authenticator
+        self.config_letters = _letters(config)
         if self.desk is not None:
             self.desk.reconfigure(config.desk)
 
@@ -137,6 +140,8 @@ class Gate:
 
     def record(self, event: Event) -> None:
         """Record an event, and count it."""
+        if not event.config:
+            event = event._replace(config=self.config_letters)
         self.recorder.record(event)
         self.metrics.count(event)
 
@@ -620,19 +625,29 @@ class GateSession:
         data: Mapping[str, object],
         principal: Principal | None = None,
     ) -> None:
-        who = principal or (self._admission.principal if self._admission else None)
+        admission = self._admission
+        who = principal or (admission.principal if admission else None)
+        number = data.get("number", 0)
         self._gate.record(
             Event(
-                code=code,
-                time=time.time(),
-                session=self.id,
-                principal=who.name if who else UNKNOWN,
-                origin=self._origin,
-                resource=self._admission.grant.resource if self._admission else self._asked,
-                success=success,
-                data=data,
+                code,
+                time.time(),
+                self.id,
+                who.name if who else UNKNOWN,
+                self._origin,
+                admission.grant.resource if admission else self._asked,
+                success,
+                data,
+                self._gate.config_letters,
+                admission.grant.role if admission else "",
+                number if isinstance(number, int) else 0,
             )
         )
+
+
+def _letters(config: Config) -> str:
+    """What stands in every event for the configuration in force: the first 6 bytes of its digest."""
+    return letters(bytes.fromhex(config.digest)[:6])
 
 
 def _again(admission: Admission, config: Config, believed: bool) -> Admission:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from types import MappingProxyType
+from typing import Literal, NamedTuple, get_args
 
 Action = Literal["allow", "deny", "hold"]
 Way = Literal["password", "oauth", "certificate"]
@@ -239,13 +240,14 @@ class Outcome:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One record. `code` is stable ("session.start", "statement.execute", ...); the fields are those
+class Event(NamedTuple):
+    """One record. `code` is stable ("session.start", "statement.allowed", ...); the fields are those
     of PCI DSS 10.2.2: who, what type, when, success or failure, where from, on which resource.
 
-    `time` is in seconds since the epoch, `sequence` is gap-free within one recorder, `data` holds what
-    is particular to the code; every text in it is masked before it is written."""
+    `time` is in seconds since the epoch, `data` holds what is particular to the code; every text in it is
+    masked before it is written. `config` are the letters of the configuration that was in force, `role`
+    is the role of a session, `statement` the number of one within its session; 0 where there is none.
+    A tuple, because it is made for every statement and a tuple is made in a third of the time."""
 
     code: str
     time: float
@@ -254,4 +256,7 @@ class Event:
     origin: str
     resource: str
     success: bool
-    data: Mapping[str, object] = field(default_factory=dict)
+    data: Mapping[str, object] = MappingProxyType({})
+    config: str = ""
+    role: str = ""
+    statement: int = 0

@@ -3,13 +3,9 @@ the contract of the sinks behind it. One sink a file."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
-
-import msgspec
 
 from pangate.errors import RecordFailed
 from pangate.model import Event
@@ -17,18 +13,18 @@ from pangate.model import Event
 if TYPE_CHECKING:
     from pangate.config import Config
 
-VERSION = 1
-"""The version of the form of a record, its field `v`."""
-
 MAX_PENDING_BYTES = 64 << 20
 """Records that wait to be flushed. Beyond it nothing more is taken, so nothing more is done."""
-
-MAX_DEPTH = 16
 
 SHORTEST_PAN = 12
 """Digits of the shortest card number (ISO/IEC 7812 as issuers use it); what is shorter has none."""
 
 MaskText = Callable[[str], str]
+
+Encode = Callable[[Event, int], bytes]
+"""Makes the leaf of an event with its sequence: one line of canonical JSON without its newline, version 2,
+every text in it masked. TypeError for data that is not text, numbers, booleans, None, and mappings and
+sequences of these."""
 
 
 class Sink(Protocol):
@@ -62,13 +58,13 @@ class Recorder:
     def __init__(
         self,
         sink: Sink,
-        mask_text: MaskText,
+        encode: Encode,
         clock: Callable[[], float] = time.time,
         about: Mapping[str, object] | None = None,
     ) -> None:
         """`about` goes into the data of `log.start`, which is written before this returns."""
         self._sink = sink
-        self._mask_text = mask_text
+        self._encode = encode
         self._clock = clock
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -98,11 +94,10 @@ class Recorder:
     def record(self, event: Event) -> int:
         """Gather `event` with every text in it masked, and return its sequence.
 
-        Raises RecordFailed when too much is waiting, and TypeError for data that is not text,
-        numbers, booleans, None, and mappings and sequences of these."""
+        Raises RecordFailed when too much is waiting, and TypeError for data that has no form."""
         if self._closed:
             raise RecordFailed("the record is closed; the gateway is stopping")
-        leaf = encode(event, self._sequence + 1, self._mask_text)
+        leaf = self._encode(event, self._sequence + 1)
         if self._pending_bytes + len(leaf) > MAX_PENDING_BYTES:
             raise RecordFailed(
                 f"more than {MAX_PENDING_BYTES} bytes of records wait to be written; see whether "
@@ -150,10 +145,26 @@ def open_recorder(config: Config, about: Mapping[str, object] | None = None) -> 
 
     sink = JsonLines(config.audit.path, config.audit.fsync)
     try:
-        return Recorder(sink, pan_mask(), about={"config": config.digest, **(about or {})})
+        return Recorder(sink, leaf_encoder(), about={"config": config.digest, **(about or {})})
     except BaseException:
         sink.close()
         raise
+
+
+def leaf_encoder() -> Encode:
+    """What the gateway makes its leaves with: texts masked as the cells of a result are, the state of the
+    clock in each leaf."""
+    from pangate._leaf import Encoder
+    from pangate.audit.clock import ClockState
+    from pangate.masking import default_scanner
+    from pangate.masking.keys import wiped_names
+
+    encoder, clock = Encoder(default_scanner(), wiped_names()), ClockState()
+
+    def encode(event: Event, sequence: int) -> bytes:
+        return encoder.encode(event, sequence, event.time, clock.now())
+
+    return encode
 
 
 def pan_mask() -> MaskText:
@@ -175,63 +186,3 @@ def pan_mask() -> MaskText:
         return data.decode() if hits else text
 
     return mask
-
-
-def encode(event: Event, sequence: int, mask_text: MaskText) -> bytes:
-    """`event` as one line of JSON without its newline: keys sorted, no spaces, UTF-8, time in UTC
-    with microseconds. Equal events have equal bytes."""
-    moment = datetime.fromtimestamp(event.time, UTC)
-    record = {
-        "v": VERSION,
-        "sequence": sequence,
-        "time": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "code": event.code,
-        "session": _text(event.session, mask_text),
-        "principal": _text(event.principal, mask_text),
-        "origin": _text(event.origin, mask_text),
-        "resource": _text(event.resource, mask_text),
-        "success": event.success,
-        "data": _masked(event.data, mask_text, 0),
-    }
-    return msgspec.json.encode(record, order="sorted")
-
-
-def _text(text: str, mask_text: MaskText) -> str:
-    # A lone surrogate has no UTF-8. It becomes "?", which, unlike a numeric escape, puts no digit
-    # beside what follows: that could hide a card number from the mask.
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode()
-    return mask_text(text)
-
-
-def _masked(value: object, mask_text: MaskText, depth: int) -> object:
-    if depth > MAX_DEPTH:
-        raise TypeError(f"data of an event is nested deeper than {MAX_DEPTH}")
-    if isinstance(value, str):
-        return _text(value, mask_text)
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int) and abs(value) < 10 ** (SHORTEST_PAN - 1):
-        return value
-    if isinstance(value, (int, float)):
-        if isinstance(value, float) and not math.isfinite(value):
-            return str(value)
-        text = str(value)
-        masked = mask_text(text)
-        # A reader that takes numbers as doubles would change a larger one.
-        exact = masked == text and abs(value) <= 1 << 53
-        return value if exact else masked
-    if isinstance(value, Mapping):
-        made: dict[str, object] = {}
-        for key, item in value.items():
-            name = unique = _text(str(key), mask_text)
-            number = 1
-            while unique in made:
-                # Two keys may differ only in the digits that the mask takes away.
-                number += 1
-                unique = f"{name}#{number}"
-            made[unique] = _masked(item, mask_text, depth + 1)
-        return made
-    if isinstance(value, (list, tuple)):
-        return [_masked(item, mask_text, depth + 1) for item in value]
-    raise TypeError(f"data of an event cannot hold a {type(value).__name__}")

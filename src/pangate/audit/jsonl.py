@@ -14,8 +14,8 @@ from typing import Literal
 
 from pangate.errors import RecordFailed
 
-BEGINNING = b'{"code":"'
-"""How every record begins: its keys are sorted, and `code` is the first."""
+BEGINNING = b'{"clock":"'
+"""How every record begins: its keys are sorted, and `clock` is the first."""
 
 SYNC_SECONDS = 1.0
 """With fsync = "interval", the longest time between a write and the disk's knowing it."""
@@ -183,7 +183,7 @@ class JsonLines:
         if not line.startswith(BEGINNING) or not isinstance(record, dict):
             raise self._not_a_record(offset)
         sequence = record.get("sequence")
-        if record.get("v") != 1 or type(sequence) is not int or sequence < 1:
+        if record.get("v") != 2 or type(sequence) is not int or sequence < 1:
             raise self._not_a_record(offset)
         return sequence
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from leaves import encode
 from pangate.audit import Recorder
 from pangate.audit import jsonl as module
 from pangate.audit.jsonl import JsonLines
@@ -25,7 +26,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def leaf(sequence: int, text: str = "") -> bytes:
-    record = {"code": "x", "data": {"text": text}, "sequence": sequence, "v": 1}
+    record = {
+        "clock": "unknown",
+        "code": "x",
+        "data": {"text": text},
+        "sequence": sequence,
+        "v": 2,
+    }
     return json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -121,11 +128,12 @@ def test_long_lines_are_read_whole(path):
         b"root:x:0:0:root:/root:/bin/bash\n",
         b"root:x:0:0",
         b'{"a":1}\n',
-        b'{"code":"x","sequence":"1","v":1}\n',
-        b'{"code":"x","sequence":0,"v":1}\n',
-        b'{"code":"x","sequence":true,"v":1}\n',
-        b'{"code":"x","sequence":1,"v":2}\n',
-        b'{"code":"x","sequence":1\n',
+        b'{"clock":"x","code":"x","sequence":"1","v":2}\n',
+        b'{"clock":"x","code":"x","sequence":0,"v":2}\n',
+        b'{"clock":"x","code":"x","sequence":true,"v":2}\n',
+        b'{"clock":"x","code":"x","sequence":1,"v":1}\n',
+        b'{"code":"x","sequence":1,"v":1}\n',
+        b'{"clock":"x","code":"x","sequence":1\n',
         b"\n",
         b"[1]\n",
         content(1) + b"somebody wrote here",
@@ -215,7 +223,7 @@ def test_a_short_write_leaves_no_partial_line_and_heals(path, room):
 
 
 def test_a_recorder_over_a_full_disk_loses_nothing(path, room):
-    recorder = Recorder(JsonLines(path), lambda text: text)
+    recorder = Recorder(JsonLines(path), encode)
     room(path.stat().st_size + 30)
     recorder.record(Event("a", 0.0, "s", "p", "o", "r", True))
     with pytest.raises(RecordFailed):
@@ -339,7 +347,7 @@ def test_a_gateway_that_is_killed_leaves_whole_lines(path):
         "    leaves = []\n"
         "    for _ in range(5):\n"
         "        n += 1\n"
-        '        leaves.append(b\'{"code":"x","sequence":%d,"v":1}\' % n)\n'
+        '        leaves.append(b\'{"clock":"x","code":"x","sequence":%d,"v":2}\' % n)\n'
         "    sink.append(leaves)\n"
         "    if n == 5:\n"
         "        print('ready', flush=True)\n"

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from leaves import encode as encode_leaf
 from pangate import audit
-from pangate.audit import MAX_PENDING_BYTES, Recorder, encode
+from pangate.audit import MAX_PENDING_BYTES, Recorder
 from pangate.errors import RecordFailed
 from pangate.model import Event
 
@@ -18,6 +19,10 @@ def mask_text(text: str) -> str:
     return re.sub(
         r"(?<!\d)\d{9,15}(\d{4})(?!\d)", lambda hit: "*" * (len(hit[0]) - 4) + hit[1], text
     )
+
+
+def encode(event: Event, sequence: int, mask=mask_text) -> bytes:
+    return encode_leaf(event, sequence, mask_text=mask)
 
 
 class Memory:
@@ -62,10 +67,11 @@ def event(code: str = "statement.allowed", **changes: object) -> Event:
 def test_the_form_of_a_record():
     leaf = encode(event(data={"text": "select 'é'", "rows": 3, "b": None}), 7, mask_text)
     assert leaf.decode() == (
-        '{"code":"statement.allowed","data":{"b":null,"rows":3,"text":"select \'é\'"},'
+        '{"clock":"unknown","code":"statement.allowed","config":"",'
+        '"data":{"b":null,"rows":3,"text":"select \'é\'"},'
         '"origin":"192.0.2.1:4711","principal":"https://issuer.example#agent-1",'
-        '"resource":"payments","sequence":7,"session":"s-1","success":true,'
-        '"time":"2023-11-14T22:13:20.123456Z","v":1}'
+        '"resource":"payments","role":"","sequence":7,"session":"s-1","statement":0,"success":true,'
+        '"time":"2023-11-14T22:13:20.123456Z","v":2}'
     )
     assert b"\n" not in encode(event(data={"text": "a\nb\r\u2028\x85\0"}), 1, mask_text)
     # Equal events have equal bytes, whatever order their data was put in.
@@ -137,7 +143,7 @@ def test_data_that_is_nested_without_end_is_an_error():
 
 def test_the_life_of_a_recorder():
     sink = Memory()
-    recorder = Recorder(sink, mask_text, lambda: 0.0, {"config": "abc"})
+    recorder = Recorder(sink, encode, lambda: 0.0, {"config": "abc"})
     assert [record["code"] for record in sink.records] == ["log.start"]
     assert sink.records[0]["data"] == {"config": "abc"}
     assert recorder.record(event("a")) == 2
@@ -159,7 +165,7 @@ def test_the_life_of_a_recorder():
 
 def test_a_recorder_goes_on_where_the_sink_ended():
     sink = Memory(last_sequence=41, repaired_bytes=17)
-    Recorder(sink, mask_text, lambda: 0.0)
+    Recorder(sink, encode, lambda: 0.0)
     assert [(record["sequence"], record["code"]) for record in sink.records] == [
         (42, "audit.repaired"),
         (43, "log.start"),
@@ -169,7 +175,7 @@ def test_a_recorder_goes_on_where_the_sink_ended():
 
 def test_what_could_not_be_written_is_kept_and_written_later():
     sink = Memory()
-    recorder = Recorder(sink, mask_text)
+    recorder = Recorder(sink, encode)
     sink.failing = True
     recorder.record(event("a"))
     for _ in range(3):
@@ -184,7 +190,7 @@ def test_what_could_not_be_written_is_kept_and_written_later():
 
 def test_what_waits_is_bounded_and_no_sequence_is_skipped():
     sink = Memory()
-    recorder = Recorder(sink, lambda text: text)
+    recorder = Recorder(sink, encode)
     sink.failing = True
     size = MAX_PENDING_BYTES // 4
     for _ in range(3):
@@ -202,12 +208,12 @@ def test_a_sink_that_cannot_take_the_start_starts_nothing():
     sink = Memory()
     sink.failing = True
     with pytest.raises(RecordFailed):
-        Recorder(sink, mask_text)
+        Recorder(sink, encode)
 
 
 def test_a_close_that_cannot_write_still_closes_and_says_so():
     sink = Memory()
-    recorder = Recorder(sink, mask_text)
+    recorder = Recorder(sink, encode)
     sink.failing = True
     with pytest.raises(RecordFailed):
         recorder.close()

@@ -1,0 +1,9 @@
+from pangate._frame import Names
+from pangate._scan import Scanner
+
+class Encoder:
+    """Makes leaves of events. For one thread. See _leaf.pyx."""
+
+    def __init__(self, scanner: Scanner, names: Names) -> None: ...
+    def encode(self, event: object, sequence: int, time: float, clock: str) -> bytes: ...
+    def encode_value(self, value: object) -> bytes: ...
