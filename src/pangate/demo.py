@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -93,6 +94,8 @@ port = 0
 """
 """Who decides what waits. The agent of the demonstration belongs to dana, who is one of them."""
 
+SEALED = "seal_seconds = 0.2"
+
 CONTROL = re.compile(r"control plane at (http://[\w.:]+)")
 
 
@@ -109,7 +112,7 @@ def main(keep: bool = False) -> int:
             with (
                 _step("starting"),
                 EmbeddedPostgres() as postgres,
-                Trial(postgres, effects=EFFECTS, tables=TABLES) as trial,
+                Trial(postgres, effects=EFFECTS, audit=SEALED, tables=TABLES) as trial,
             ):
                 tell(trial)
                 if keep:
@@ -138,6 +141,7 @@ def tell(trial: Trial) -> None:
         ("3. Who has no grant gets nothing", _denied),
         ("4. A dangerous command waits for a person", _waits),
         ("5. What was recorded", _recorded),
+        ("6. Nobody changes that unnoticed", _sealed),
     ):
         with _step(name):
             step(trial, pans)
@@ -323,6 +327,63 @@ def _recorded(trial: Trial, pans: Sequence[str]) -> None:
     asked = [sql.replace(pans[0], _masked(pans[0])) for sql in asked]
     _check(sent == asked, f"the agent's statements are not what is recorded: {sent}")
     _say(f"{len(events)} events, no gap, no card number, and nowhere the database's real password.")
+
+
+def _sealed(trial: Trial, pans: Sequence[str]) -> None:
+    _title("6. Nobody changes that unnoticed", "the record is sealed while it is written")
+    events = len(trial.audit.read_bytes().splitlines())
+    until(lambda: _size_sealed(trial) >= events, "the seal on what was recorded")
+    copy = trial.directory / "copy"
+    copy.mkdir(mode=0o700)
+    for name in ("checkpoint", "log.pub"):
+        shutil.copy2(trial.directory / name, copy / name)
+    for name in ("tile", "sessions"):
+        shutil.copytree(trial.directory / name, copy / name)
+    sizes = [path.stat().st_size for path in (copy / "sessions").rglob("*.rec")]
+    print(
+        f"A copy of it, with the recordings of {len(sizes)} sessions, and the public key alone:\n"
+    )
+    done = _verify(copy, trial.directory / "log.pub")
+    _check(done.returncode == 0, f"the record does not verify: {done.stdout}{done.stderr}")
+    for bundle in (copy / "tile/entries").rglob("[0-9]*"):
+        if bundle.is_file():
+            data = bundle.read_bytes()
+            bundle.write_bytes(
+                data.replace(WRITE.encode(), WRITE.encode().replace(b"delete", b"select"))
+            )
+    print("\nSomebody makes of the agent's `delete` a `select`, and nothing else:\n")
+    done = _verify(copy, trial.directory / "log.pub")
+    _check(
+        done.returncode == 1 and "WRONG (edited)" in done.stdout,
+        f"a changed record was not noticed: {done.stdout}{done.stderr}",
+    )
+
+
+def _size_sealed(trial: Trial) -> int:
+    try:
+        return int((trial.directory / "checkpoint").read_text().splitlines()[1])
+    except FileNotFoundError:
+        return 0
+
+
+def _verify(ledger: Path, keys: Path) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "pangate.cli",
+        "audit",
+        "verify",
+        str(ledger),
+        "--key",
+        str(keys),
+    ]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    print("$ pangate audit verify copy --key log.pub")
+    for line in done.stdout.splitlines():
+        print(textwrap.fill(line, WIDTH, subsequent_indent="  "))
+    return done
 
 
 def _last_line(path: Path) -> str:

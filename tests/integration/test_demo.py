@@ -29,6 +29,7 @@ STEPS = (
     "3. Who has no grant gets nothing",
     "4. A dangerous command waits for a person",
     "5. What was recorded",
+    "6. Nobody changes that unnoticed",
 )
 
 
@@ -237,6 +238,6 @@ def another() -> Iterator[EmbeddedPostgres]:
 )
 def test_a_step_that_shows_otherwise_fails(another, kind, reason):
     another.psql("drop schema if exists payments cascade")
-    made = kind(another, effects=demo.EFFECTS, tables=demo.TABLES)
+    made = kind(another, effects=demo.EFFECTS, audit=demo.SEALED, tables=demo.TABLES)
     with made as trial, pytest.raises(demo.StepFailed, match=reason):
         demo.tell(trial)

@@ -3,15 +3,27 @@ the contract of the sinks behind it. One sink a file."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pangate.audit.reader import LARGE
 from pangate.errors import RecordFailed
+from pangate.ledger.letters import letters
 from pangate.model import Event
 
 if TYPE_CHECKING:
     from pangate.config import Config
+
+MAX_LEAF = 48 << 10
+"""Bytes of a leaf beyond which the data of its event goes into a file of its own, where the record is sealed.
+A leaf of a log in tiles has 65,535 at the most."""
+
+SHORT_TEXT = 256
+"""Characters of a text that stays in the leaf of such an event."""
 
 MAX_PENDING_BYTES = 64 << 20
 """Records that wait to be flushed. Beyond it nothing more is taken, so nothing more is done."""
@@ -145,15 +157,20 @@ def open_recorder(config: Config, about: Mapping[str, object] | None = None) -> 
 
     sink = JsonLines(config.audit.path, config.audit.fsync)
     try:
-        return Recorder(sink, leaf_encoder(), about={"config": config.digest, **(about or {})})
+        large = config.audit.ledger / LARGE if config.audit.seal_seconds else None
+        encode = leaf_encoder(large)
+        return Recorder(sink, encode, about={"config": config.digest, **(about or {})})
     except BaseException:
         sink.close()
         raise
 
 
-def leaf_encoder() -> Encode:
+def leaf_encoder(large: Path | None = None) -> Encode:
     """What the gateway makes its leaves with: texts masked as the cells of a result are, the state of the
-    clock in each leaf."""
+    clock in each leaf.
+
+    With `large`, a directory, the data of an event that is too long for a leaf of a Merkle log is in a file
+    there, named by its digest, and the leaf has the digest. RecordFailed when that cannot be written."""
     from pangate._leaf import Encoder
     from pangate.audit.clock import ClockState
     from pangate.masking import default_scanner
@@ -162,9 +179,41 @@ def leaf_encoder() -> Encode:
     encoder, clock = Encoder(default_scanner(), wiped_names()), ClockState()
 
     def encode(event: Event, sequence: int) -> bytes:
-        return encoder.encode(event, sequence, event.time, clock.now())
+        leaf = encoder.encode(event, sequence, event.time, clock.now())
+        if large is None or len(leaf) <= MAX_LEAF:
+            return leaf
+        data = encoder.encode_value(event.data)
+        kept = {key: value for key, value in event.data.items() if _short(value)}
+        kept["large"] = {"bytes": len(data), "digest": _keep_large(large, data)}
+        return encoder.encode(event._replace(data=kept), sequence, event.time, clock.now())
 
     return encode
+
+
+def _short(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= SHORT_TEXT
+    return value is None or isinstance(value, (bool, int, float))
+
+
+def _keep_large(directory: Path, data: bytes) -> str:
+    """Put `data` into a file of `directory`, on the disk, and return its name."""
+    name = letters(hashlib.sha256(data).digest())
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(
+            directory / f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+        )
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        (directory / f"{name}.new").replace(directory / name)
+    except OSError as error:
+        raise RecordFailed(
+            f"a long text of the record cannot be written to {directory}: {error.strerror}"
+        ) from None
+    return name
 
 
 def pan_mask() -> MaskText:

@@ -524,11 +524,39 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
             "lets the disk follow within a second, so a power failure may lose that second."
         ),
     ] = "interval"
+    seal_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="Seal the record so often, in seconds: a process of its own makes a Merkle log of "
+            "it, in the directory of `path`, and signs checkpoints. 0 seals nothing.",
+        ),
+    ] = 0.0
+    key: Annotated[
+        Path | None,
+        Meta(
+            description="File with the private key that signs checkpoints, mode 0600; made at the first "
+            "start when it is not there. Left out: `path` with `.key` behind it."
+        ),
+    ] = None
+    origin: Annotated[
+        Annotated[str, Meta(pattern=r"^[^\s+]{1,200}$")] | None,
+        Meta(
+            description="Name of the log in checkpoints and keys, without spaces and `+`. Left out: "
+            "`pangate/` and the host's name."
+        ),
+    ] = None
 
     @property
     def ledger(self) -> Path:
-        """The directory that recordings are in."""
+        """The directory that recordings and what is sealed are in."""
         return self.path.parent
+
+    @property
+    def private_key(self) -> Path:
+        """The file of the private key."""
+        return self.key or self.path.with_name(self.path.name + ".key")
 
 
 class LogSettings(Settings, frozen=True, kw_only=True):

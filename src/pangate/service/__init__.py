@@ -27,6 +27,7 @@ from pangate.gate import Gate
 from pangate.model import Event
 from pangate.proxy import Gateway, sockets
 from pangate.service import monitor, system
+from pangate.service.sealing import Sealing
 from pangate.service.state import State
 
 log = logging.getLogger("pangate")
@@ -63,6 +64,10 @@ class Service:
             self._handle_signals(stack)
             listener = stack.enter_context(self._listen())
             tls = _contexts(config)
+            sealing = Sealing(config.audit, config.log) if config.audit.seal_seconds else None
+            if sealing is not None:
+                # what the recorder writes at its end is sealed too
+                stack.push_async_callback(sealing.stop)
             recorder = open_recorder(config)
             stack.callback(recorder.close)
             recordings = open_recordings(config)
@@ -73,7 +78,7 @@ class Service:
             gate.desk = await open_desk(config, gate.record, gate.written, pan_mask())
             stack.push_async_callback(gate.desk.close)
             self._gateway = Gateway(gate, tls)
-            self._state = State(self._gateway)
+            self._state = State(self._gateway, sealing)
             if config.monitor.port is not None:
                 paths = {
                     "/metrics": self._state.metrics,
@@ -82,7 +87,10 @@ class Service:
                 }
                 watched = await monitor.listen(config.monitor, paths)
                 stack.callback(watched.close)
-            async with self._running(self._beat(), self._reloads(), *self._control(stack)):
+            work = [self._beat(), self._reloads(), *self._control(stack)]
+            if sealing is not None:
+                work.append(sealing.run())
+            async with self._running(*work):
                 async with self._running(self._gateway.run(listener)):
                     host, port = listener.getsockname()[:2]
                     log.info(

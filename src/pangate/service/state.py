@@ -14,6 +14,7 @@ from pangate import __version__
 from pangate.metrics import counter, gauge
 from pangate.proxy import Gateway
 from pangate.service.monitor import Answer
+from pangate.service.sealing import Sealing
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 """What every Prometheus reads, and what is like it."""
@@ -25,8 +26,9 @@ SCRAPE_SECONDS = 1.0
 class State(Collector):
     """Answers for one gateway, and collects what it does not count itself."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, sealing: Sealing | None = None) -> None:
         self._gateway = gateway
+        self._sealing = sealing
         self.draining = False
         self.loaded_at = time.time()
         """When the configuration that is in force was loaded."""
@@ -95,6 +97,12 @@ class State(Collector):
             "audit_lag_seconds", "How long the oldest of them waits.", recorder.waiting_seconds
         )
         yield gauge("audit_sequence", "Sequence of the last event.", recorder.sequence)
+        if self._sealing is not None:
+            sealed = self._sealing.sealed
+            yield gauge(
+                "audit_sealed_sequence", "Sequence of the last event that is sealed.", sealed
+            )
+            yield gauge("audit_sealer_up", "1 while there is a sealer.", self._sealing.running)
         pools = self._gateway.pools
         for name, text, found in (
             (

@@ -1,0 +1,270 @@
+"""Seals the record: makes a Merkle log of the lines of its file, and signs checkpoints over it.
+
+What is sealed is on the disk, in the file first and then in the tiles. A line that is not whole yet is
+never sealed. Who seals is not who writes: the gateway needs no key, and waits for nothing here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pangate.audit.anchors import write_whole
+from pangate.audit.reader import CHECKPOINT, PUBLIC_KEYS, Ledger
+from pangate.errors import LedgerError
+from pangate.ledger.checkpoint import Checkpoint, open_checkpoint
+from pangate.ledger.note import Signer, Verifier
+from pangate.ledger.tiles import (
+    WIDTH,
+    encode_bundle,
+    entries_path,
+    split_tile,
+    tile_path,
+    tile_widths,
+)
+from pangate.ledger.tree import Frontier, leaf_hash, whole_root
+
+POSITION = "sealed.json"
+"""How far the file was sealed, so that it need not be read from its beginning after a start."""
+
+_PIECE = 4 << 20
+"""Bytes of the file that are sealed at a time."""
+
+_MOST = 1 << 16
+"""Leaves under one checkpoint more than under the one before."""
+
+_SEQUENCE = re.compile(rb'"sequence":([0-9]+),"session":"')
+
+
+class Sealer:
+    """The ledger in `directory`, which grows by the lines of `journal`, signed by `signer`.
+
+    For one process at a time. Raises LedgerError when the directory holds a ledger that another key signed,
+    whose files do not fit, or that is not of this file."""
+
+    def __init__(self, journal: Path, directory: Path, signer: Signer) -> None:
+        self._journal, self._directory, self._signer = journal, directory, signer
+        self._frontier = Frontier()
+        self._leaves: list[bytes] = []
+        """Leaves of the bundle that is not full."""
+        self._rows: list[list[bytes]] = []
+        """By level, the hashes of the tile that is not full."""
+        self._new: dict[str, bytes] = {}
+        self._offset = 0
+        self._publish_key()
+        try:
+            self._fd = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise LedgerError(f"{journal} cannot be read: {error.strerror}") from None
+        try:
+            if (directory / CHECKPOINT).exists():
+                self._go_on()
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    @property
+    def size(self) -> int:
+        """Events that are sealed."""
+        return self._frontier.size
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def seal(self) -> Checkpoint | None:
+        """Seal every whole line that is there. The newest checkpoint, None when there was nothing new.
+
+        Raises LedgerError when a line is not the next event, and when something cannot be read or
+        written: then what was sealed before stays."""
+        # what could not be written the last time is still to be
+        checkpoint = self._store() if self._new else None
+        while leaves := self._next():
+            for leaf in leaves:
+                self._append(leaf)
+            checkpoint = self._store()
+        return checkpoint
+
+    # The file
+
+    def _next(self) -> list[bytes]:
+        """The next whole lines, which are on the disk when this returns."""
+        try:
+            os.fdatasync(self._fd)
+            data = os.pread(self._fd, _PIECE, self._offset)
+            while b"\n" not in data and len(data) >= _PIECE:
+                more = os.pread(self._fd, _PIECE, self._offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise LedgerError(f"{self._journal} cannot be read: {error.strerror}") from None
+        end = data.rfind(b"\n") + 1
+        if not end:
+            return []
+        lines = data[: end - 1].split(b"\n")[:_MOST]
+        for number, line in enumerate(lines, self.size + 1):
+            found = _SEQUENCE.search(line)
+            if found is None or int(found[1]) != number:
+                raise LedgerError(
+                    f"{self._journal} does not go on with the event {number} at byte {self._offset}: "
+                    "somebody else wrote there"
+                )
+        self._offset += sum(map(len, lines)) + len(lines)
+        return lines
+
+    def _go_on(self) -> None:
+        """Take up the ledger that is there."""
+        verifiers = self._published()
+        ledger = Ledger(self._directory)
+        checkpoint, _ = open_checkpoint(ledger.checkpoint_note(), verifiers)
+        size = checkpoint.size
+        self._frontier = Frontier.of(ledger.hash, size)
+        if self._frontier.root() != checkpoint.root:
+            raise LedgerError(
+                f"the tiles in {self._directory} are not the tree that was signed; see what "
+                "`pangate audit verify` says"
+            )
+        for level, full, partial in tile_widths(size):
+            self._rows.append(split_tile(ledger.tile(level, full, partial)) if partial else [])
+            if level == 0 and partial:
+                self._leaves = ledger.bundle(full, partial)
+        self._offset = self._sealed_until(ledger, size)
+
+    def _sealed_until(self, ledger: Ledger, size: int) -> int:
+        """Where in the file the sealed lines end. LedgerError when they are not there."""
+        try:
+            kept = json.loads((self._directory / POSITION).read_bytes())
+            if kept["size"] == size and self._line_before(int(kept["offset"])) == ledger.leaf(
+                size - 1
+            ):
+                return int(kept["offset"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        offset = 0
+        for number, line in enumerate(self._lines(), 1):
+            if number > size:
+                break
+            if leaf_hash(line) != ledger.hash(0, number - 1):
+                raise LedgerError(
+                    f"line {number} of {self._journal} is not the event that was sealed"
+                )
+            offset += len(line) + 1
+            if number == size:
+                return offset
+        raise LedgerError(
+            f"{self._journal} does not have the {size} events that were sealed; keep both as evidence "
+            "and begin a new record"
+        )
+
+    def _line_before(self, offset: int) -> bytes:
+        start = max(0, offset - 0x1_0001)
+        data = os.pread(self._fd, offset - start, start)
+        if len(data) != offset - start or not data.endswith(b"\n"):
+            return b""
+        return data[:-1].rpartition(b"\n")[2]
+
+    def _lines(self) -> Iterator[bytes]:
+        with self._journal.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield line[:-1]
+
+    # The tree
+
+    def _append(self, leaf: bytes) -> None:
+        digest = leaf_hash(leaf)
+        index = self._frontier.size // WIDTH
+        self._frontier.append(digest)
+        self._leaves.append(leaf)
+        if len(self._leaves) == WIDTH:
+            self._new[entries_path(index)] = encode_bundle(self._leaves)
+            self._leaves = []
+        level = 0
+        while True:
+            if level == len(self._rows):
+                self._rows.append([])
+            row = self._rows[level]
+            row.append(digest)
+            if len(row) < WIDTH:
+                return
+            self._new[tile_path(level, index)] = b"".join(row)
+            self._rows[level] = []
+            digest = whole_root(row)
+            index //= WIDTH
+            level += 1
+
+    def _store(self) -> Checkpoint:
+        """Write the tiles, then the checkpoint over them."""
+        size = self._frontier.size
+        for level, full, partial in tile_widths(size):
+            if partial:
+                self._new[tile_path(level, full, partial)] = b"".join(self._rows[level])
+                if level == 0:
+                    self._new[entries_path(full, partial)] = encode_bundle(self._leaves)
+        for path, data in self._new.items():
+            place = self._directory / path
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_whole(place, data)
+        self._new = {}
+        checkpoint = Checkpoint(self._signer.verifier.name, size, self._frontier.root())
+        note = self._signer.sign_note(checkpoint.body())
+        write_whole(self._directory / CHECKPOINT, note.encode())
+        position = json.dumps({"offset": self._offset, "size": size})
+        write_whole(self._directory / POSITION, position.encode())
+        return checkpoint
+
+    # Keys
+
+    def _published(self) -> list[Verifier]:
+        try:
+            lines = (self._directory / PUBLIC_KEYS).read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise LedgerError(f"{PUBLIC_KEYS} cannot be read: {error.strerror}") from None
+        return [Verifier.parse(line) for line in lines]
+
+    def _publish_key(self) -> None:
+        """Put the key that signs from now on into the list of those that ever did."""
+        keys = self._published()
+        own = self._signer.verifier
+        if any(key.name != own.name for key in keys):
+            raise LedgerError(
+                f"the ledger in {self._directory} is of {keys[0].name} and the key of {own.name}; "
+                "a key is for one ledger (audit.origin)"
+            )
+        if own not in keys:
+            text = "".join(f"{key.text()}\n" for key in [*keys, own])
+            write_whole(self._directory / PUBLIC_KEYS, text.encode())
+
+
+def signer(path: Path, origin: str) -> Signer:
+    """The private key in the file at `path`, made when there is none, with the name `origin`.
+
+    Raises LedgerError when it cannot be read or made, is no key, or others may read it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return _made(path, origin)
+    except OSError as error:
+        raise LedgerError(f"the key {path} cannot be read: {error.strerror}") from None
+    with os.fdopen(fd, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if mode & 0o077:
+            raise LedgerError(f"the key {path} has mode {mode & 0o7777:04o}; chmod it to 0600")
+        text = file.read(4096)
+    try:
+        return Signer.from_private(text.decode())
+    except (LedgerError, UnicodeDecodeError) as error:
+        raise LedgerError(f"the key {path} cannot be used: {error}") from None
+
+
+def _made(path: Path, origin: str) -> Signer:
+    made = Signer.generate(origin)
+    write_whole(path, f"{made.private_text()}\n".encode())
+    return made

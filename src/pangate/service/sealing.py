@@ -1,0 +1,146 @@
+"""The process that seals the record, and who looks after it. It alone has the key that signs; the gateway,
+which speaks to agents, never reads it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from pangate import logs
+from pangate.audit.reader import CHECKPOINT
+from pangate.audit.sealer import Sealer, signer
+from pangate.config import AuditSettings, LogSettings
+from pangate.errors import LedgerError
+from pangate.ledger.checkpoint import Checkpoint
+from pangate.ledger.note import parse_note
+from pangate.service import system
+
+log = logging.getLogger("pangate")
+
+AGAIN_SECONDS = 5.0
+"""Between the end of a sealer that should not have ended and the next one."""
+
+STOP_SECONDS = 10.0
+"""How long the sealer may take for what is left when the gateway stops."""
+
+_INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
+"""Of the gateway's environment, which may hold secrets, the sealer has these."""
+
+
+class Sealing:
+    """Runs the sealer of a record for as long as the gateway runs."""
+
+    def __init__(self, settings: AuditSettings, look: LogSettings) -> None:
+        self._settings, self._look = settings, look
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def sealed(self) -> int:
+        """Events under the newest checkpoint."""
+        try:
+            body, _ = parse_note((self._settings.ledger / CHECKPOINT).read_bytes())
+            return Checkpoint.parse(body).size
+        except (OSError, LedgerError):
+            return 0
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a sealer."""
+        return self._process is not None and self._process.returncode is None
+
+    async def run(self) -> None:
+        """Start a sealer, and another one whenever it ends, until `stop`."""
+        while not self._stopping.is_set():
+            await self._start()
+            assert self._process is not None
+            code = await self._process.wait()
+            if self._stopping.is_set():
+                return
+            log.error("the sealer ended (%d); what is recorded is not sealed meanwhile", code)
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _start(self) -> None:
+        settings = self._settings
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pangate.service.sealing"),
+            *("--record", str(settings.path), "--key", str(settings.private_key)),
+            *("--origin", settings.origin or f"pangate/{socket.gethostname()}"),
+            *("--seconds", str(settings.seal_seconds)),
+            *("--log-format", self._look.format, "--log-level", self._look.level),
+            stdin=asyncio.subprocess.PIPE,
+            env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+            start_new_session=True,
+        )
+
+    async def stop(self) -> None:
+        """Have what is recorded sealed, and the sealer ended."""
+        self._stopping.set()
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            log.error("the sealer did not come to its end; the next start goes on where it was")
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+def seal(record: Path, key: Path, origin: str, seconds: float) -> int:
+    """Seal until standard input ends, which it does when the gateway is gone, and then what is left."""
+    failure = ""
+    try:
+        sealer = Sealer(record, record.parent, signer(key, origin))
+    except LedgerError as wrong:
+        log.critical("the record cannot be sealed: %s", wrong)
+        return 1
+    with contextlib.closing(sealer):
+        over = False
+        while not over:
+            over = bool(select.select([sys.stdin], [], [], seconds)[0])
+            try:
+                sealer.seal()
+            except LedgerError as wrong:
+                if str(wrong) != failure:
+                    failure = str(wrong)
+                    log.critical("the record cannot be sealed: %s", failure)
+            else:
+                failure = ""
+    return 1 if failure else 0
+
+
+def main() -> int:
+    """The sealer's process."""
+    parser = argparse.ArgumentParser(
+        description="Seal a record. The gateway starts this by itself."
+    )
+    parser.add_argument("--record", type=Path, required=True)
+    parser.add_argument("--key", type=Path, required=True)
+    parser.add_argument("--origin", required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument("--log-level", default="info")
+    options = parser.parse_args()
+    logs.configure(LogSettings(format=options.log_format, level=options.log_level))
+    system.forbid_dumps()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # meant for the gateway, whose last words are to be sealed
+        signal.signal(number, signal.SIG_IGN)
+    return seal(options.record, options.key, options.origin, options.seconds)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,195 @@
+"""The sealer: the ledger it makes is the one that the format says, whatever comes between."""
+
+import json
+import random
+
+import pytest
+
+import ledgers
+from pangate.audit.reader import Ledger
+from pangate.audit.sealer import POSITION, Sealer, signer
+from pangate.audit.verify import verify
+from pangate.errors import LedgerError
+from pangate.ledger.note import Signer
+
+KEY = ledgers.SIGNER
+
+
+@pytest.fixture
+def journal(tmp_path):
+    tmp_path.chmod(0o700)
+    path = tmp_path / "audit.jsonl"
+    path.touch(mode=0o600)
+    return path
+
+
+def write(path, leaves):
+    with path.open("ab") as file:
+        file.write(b"".join(leaf + b"\n" for leaf in leaves))
+
+
+def seal(path, key=KEY):
+    sealer = Sealer(path, path.parent, key)
+    try:
+        return sealer.seal()
+    finally:
+        sealer.close()
+
+
+def expect(path, leaves):
+    """The directory holds what the format says of these leaves, and verifies."""
+    for name, data in ledgers.tiles_of(leaves).items():
+        assert (path.parent / name).read_bytes() == data, name
+    assert (path.parent / "checkpoint").read_bytes() == ledgers.note_of(leaves)
+    report = verify(path.parent, ledgers.KEYS)
+    assert [(item.kind, item.where) for item in report.findings] == []
+    assert report.events == len(leaves)
+
+
+@pytest.mark.parametrize("count", [1, 2, 255, 256, 257, 700, 66_000])
+def test_a_ledger_at_once(journal, count):
+    leaves = ledgers.events(count)
+    write(journal, leaves)
+    assert seal(journal).size == count
+    expect(journal, leaves)
+
+
+def test_a_ledger_that_grows_over_many_starts(journal):
+    chance, leaves = random.Random(20_261_125), []
+    while len(leaves) < 1500:
+        new = ledgers.events(chance.choice((1, 3, 17, 250, 256, 300)), len(leaves) + 1)
+        leaves += new
+        write(journal, new)
+        assert seal(journal).size == len(leaves)
+        assert seal(journal) is None, "there was nothing new"
+        if chance.random() < 0.3:
+            (journal.parent / POSITION).unlink()  # a crash between the checkpoint and this
+    expect(journal, leaves)
+
+
+def test_one_sealer_that_lives_long(journal):
+    sealer, leaves = Sealer(journal, journal.parent, KEY), []
+    for count in (1, 254, 1, 1, 300, 2):
+        new = ledgers.events(count, len(leaves) + 1)
+        leaves += new
+        write(journal, new)
+        assert sealer.seal().size == len(leaves)
+    sealer.close()
+    expect(journal, leaves)
+
+
+def test_a_line_that_is_not_whole_is_not_sealed(journal):
+    leaves = ledgers.events(3)
+    write(journal, leaves[:2])
+    with journal.open("ab") as file:
+        file.write(leaves[2][:-1])
+    assert seal(journal).size == 2
+    with journal.open("ab") as file:
+        file.write(leaves[2][-1:] + b"\n")
+    assert seal(journal).size == 3
+    expect(journal, leaves)
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        ([ledgers.event(1), ledgers.event(3)], "the event 2"),
+        ([ledgers.event(1), ledgers.event(1)], "the event 2"),
+        ([ledgers.event(2)], "the event 1"),
+        ([b"somebody wrote this"], "the event 1"),
+        ([b""], "the event 1"),
+    ],
+)
+def test_what_is_not_the_next_event_is_not_sealed(journal, lines, wrong):
+    write(journal, lines)
+    with pytest.raises(LedgerError, match=wrong):
+        seal(journal)
+
+
+@pytest.mark.parametrize("position", [True, False])
+@pytest.mark.parametrize("line", [0, 150, 299])
+def test_a_file_that_was_changed_is_noticed_at_the_next_start(journal, line, position):
+    leaves = ledgers.events(300)
+    write(journal, leaves)
+    seal(journal)
+    changed = [*leaves]
+    changed[line] = changed[line].replace(b"payments", b"somebody")
+    journal.write_bytes(b"".join(leaf + b"\n" for leaf in changed))
+    if not position:
+        (journal.parent / POSITION).unlink()
+    if position and line != 299:
+        # in between it is the verifier who sees it: what is sealed is in the tiles
+        assert seal(journal) is None
+    else:
+        with pytest.raises(LedgerError, match=f"line {line + 1} of"):
+            seal(journal)
+    assert verify(journal.parent, ledgers.KEYS).ok
+
+
+def test_a_file_that_was_cut(journal):
+    leaves = ledgers.events(300)
+    write(journal, leaves)
+    seal(journal)
+    journal.write_bytes(b"".join(leaf + b"\n" for leaf in leaves[:250]))
+    with pytest.raises(LedgerError, match="does not have the 300 events"):
+        seal(journal)
+
+
+def test_tiles_that_were_changed(journal):
+    write(journal, ledgers.events(300))
+    seal(journal)
+    tile = journal.parent / "tile/1/000.p/1"
+    tile.write_bytes(bytes(32))
+    with pytest.raises(LedgerError, match="not the tree that was signed"):
+        seal(journal)
+
+
+def test_another_key(journal, tmp_path):
+    leaves = ledgers.events(4)
+    write(journal, leaves[:2])
+    seal(journal)
+    write(journal, leaves[2:])
+    with pytest.raises(LedgerError, match="a key is for one ledger"):
+        seal(journal, Signer.generate("example.com/other"))
+    new = Signer.generate(ledgers.ORIGIN)
+    assert seal(journal, new).size == 4
+    text = (journal.parent / "log.pub").read_text()
+    assert text == f"{KEY.verifier.text()}\n{new.verifier.text()}\n"
+    assert verify(journal.parent, [KEY.verifier, new.verifier]).ok
+    assert not verify(journal.parent, [KEY.verifier]).ok
+
+
+def test_what_could_not_be_written_is_written_later(journal):
+    sealer, leaves = Sealer(journal, journal.parent, KEY), ledgers.events(300)
+    write(journal, leaves)
+    blocked = journal.parent / "tile"
+    blocked.write_bytes(b"in the way")
+    with pytest.raises((LedgerError, OSError)):
+        sealer.seal()
+    blocked.unlink()
+    assert sealer.seal().size == 300
+    sealer.close()
+    expect(journal, leaves)
+
+
+def test_the_key(tmp_path):
+    path = tmp_path / "key"
+    made = signer(path, "example.com/log")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert signer(path, "ignored").verifier == made.verifier
+    path.chmod(0o640)
+    with pytest.raises(LedgerError, match="mode 0640; chmod it to 0600"):
+        signer(path, "x")
+    path.chmod(0o600)
+    path.write_text("PRIVATE+KEY+nonsense")
+    with pytest.raises(LedgerError, match="cannot be used"):
+        signer(path, "x")
+
+
+def test_the_reader_has_every_event(journal):
+    leaves = ledgers.events(513)
+    write(journal, leaves)
+    seal(journal)
+    ledger = Ledger(journal.parent)
+    assert list(ledger.leaves()) == leaves
+    assert json.loads(ledger.leaf(400))["sequence"] == 401
