@@ -83,6 +83,11 @@ async def test_no_object_and_no_task_outlives_its_connection(postgres: EmbeddedP
         recorder.close()
 
 
+OWN = 8
+"""Descriptors that the gateway opens for itself now and then: the issuer's keys, its state, its log. What a way
+to end leaves is sixty times that way's."""
+
+
 async def test_a_thousand_connections_leave_nothing(postgres, trial):
     """The gateway as it is served; all ways to end, and those that fail at each stage of the login."""
     limits = "auth_failures_per_minute = 100000"
@@ -94,7 +99,7 @@ async def test_a_thousand_connections_leave_nothing(postgres, trial):
 
         async def quiet() -> None:
             await asyncio.to_thread(until, lambda: backends(made) == 0, "the end of sessions", 30)
-            await asyncio.to_thread(until, lambda: descriptors(made) <= used + 1, "the end", 30)
+            await asyncio.to_thread(until, lambda: descriptors(made) <= used + OWN, "the end", 30)
 
         used = descriptors(made)
         await guests(guest, 20 * len(WAYS))
@@ -104,7 +109,7 @@ async def test_a_thousand_connections_leave_nothing(postgres, trial):
         await guests(guest, 60 * len(WAYS))
         await quiet()
         assert memory() - before < 16 << 20
-        assert descriptors(made) <= used
+        assert descriptors(made) <= used + OWN
         log = made.log.read_text()
         assert "Traceback" not in log
         assert "never retrieved" not in log
