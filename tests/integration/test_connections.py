@@ -84,8 +84,8 @@ async def test_no_object_and_no_task_outlives_its_connection(postgres: EmbeddedP
 
 
 OWN = 8
-"""Descriptors that the gateway opens for itself now and then: the issuer's keys, its state, its log. What a way
-to end leaves is sixty times that way's."""
+"""Descriptors that the gateway opens for itself now and then: the issuer's keys, its state, its log. What
+a way to end leaves would be there sixty times."""
 
 
 async def test_a_thousand_connections_leave_nothing(postgres, trial):
