@@ -62,7 +62,8 @@ class Histogram:
         for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
             total += count
             made.append((str(bound), total))
-        return made, self._sum
+        # to the microsecond: a float's sixteen digits could read as a card number
+        return made, round(self._sum, 6)
 
 
 class Metrics(Collector):
@@ -213,9 +214,9 @@ def gauge(
     if isinstance(found, Mapping):
         family = GaugeMetricFamily(f"pangate_{name}", text, labels=(label,))
         for value, number in found.items():
-            family.add_metric((value,), number)
+            family.add_metric((value,), round(number, 3))
         return family
-    return GaugeMetricFamily(f"pangate_{name}", text, value=found)
+    return GaugeMetricFamily(f"pangate_{name}", text, value=round(found, 3))
 
 
 def histogram(name: str, text: str, found: Histogram) -> HistogramMetricFamily:

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pangate.metrics import MOST_VALUES, OTHER, Histogram, Metrics
+from pangate.metrics import MOST_VALUES, OTHER, Histogram, Metrics, gauge
 from pangate.model import Event
 
 
@@ -94,3 +94,11 @@ def test_a_bound_belongs_to_its_bucket():
     buckets, total = histogram.buckets()
     assert buckets == [("1.0", 2), ("2.0", 4), ("+Inf", 6)]
     assert total == 0.0 + 1.0 + 1.5 + 2.0 + 2.1 + 1e9
+
+
+def test_no_float_has_the_digits_of_a_card_number():
+    counted = Histogram((0.001, 1.0))
+    counted.observe(0.5555555555554444)
+    assert counted.buckets()[1] == 0.555556
+    assert gauge("x", "X.", 4.111111111111111).samples[0].value == 4.111
+    assert gauge("x", "X.", {"a": 4.111111111111111}, "b").samples[0].value == 4.111
