@@ -95,6 +95,8 @@ def middle(costs: Sequence[Cost], name: str) -> float:
 @pytest.mark.timeout(600)
 def test_pipe(benchmark, tmp_path):
     """`cat huge.log | pangate mask`, beside `cat huge.log | cat`, in turns."""
+    masked = subprocess.run(MASK, input=LOGS.data, capture_output=True, check=True).stdout
+    assert masked == Masker().mask(LOGS.data) != LOGS.data
     path, empty = tmp_path / "huge.log", tmp_path / "empty.log"
     with path.open("wb") as file:
         for _ in range(PIPE // len(LOGS.data)):

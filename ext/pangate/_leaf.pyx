@@ -170,10 +170,9 @@ cdef class Encoder:
         self.at += 24 - i
         return 0
 
-    cdef int two(self, char *place, int value) noexcept:
+    cdef void two(self, char *place, int value) noexcept:
         place[0] = <char>(48 + value // 10)
         place[1] = <char>(48 + value % 10)
-        return 0
 
     cdef int when(self, double time) except -1:
         """The moment in UTC with microseconds, rounded to the nearest, half to even."""

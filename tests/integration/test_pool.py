@@ -14,8 +14,10 @@ import psycopg
 import pytest
 
 from conftest import EVERYTHING
+from pangate.protocols.postgres.messages import message
 from pangate.trial import Trial, until
-from servers import past, through
+from pgwire import bind, execute, parse, query, split
+from servers import past, session, through
 
 pytestmark = pytest.mark.integration
 
@@ -225,6 +227,31 @@ def test_an_agent_that_goes_while_its_statement_runs(pooled):
     connection.pgconn.finish()
     second, _ = visit(pooled, "two", "select 1")
     assert second != process, "its answer is still to come"
+
+
+def told(sock) -> list[tuple[str, bytes]]:
+    """What the gateway says up to the next ReadyForQuery."""
+    seen = b""
+    while seen[-6:-1] != b"Z\0\0\0\5":
+        seen += sock.recv(65536)
+    return split(seen)
+
+
+def test_an_agent_that_goes_with_a_portal_half_read(pooled):
+    """Nothing is owed, and yet its statement has not ended: the cancel request for it comes late."""
+    with session(pooled, pooled.token("one")) as sock:
+        sock.sendall(query("begin"))
+        told(sock)
+        sql = "select pg_backend_pid()::text from generate_series(1, 9)"
+        sock.sendall(parse("", sql) + bind() + execute(rows=1) + message(b"S"))
+        found = told(sock)
+    assert "s" in dict(found), "the portal is suspended"
+    process = dict(found)["D"][6:]
+    with session(pooled, pooled.token("two")) as sock:
+        sock.sendall(query("select pg_backend_pid()::text from pg_sleep(0.5)"))
+        found = told(sock)
+    assert [kind for kind, _ in found] == ["T", "D", "C", "Z"]
+    assert dict(found)["D"][6:] != process
 
 
 def test_a_connection_that_was_cancelled_has_no_further_owner(pooled):

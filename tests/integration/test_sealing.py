@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from conftest import EVERYTHING
+from pangate.audit.events import events
 from pangate.audit.reader import Ledger
 from pangate.errors import LedgerError
 from pangate.trial import Trial, until
@@ -138,6 +139,12 @@ def test_a_long_statement_is_beside_its_leaf_and_masked(sealed):
     assert pan.encode() not in kept
     done = verified(sealed)
     assert done.returncode == 0, done.stdout
+    read = [one for one in events(sealed.audit) if "large" in one["data"]]
+    assert [one["data"]["text"] for one in read] == [json.loads(kept)["text"]], (
+        "readers have it whole"
+    )
+    (sealed.directory / "large" / event["data"]["large"]["digest"]).write_bytes(kept[:-9] + b'x"}')
+    assert all("text" not in one["data"] for one in events(sealed.audit) if "large" in one["data"])
 
 
 def test_the_gateway_has_not_the_key_and_says_where_it_is(sealed):

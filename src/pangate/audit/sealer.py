@@ -5,9 +5,11 @@ never sealed. Who seals is not who writes: the gateway needs no key, and waits f
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import Checkpoint, open_checkpoint
 from pangate.ledger.note import Signer, Verifier
 from pangate.ledger.tiles import (
+    MAX_LEAF_BYTES,
     WIDTH,
     encode_bundle,
     entries_path,
@@ -28,6 +31,12 @@ from pangate.ledger.tree import Frontier, leaf_hash, whole_root
 
 POSITION = "sealed.json"
 """How far the file was sealed, so that it need not be read from its beginning after a start."""
+
+LOCK = "sealer.lock"
+"""Held by who seals."""
+
+LOCK_SECONDS = 10.0
+"""How long another sealer is waited for."""
 
 _PIECE = 4 << 20
 """Bytes of the file that are sealed at a time."""
@@ -53,16 +62,18 @@ class Sealer:
         """By level, the hashes of the tile that is not full."""
         self._new: dict[str, bytes] = {}
         self._offset = 0
-        self._publish_key()
+        self._lock = _lock(directory / LOCK)
         try:
-            self._fd = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise LedgerError(f"{journal} cannot be read: {error.strerror}") from None
+            self._publish_key()
+            self._fd = self._open(journal)
+        except BaseException:
+            os.close(self._lock)
+            raise
         try:
             if (directory / CHECKPOINT).exists():
                 self._go_on()
         except BaseException:
-            os.close(self._fd)
+            self.close()
             raise
 
     @property
@@ -71,9 +82,10 @@ class Sealer:
         return self._frontier.size
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file and of the ledger."""
         if self._fd >= 0:
             os.close(self._fd)
+            os.close(self._lock)
             self._fd = -1
 
     def seal(self) -> Checkpoint | None:
@@ -90,6 +102,13 @@ class Sealer:
         return checkpoint
 
     # The file
+
+    @staticmethod
+    def _open(journal: Path) -> int:
+        try:
+            return os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise LedgerError(f"{journal} cannot be read: {error.strerror}") from None
 
     def _next(self) -> list[bytes]:
         """The next whole lines, which are on the disk when this returns."""
@@ -108,6 +127,11 @@ class Sealer:
             return []
         lines = data[: end - 1].split(b"\n")[:_MOST]
         for number, line in enumerate(lines, self.size + 1):
+            if len(line) > MAX_LEAF_BYTES:
+                raise LedgerError(
+                    f"the event {number} has {len(line)} bytes and a leaf {MAX_LEAF_BYTES} at the most: it "
+                    "was recorded before audit.seal_seconds was set; begin a new file (audit.path)"
+                )
             found = _SEQUENCE.search(line)
             if found is None or int(found[1]) != number:
                 raise LedgerError(
@@ -241,6 +265,28 @@ class Sealer:
         if own not in keys:
             text = "".join(f"{key.text()}\n" for key in [*keys, own])
             write_whole(self._directory / PUBLIC_KEYS, text.encode())
+
+
+def _lock(path: Path) -> int:
+    """The lock of the ledger. The sealer of a gateway that was killed may have it for as long as it takes to
+    seal what is left, so it is waited for. LedgerError when that is too long."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise LedgerError(f"{path} cannot be opened: {error.strerror}") from None
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > until:
+                os.close(fd)
+                raise LedgerError(
+                    f"the ledger in {path.parent} is sealed by another process; see which has {path} open"
+                ) from None
+            time.sleep(0.05)
+        else:
+            return fd
 
 
 def signer(path: Path, origin: str) -> Signer:

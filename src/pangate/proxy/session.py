@@ -575,6 +575,8 @@ class Session:
         if not own:
             return first
         login = self.codec.adopt(first.parameters, first.key, own)
+        if first.rest:
+            login.feed(first.rest)  # what the server said behind its login
         await self.backend.log_in(login)
         return login
 
@@ -805,6 +807,8 @@ class Session:
     def _stop_running(self) -> None:
         alive = self.backend is not None and not self.backend.gone
         if alive and not self.closed and self.gate.running:
+            # The cancel request comes later than this: it must not hit another owner.
+            self.spoilt = True
             self.gateway.stop_running(self)
 
     def rest(self) -> None:

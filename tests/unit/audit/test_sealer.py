@@ -172,6 +172,21 @@ def test_what_could_not_be_written_is_written_later(journal):
     expect(journal, leaves)
 
 
+def test_two_at_a_time(journal, monkeypatch):
+    monkeypatch.setattr("pangate.audit.sealer.LOCK_SECONDS", 0.1)
+    first = Sealer(journal, journal.parent, KEY)
+    with pytest.raises(LedgerError, match="sealed by another process"):
+        Sealer(journal, journal.parent, KEY)
+    first.close()
+    Sealer(journal, journal.parent, KEY).close()
+
+
+def test_an_event_from_before_there_was_a_bound(journal):
+    write(journal, [*ledgers.events(2), ledgers.event(3, text="x" * 70_000)])
+    with pytest.raises(LedgerError, match=r"the event 3 has .* begin a new file"):
+        seal(journal)
+
+
 def test_the_key(tmp_path):
     path = tmp_path / "key"
     made = signer(path, "example.com/log")

@@ -138,6 +138,21 @@ def parameter_status(parameters: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(message(b"S", text(name) + text(value)) for name, value in parameters)
 
 
+def take_message(buffer: bytearray, longest: int) -> tuple[int, bytes] | None:
+    """The first message of `buffer`, taken out of it: type and body; None when it is not whole. ProtocolError
+    for a backend's message whose length cannot be or is beyond `longest` bytes."""
+    if len(buffer) < 5:
+        return None
+    length = int.from_bytes(buffer[1:5], "big")
+    if not 4 <= length <= longest:
+        raise ProtocolError("the backend sent a message of a wrong length", "backend")
+    if len(buffer) < length + 1:
+        return None
+    code, body = buffer[0], bytes(buffer[5 : length + 1])
+    del buffer[: length + 1]
+    return code, body
+
+
 class Short(ProtocolError):
     """A message ends before its contents do."""
 

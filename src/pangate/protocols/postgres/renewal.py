@@ -74,15 +74,8 @@ class Renewal:
     def feed(self, data: bytes | bytearray | memoryview) -> bytes:
         """Take bytes of the server. There is nothing to answer."""
         self._buffer += data
-        while len(self._buffer) >= 5:
-            length = int.from_bytes(self._buffer[1:5], "big")
-            if not 4 <= length <= LOGIN_MESSAGE_MAX:
-                raise ProtocolError("the backend sent a message of a wrong length", "backend")
-            if len(self._buffer) < length + 1:
-                break
-            code, body = self._buffer[0], bytes(self._buffer[5 : length + 1])
-            del self._buffer[: length + 1]
-            self._message(code, body)
+        while found := messages.take_message(self._buffer, LOGIN_MESSAGE_MAX):
+            self._message(*found)
         if self.done and self._buffer:
             raise ProtocolError("the backend said more than was asked for", "backend")
         return b""
@@ -124,14 +117,8 @@ class Resting:
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes of the server."""
         self._buffer += data
-        while len(self._buffer) >= 5:
-            length = int.from_bytes(self._buffer[1:5], "big")
-            if not 4 <= length <= LOGIN_MESSAGE_MAX:
-                raise ProtocolError("the backend sent a message of a wrong length", "backend")
-            if len(self._buffer) < length + 1:
-                return
-            code, body = self._buffer[0], bytes(self._buffer[5 : length + 1])
-            del self._buffer[: length + 1]
+        while found := messages.take_message(self._buffer, LOGIN_MESSAGE_MAX):
+            code, body = found
             if code == ord("S"):
                 note_parameter(self._parameters, body)
             elif code == ord("E"):
