@@ -336,6 +336,10 @@ TARGET static void JOIN(scan_, KERNEL)(scan_t *s, size_t len) {
             done = begin + (size_t)__builtin_ctzll(~c);
             JOIN(short_, KERNEL)(s, begin, d, c, len, 0);
         }
+        if (done > runs.base) { /* a long run went on beyond what was listed: there is none to list in it */
+            runs.base = done & ~(size_t)63;
+            memset(runs.folds, 0, sizeof runs.folds);
+        }
     }
 }
 
