@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from pangate import sql
 from pangate._scan import Scanner
@@ -134,6 +135,7 @@ class PostgresCodec(Answers):
         self._walked = 0  # how much of what waits was looked at for the end of the session
         self.leaving = False
         self._naming: dict[bytes, tuple[int, Expected]] = {}  # the last that gives or takes a name
+        self._bound: dict[bytes, int] = {}  # how many answers were expected when a portal was bound
         self._waiting: tuple[str, bytes, Prepared | None, bytes, Statement] | None = None
         self._meanings: dict[str, tuple[Part, ...]] = {}
         """What a prepared statement of a name may run: everything that was ever prepared under it."""
@@ -437,6 +439,12 @@ class PostgresCodec(Answers):
             return False
         handled = _FRONTEND[raw[0]](self, raw, actions)
         if handled is None:  # it waits for an answer that is on its way
+            if self._failed and all(ahead.kind not in "Ss" for ahead in self._queue):
+                self._skipping = (
+                    True  # which never comes: the server skips to a Sync, and this with it
+                )
+                del inbox[: length + 1]
+                return True
             self.full = True
             return False
         del inbox[: length + 1]
@@ -558,6 +566,7 @@ class PostgresCodec(Answers):
                 self._expect(Expected("P", number, name, prepared))
             elif kind == "B":
                 self._portals[name] = number
+                self._bound[name] = self._asked
                 self._described = None
                 self._expect(Expected("B", number, name))
             elif kind == "E":
@@ -694,19 +703,35 @@ class PostgresCodec(Answers):
         elif expected.kind == "C" and expected.name[:1] == b"S":
             self._naming[expected.name[1:]] = self._asked, expected
 
-    def _on_describe(self, raw: bytes, actions: list[Action]) -> bool:
+    def _in_doubt(self, portal: bytes) -> bool:
+        """Whether an answer that is still on its way decides if there is such a portal: it ends with the
+        transaction, and by a Close. During a COPY the server answers no such message."""
+        if portal not in self._portals or self._copying:
+            return False
+        behind = len(self._queue) - (self._asked - self._bound.get(portal, 0))
+        closing = b"P" + portal
+        return any(
+            ahead.kind in "SQF" or (ahead.kind == "C" and ahead.name == closing)
+            for ahead in islice(self._queue, max(behind, 0), None)
+        )
+
+    def _on_describe(self, raw: bytes, actions: list[Action]) -> bool | None:
         what, name = self._named(raw)
+        if what == "P" and self._in_doubt(name):
+            return None
         self._described = name if what == "P" else None
         portal = self._portals.get(name, 0) if what == "P" else 0
         self._expect(Expected("D", 0, name, describes=what, portal=portal))
         actions.append(ToBackend(raw))
         return True
 
-    def _on_execute(self, raw: bytes, actions: list[Action]) -> bool:
+    def _on_execute(self, raw: bytes, actions: list[Action]) -> bool | None:
         reader = Reader(raw[5:], "frontend")
         portal = reader.cstring()
         reader.int32()
         reader.done()
+        if self._in_doubt(portal):
+            return None
         if portal in self._portals:
             self._run_portal(raw, portal, self._portals[portal], actions)
             return True
@@ -727,8 +752,10 @@ class PostgresCodec(Answers):
         self._expect(Expected("E", number, portal))
         actions.append(ToBackend(raw))
 
-    def _on_close(self, raw: bytes, actions: list[Action]) -> bool:
+    def _on_close(self, raw: bytes, actions: list[Action]) -> bool | None:
         what, name = self._named(raw)
+        if what == "P" and self._in_doubt(name):
+            return None
         self._described = None
         closes = self._portals.get(name, 0) if what == "P" else 0
         self._expect(Expected("C", 0, what.encode() + name, closes=closes))

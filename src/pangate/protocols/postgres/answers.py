@@ -134,15 +134,16 @@ class Answers(Conversation):
         if self._walker.undecodable:
             self._refuse_result(
                 "a value in this result cannot be decoded, so it cannot be masked",
+                self._runs(),
                 hint="Cast the column to text, or ask for text results.",
             )
         else:
             self._walker.drop()
 
-    def _refuse_result(self, reason: str, *, hint: str = "") -> None:
-        """An error in the place of the message, and nothing more of this result."""
+    def _refuse_result(self, reason: str, running: Running | None, *, hint: str = "") -> None:
+        """An error in the place of the message, and nothing more of this result: that of `running`."""
         self._walker.replace(messages.error("0A000", reason, hint=hint))
-        self._mute("0A000")
+        self._mute("0A000", running)
 
     def _on_parse_complete(self, actions: list[Action]) -> None:
         expected = self._head("Pp")
@@ -227,7 +228,7 @@ class Answers(Conversation):
                     f"column {name!r} has a type (OID {column.oid}) whose "
                     "binary form pangate cannot mask; cast it to text, or ask for text results"
                 )
-        self._refuse_result(reason, hint=hint)
+        self._refuse_result(reason, running, hint=hint)
 
     def _show(self, shown: bytes, body: bytes) -> None:
         if self._muted:
@@ -322,15 +323,16 @@ class Answers(Conversation):
         prepared = self._prepared.get(name.encode())
         return None if prepared is None or prepared.doubtful else prepared.text
 
-    def _mute(self, code: str) -> None:
+    def _mute(self, code: str, running: Running | None) -> None:
         """Drop everything up to the next ReadyForQuery: the agent has had its error."""
         self._muted = True
         self._walker.muted = True
-        if self._queue:
-            head = self._queue[0]
-            running = self._running.get(head.statement)
-            if running:
-                running.error = running.error or code
+        if running:
+            running.error = running.error or code
+
+    def _runs(self) -> Running | None:
+        """The statement whose answer comes now."""
+        return self._running.get(self._queue[0].statement) if self._queue else None
 
     def _on_no_data(self, actions: list[Action]) -> None:
         expected = self._head("Ddy")
@@ -420,7 +422,7 @@ class Answers(Conversation):
         if format_ > 1 or (copy and (format_ == 1) != (copy.out.format == "binary")):
             reason = reason or "the server sends this COPY in a format that was not asked for"
         if reason:
-            self._refuse_result(reason)
+            self._refuse_result(reason, running)
         else:
             self._walker.keep()
 
@@ -485,7 +487,7 @@ class Answers(Conversation):
         expected = self._head("F")
         value = self._reads.mask(expected.call, self._walker)
         if value is None:
-            self._refuse_result("the result of this function cannot be masked")
+            self._refuse_result("the result of this function cannot be masked", self._runs())
         else:
             self._walker.replace(message(b"V", value))
 
@@ -597,7 +599,7 @@ class Answers(Conversation):
         while self._queue:
             expected = self._queue.popleft()
             if expected.statement:
-                if expected.kind not in "QSXF" and expected.statement in self._running:
+                if expected.kind not in ends and expected.statement in self._running:
                     # skipped by the server after an error before it
                     running = self._running[expected.statement]
                     running.error = running.error or "skipped"
@@ -607,7 +609,7 @@ class Answers(Conversation):
         else:
             raise ProtocolError("the backend said that it is ready, unasked", "backend")
         if self._status == b"I":
-            if self._running:
+            if self._running or self._portals:
                 self._sweep(actions)
             if self._changed:
                 self._changed = False
@@ -620,6 +622,9 @@ class Answers(Conversation):
     def _sweep(self, actions: list[Action]) -> None:
         # Outside of a transaction no portal lives on: what is bound, not in the queue and not being
         # decided will never run.
+        if not self._running and not self._queue and not self._deciding:
+            self._portals.clear()
+            return
         ahead = {expected.statement for expected in self._queue}
         if self._deciding:
             ahead.add(self._deciding)

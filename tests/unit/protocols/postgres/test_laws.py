@@ -158,29 +158,17 @@ seeds = st.integers(0, 2**32)
 
 
 @given(seeds, seeds)
-# The same ones every time: of what is drawn at random, one in about a thousand is like those below.
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None)
 def test_any_conversation_cut_anywhere(seed, cuts):
     """Pipelines, portals, COPY both ways, errors, refusals, what comes unasked; nothing of it leaks."""
     assert_cuts_change_nothing(seed, cuts)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a portal of before a Sync is executed, described or closed behind it, unanswered: what is asked "
-    "and recorded of it hangs on how much of the answers comes at once; nothing that is sent does",
-)
 @pytest.mark.parametrize("seed", [941, 1393, 1734, 7162])
-def test_conversations_that_cuts_do_change(seed):
+def test_portals_of_before_a_sync(seed):
+    """They are executed, described or closed behind it, unanswered: whether there is such a portal hung on
+    how much of the answers came at once."""
     assert_cuts_change_nothing(seed, 0)
-
-
-@pytest.mark.parametrize("seed", [941, 1393, 1734, 7162])
-def test_what_is_sent_in_them_is_the_same(seed):
-    one, two = talk(seed, 4), talk(seed, 4, bytewise, bytewise)
-    assert one.to_backend == two.to_backend
-    assert one.to_frontend == two.to_frontend
-    assert leaks(one) == 0
 
 
 def assert_cuts_change_nothing(seed, cuts):
