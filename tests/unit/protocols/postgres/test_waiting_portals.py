@@ -61,7 +61,9 @@ def test_a_portal_without_a_statement_under_way_ends_too():
     """Everything that was run is finished; the name means nothing any more."""
     bench = Bench().log_in()
     bench.agent(parse("", "select 1") + bind("p") + execute("p") + SYNC)
-    bench.server(PARSED + BOUND + row_description([("n", 25, 0)]) + complete("SELECT 0") + ready("I"))
+    bench.server(
+        PARSED + BOUND + row_description([("n", 25, 0)]) + complete("SELECT 0") + ready("I")
+    )
     assert len(bench.finished) == 2
     bench.agent(execute("p"))
     assert bench.statements[-1].kind == "execute"
