@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import time
+import timeit
 
 import pytest
 from corpora import Corpus, corpora
@@ -79,6 +80,9 @@ def test_corpus(benchmark, name, kernel):
     )
 
 
+CALLS = 1000
+"""Of what is measured at a time, where one is too short."""
+
 RUN = re.compile(rb"[0-9](?:[ -]?[0-9]){11,18}")
 
 
@@ -113,11 +117,17 @@ def test_re_and_luhn(benchmark, name):
 
 @pytest.mark.parametrize(("label", "size"), [("64 B", 64), ("1 KB", 1024), ("8 KB of logs", 8192)])
 def test_one_call(benchmark, label, size):
-    """One call from Python, the interpreter's share included."""
+    """One call from Python, the interpreter's share included: a thousand of them in the loop of `timeit`,
+    since the plugin's own loop takes as long as the call."""
     scanner = default_scanner()
     buffer = bytearray(CORPORA["logs"].data[:size])
     scanner.mask(buffer)
     benchmark.group = "scan: one call"
-    benchmark(scanner.mask, buffer)
-    benchmark.extra_info.update(nanoseconds=round(benchmark.stats.stats.median * 1e9, 1))
+    loop = timeit.Timer("mask(buffer)", globals={"mask": scanner.mask, "buffer": buffer}).timeit
+    benchmark(loop, CALLS)
+    benchmark.extra_info.update(
+        nanoseconds=round(benchmark.stats.stats.median / CALLS * 1e9, 1),
+        shortest=round(benchmark.stats.stats.min / CALLS * 1e9, 1),
+        calls=CALLS,
+    )
     assert scanner.find(buffer) == []
