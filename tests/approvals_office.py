@@ -69,7 +69,7 @@ class Office:
     events: list[Event] = field(default_factory=list)
     desk: Desk = field(init=False)
 
-    def written(self) -> None:
+    async def durable(self) -> None:
         if self.full:
             raise RecordFailed("the disk is full")
 
@@ -82,7 +82,7 @@ class Office:
             await open_store(self.path),
             settings or rules(),
             self.events.append,
-            self.written,
+            self.durable,
             pan_mask(),
             lambda: self.now,
         )

@@ -4,16 +4,18 @@
  2. authorise      the principal's roles become a grant on the resource, or ... the same
  3. decide         each statement gets a verdict: allow, deny, hold
  4. hold           a held statement waits here for people; then it is allowed once, or denied
- 5. record         the event is in the kernel: written, not only buffered
+ 5. record         the event is in the kernel: written, not only buffered; on the disk, where it is urgent
  6. forward        only now the bytes go to the resource
  7. mask           what comes back is masked by the codec before the gate sees it
  8. record         how the statement ended: rows, bytes, PANs masked, error
 
 The gate owns no socket and knows no protocol. Whoever moves bytes calls it, and calls `written` between
-5 and 6: when that raises, nothing is forwarded."""
+5 and 6, and then waits until `on_disk` says yes: when one of them raises, nothing is forwarded."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import secrets
 import string
@@ -27,6 +29,7 @@ from pangate import policy
 from pangate.approvals import Ask, Ticket
 from pangate.approvals.desk import Desk
 from pangate.audit import Recorder, pan_mask
+from pangate.audit.codes import URGENT_EFFECTS
 from pangate.audit.recording import Recording, Recordings
 from pangate.auth import Authenticator
 from pangate.config import Config, ResourceSettings, RoleSettings
@@ -115,6 +118,7 @@ class Gate:
         self.metrics = Metrics()
         self.record_failure = ""
         """Why the record cannot be written now; empty when it can."""
+        self._failing_since = 0.0
         self.open: Counter[tuple[str, str]] = Counter()
         """Open sessions by (principal, role)."""
         self.desk: Desk | None = None
@@ -138,12 +142,17 @@ class Gate:
             Event(code, time.time(), "-", "gateway", "local", "configuration", success, data)
         )
 
-    def record(self, event: Event) -> None:
-        """Record an event, and count it."""
+    def record(self, event: Event, *, urgent: bool = False) -> int:
+        """Record an event, count it, and return its sequence."""
         if not event.config:
             event = event._replace(config=self.config_letters)
-        self.recorder.record(event)
+        try:
+            sequence = self.recorder.record(event, urgent=urgent)
+        except RecordFailed as wrong:
+            self._fails(wrong.detail)
+            raise
         self.metrics.count(event)
+        return sequence
 
     def written(self) -> None:
         """Everything recorded so far is in the kernel. Raises RecordFailed when it is not."""
@@ -153,11 +162,60 @@ class Gate:
         try:
             self.recorder.flush()
         except RecordFailed as wrong:
-            self.record_failure = wrong.detail
-            self.metrics.record_failures += 1
+            self._fails(wrong.detail)
             raise
-        self.record_failure = ""
+        self._heals()
         self.metrics.flush_seconds.observe(time.perf_counter() - began)
+
+    def on_disk(self, sequence: int) -> bool:
+        """Whether what was written is on the disk up to `sequence`. Raises RecordFailed when nobody knows."""
+        try:
+            return self.recorder.on_disk(sequence)
+        except RecordFailed as wrong:
+            self._fails(wrong.detail)
+            raise
+
+    async def durable(self) -> None:
+        """Everything recorded so far is in the kernel, and on the disk where it is urgent. Raises
+        RecordFailed when it is not. Others go on meanwhile."""
+        self.written()
+        loop, last = asyncio.get_running_loop(), self.recorder.urgent
+        while not self.on_disk(last):
+            done = asyncio.Event()
+            self.recorder.sync(lambda done=done: call_soon(loop, done.set))  # type: ignore[misc]
+            await done.wait()
+
+    def look(self) -> None:
+        """See whether the record can be relied on, when nobody has asked for a while."""
+        if wrong := self.recorder.failure:
+            if not self.record_failure:
+                self._fails(wrong)
+        elif not self.recorder.pending:
+            self._heals()
+
+    def _fails(self, why: str) -> None:
+        if not self.record_failure:
+            self._failing_since = time.monotonic()
+            log.critical("nothing is executed, because it cannot be recorded: %s", why)
+        self.record_failure = why
+        self.metrics.record_failures += 1
+
+    def _heals(self) -> None:
+        if not self.record_failure or self.recorder.failure:
+            return
+        seconds = round(time.monotonic() - self._failing_since, 3)
+        data = {"detail": self.record_failure, "seconds": seconds}
+        log.warning("the record can be written again, after %g seconds", seconds)
+        self.record_failure = ""
+        self.record(
+            Event("audit.recovered", time.time(), "-", "gateway", "local", "audit", True, data)
+        )
+
+
+def call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    """Call `callback` on the thread of `loop`, unless that is over."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback)
 
 
 class GateSession:
@@ -188,6 +246,8 @@ class GateSession:
         """What the session waits for."""
         self._cancelled = False
         """Whether the agent cancelled that."""
+        self.urgent = 0
+        """Sequence of the last event of the session that has to be on the disk before anything follows."""
 
     # 1, 2
 
@@ -199,6 +259,7 @@ class GateSession:
             principal = await self._authenticate(ask.credential, self._address)
         except AuthenticationFailed as refused:
             self._refused(refused, refused.detail, kind=refused.kind, authentication=ask.way)
+            await self._gate.durable()
             raise
         try:
             grant = policy.authorise(principal, ask.resource, self._config)
@@ -206,6 +267,7 @@ class GateSession:
             self._admit_one_more(principal, grant)
         except (NotAuthorised, LimitReached) as refused:
             self._refused(refused, refused.reason, principal)
+            await self._gate.durable()
             raise
         resource = self._config.resources_by_name[grant.resource]
         self._admission = Admission(principal, grant, resource)
@@ -250,6 +312,7 @@ class GateSession:
         self._gate.authenticator.failed(self._address)
         refused = AuthenticationFailed(detail, kind="certificate")
         self._refused(refused, detail, kind=refused.kind, authentication="certificate")
+        self.written()
 
     @property
     def throttled(self) -> bool:
@@ -289,7 +352,6 @@ class GateSession:
     ) -> None:
         self._ended = True
         self._record(refused.code, False, {"detail": detail, **more}, principal)
-        self.written()
 
     # 3, 4, 5
 
@@ -341,7 +403,9 @@ class GateSession:
         if request:
             data["request"] = request
         allowed = verdict.action == "allow"
-        self._record("statement.allowed" if allowed else "statement.denied", allowed, data)
+        code = "statement.allowed" if allowed else "statement.denied"
+        urgent = allowed and statement.runs and _is_urgent(statement)
+        self._record(code, allowed, data, urgent=urgent)
 
     async def hold(self, statement: Statement, verdict: Verdict, waiting: Waiting) -> Verdict:
         """Wait until people have decided what `decide` held. The last word is to allow, once, or to deny;
@@ -433,7 +497,7 @@ class GateSession:
         if wrong:
             await desk.withdraw(ticket, wrong)
         elif await desk.consume(ticket):
-            # The last moment: from here to the bytes nothing else runs.
+            # The last moment: from here to the record of it nothing else runs.
             wrong = (
                 "the agent went away"
                 if self._over()
@@ -441,6 +505,7 @@ class GateSession:
             )
             if not wrong:
                 desk.executed(ticket, self._statements, self.id)
+                self.urgent = self._gate.recorder.urgent
                 return Verdict("allow", ticket.request.outcome, verdict.rule)
             await desk.lapse(ticket, wrong)
         return self._denied(ticket, verdict)
@@ -494,13 +559,22 @@ class GateSession:
     def written(self) -> None:
         """Between 5 and 6: everything recorded so far is in the kernel. Raises RecordFailed when
         it is not, and then nothing may be forwarded."""
+        self.check_recording()
+        self._gate.written()
+
+    def check_recording(self) -> None:
+        """Raises RecordFailed when what the agent is sent cannot be recorded."""
         if self._recording and self._recording.failure:
             raise RecordFailed(
                 self._recording.failure,
                 "the session cannot go on, because what it is sent cannot be recorded; tell whoever "
                 "runs the gateway",
             )
-        self._gate.written()
+
+    def on_disk(self, sequence: int) -> bool:
+        """Between 5 and 6, after `written`: whether the event `sequence` and all before it are on the disk.
+        Raises RecordFailed when nobody knows."""
+        return self._gate.on_disk(sequence)
 
     # 8
 
@@ -624,25 +698,28 @@ class GateSession:
         success: bool,
         data: Mapping[str, object],
         principal: Principal | None = None,
+        *,
+        urgent: bool = False,
     ) -> None:
         admission = self._admission
         who = principal or (admission.principal if admission else None)
         number = data.get("number", 0)
-        self._gate.record(
-            Event(
-                code,
-                time.time(),
-                self.id,
-                who.name if who else UNKNOWN,
-                self._origin,
-                admission.grant.resource if admission else self._asked,
-                success,
-                data,
-                self._gate.config_letters,
-                admission.grant.role if admission else "",
-                number if isinstance(number, int) else 0,
-            )
+        event = Event(
+            code,
+            time.time(),
+            self.id,
+            who.name if who else UNKNOWN,
+            self._origin,
+            admission.grant.resource if admission else self._asked,
+            success,
+            data,
+            self._gate.config_letters,
+            admission.grant.role if admission else "",
+            number if isinstance(number, int) else 0,
         )
+        sequence = self._gate.record(event, urgent=urgent)
+        if self._gate.recorder.urgent == sequence:
+            self.urgent = sequence
 
 
 def _letters(config: Config) -> str:
@@ -685,6 +762,12 @@ def _kept(statement: Statement) -> tuple[str, tuple[str | None, ...]]:
     if statement.shown is None:
         return statement.text, statement.parameters
     return statement.shown, statement.shown_parameters or ()
+
+
+def _is_urgent(statement: Statement) -> bool:
+    """Whether a statement does what has to be on the disk before it is forwarded."""
+    meaning = statement.meaning
+    return meaning is None or not URGENT_EFFECTS.isdisjoint(meaning.effects)
 
 
 def _because(verdict: Verdict) -> str:

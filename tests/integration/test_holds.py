@@ -148,7 +148,7 @@ async def room(place: Trial) -> AsyncIterator[Room]:
     recorder, authenticator = open_recorder(settings), open_authenticator(settings)
     recordings = open_recordings(settings)
     gate = Gate(settings, authenticator, recorder, recordings)
-    gate.desk = await open_desk(settings, gate.record, gate.written, pan_mask())
+    gate.desk = await open_desk(settings, gate.record, gate.durable, pan_mask())
     gateway = Gateway(gate, sockets.Contexts(settings))
     with sockets.listen("127.0.0.1", 0) as listener:
         running = asyncio.create_task(gateway.run(listener))

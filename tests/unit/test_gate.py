@@ -1,12 +1,15 @@
 """The order: who is admitted, what is recorded and when, and that nothing goes on when it cannot be."""
 
+import asyncio
 import contextlib
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from pangate import config, sql
+from pangate import config, policy, sql
 from pangate.audit import open_recorder
 from pangate.audit.recorded import Reading, digest_of
 from pangate.audit.recording import open_recordings
@@ -14,7 +17,7 @@ from pangate.auth import open_authenticator
 from pangate.errors import AuthenticationFailed, LimitReached, NotAuthorised, RecordFailed
 from pangate.gate import UNKNOWN, Gate
 from pangate.issuer import LocalIssuer
-from pangate.model import Outcome, Statement
+from pangate.model import Outcome, Statement, Verdict
 from pangate.protocols import Authenticate, Described
 
 TOML = """
@@ -339,9 +342,70 @@ async def test_a_record_that_fails_and_heals_is_known(gate, monkeypatch):
     assert gate.recorder.waiting_seconds > 0
     gate.written()
     assert gate.record_failure == ""
-    assert gate.recorder.waiting_seconds == 0
     last = events(gate)[-1]
     assert (last["code"], last["principal"], last["session"]) == ("config.reloaded", "gateway", "-")
+    gate.written()
+    assert gate.recorder.waiting_seconds == 0
+    last = events(gate)[-1]
+    assert (last["code"], last["data"]["detail"]) == ("audit.recovered", "no room")
+
+
+async def test_a_disk_that_fails_is_known_when_nobody_asks(gate, monkeypatch):
+    sync = os.fdatasync
+
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async def until(failing: bool) -> None:
+        async with asyncio.timeout(10):
+            while bool(gate.record_failure) != failing:
+                await asyncio.sleep(0.01)
+                gate.look()
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    gate.event("config.reloaded", True, {"config": "x"})
+    gate.written()
+    await until(True)
+    with pytest.raises(RecordFailed):
+        await gate.durable()
+    monkeypatch.setattr(os, "fdatasync", sync)
+    await until(False)
+    await gate.durable()
+    assert events(gate)[-1]["code"] == "audit.recovered"
+
+
+@pytest.mark.parametrize(
+    ("text", "urgent"),
+    [
+        ("select 1", False),
+        ("insert into t values (1)", False),
+        ("delete from t where a = 1", False),
+        ("delete from t", True),
+        ("drop table t", True),
+        ("grant select on t to x", True),
+        ("do $$begin end$$", True),
+        ("copy t to '/tmp/x'", True),
+        ("alter system set a = 1", True),
+        (None, True),
+    ],
+)
+async def test_what_a_statement_does_says_whether_it_waits_for_the_disk(
+    gate, issuer, monkeypatch, text, urgent
+):
+    monkeypatch.setattr(policy.Judge, "decide", lambda *_: Verdict("allow", "", "x"))
+    session = gate.session("127.0.0.1:1")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    before = session.urgent
+    meaning = sql.understand(text) if text else None
+    session.decide(Statement("parse", text or "?", meaning=meaning, runs=False))
+    assert session.urgent == before, "it does not run yet"
+    session.decide(Statement("query", text or "?", meaning=meaning))
+    assert (session.urgent > before) == urgent
+    if urgent:
+        assert session.urgent == gate.recorder.sequence
+        session.written()
+        await gate.durable()
+        assert session.on_disk(session.urgent)
 
 
 RULES = """

@@ -5,7 +5,7 @@ statement would do."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -117,8 +117,8 @@ class DeskRules(Protocol):
 
 async def open_desk(
     config: Config,
-    record: Callable[[Event], None],
-    written: Callable[[], None],
+    record: Callable[[Event], object],
+    durable: Callable[[], Awaitable[None]],
     mask: MaskText,
 ) -> Desk:
     """The desk that `config` asks for. What waited when an earlier process ended is expired, and
@@ -127,7 +127,7 @@ async def open_desk(
     from pangate.store import open_store
 
     store = await open_store(config.state_path)
-    desk = Desk(store, config.desk, record, written, mask)
+    desk = Desk(store, config.desk, record, durable, mask)
     try:
         await desk.start()
     except BaseException:

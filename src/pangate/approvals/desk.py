@@ -44,7 +44,7 @@ class Desk(Queue):
             except DecisionRefused as refused:
                 said = {"choice": choice, "kind": refused.kind, "detail": refused.reason}
                 self._by(person, origin, "approval.refused", ticket.request, False, said)
-                self._written()
+                await self._durable()
                 raise
             made = Decision(
                 request=request,
@@ -56,7 +56,7 @@ class Desk(Queue):
                 claims=self._shown(person.claims),
             )
             state, outcome = self._becomes(ticket, made)
-            self._decided(ticket, made, person, origin, state)
+            await self._decided(ticket, made, person, origin, state)
             await self._keep(ticket, made, person, origin, state, outcome)
         code = "approval.broken_glass" if choice == "break_glass" else "approval.decided"
         self._tell(code, ticket.request)
@@ -119,7 +119,7 @@ class Desk(Queue):
             return "pending", ""
         return "approved", f"approved by {count} of {request.quorum}"
 
-    def _decided(
+    async def _decided(
         self, ticket: Ticket, made: Decision, person: Principal, origin: str, state: State
     ) -> None:
         data: dict[str, object] = {
@@ -135,7 +135,7 @@ class Desk(Queue):
         glass = made.choice == "break_glass"
         code = "approval.broken_glass" if glass else "approval.decided"
         self._by(person, origin, code, ticket.request, True, data)
-        self._written()  # law 2: before it takes effect
+        await self._durable()  # law 2: before it takes effect
         if glass:
             log.critical(
                 "the glass was broken: %s lets request %s of %s run without approval; a review is due",
@@ -233,7 +233,7 @@ class Desk(Queue):
             "ends": ends, "reason": made.reason,
         }  # fmt: skip
         self._by(person, origin, "approval.delegated", None, True, data)
-        self._written()
+        await self._durable()
         await self._store.add_delegation(made)
         return made
 
@@ -244,7 +244,7 @@ class Desk(Queue):
         self._by(
             person, origin, "approval.delegation_revoked", None, True, {"delegation": delegation}
         )
-        self._written()
+        await self._durable()
 
     async def review(
         self, request: str, person: Principal, finding: str, note: str, origin: str = "-"
@@ -269,7 +269,7 @@ class Desk(Queue):
         note = self._mask(note.strip())
         data = {"finding": finding, "note": note, "broken_by": due[request].person}
         self._by(person, origin, "approval.reviewed", found, True, data)
-        self._written()
+        await self._durable()
         if not await self._store.review(request, finding, self.called(person), note, self._clock()):
             self._by(person, origin, "approval.void", found, False, {"detail": "reviewed already"})
             raise DecisionRefused("settled", "somebody reviewed it meanwhile")

@@ -13,7 +13,7 @@ import secrets
 import string
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,16 +39,16 @@ class Queue:
         self,
         store: Store,
         rules: DeskRules,
-        record: Callable[[Event], None],
-        written: Callable[[], None],
+        record: Callable[[Event], object],
+        durable: Callable[[], Awaitable[None]],
         mask: MaskText,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`record` and `written` are the gateway's; `mask` takes card numbers out of a text."""
+        """`record` and `durable` are the gateway's; `mask` takes card numbers out of a text."""
         self._store = store
         self._rules = rules
         self._record = record
-        self._written = written
+        self._durable = durable
         self._mask = mask
         self._clock = clock
         self._key = secrets.token_bytes(32)
@@ -65,7 +65,7 @@ class Queue:
             for request in left:
                 why = "the gateway was restarted"
                 self._event("approval.expired", request, False, {"reason": why})
-            self._written()
+            await self._durable()
             for request in left:
                 await self._store.settle(request.id, OPEN, "expired", why, self._clock())
 
@@ -105,7 +105,7 @@ class Queue:
             try:
                 await self._store.add(made)
                 self._event("approval.requested", made, True, _asked(made))
-                self._written()
+                await self._durable()
             except PangateError:
                 self._drop(ticket)
                 await self._forget_quietly(made)
@@ -286,7 +286,7 @@ class Queue:
             self._settled(ticket, state, why, now)
             try:
                 self._event(f"approval.{state}", ticket.request, False, {"reason": why})
-                self._written()
+                await self._durable()
             except RecordFailed as wrong:
                 # it has ended all the same; the event is kept and written with the next
                 log.error("%s", wrong.detail)

@@ -8,8 +8,9 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from pangate.audit.codes import URGENT
 from pangate.audit.reader import LARGE
 from pangate.errors import RecordFailed
 from pangate.ledger.letters import letters
@@ -33,6 +34,9 @@ SHORTEST_PAN = 12
 
 MaskText = Callable[[str], str]
 
+Fsync = Literal["urgent", "always", "interval"]
+"""Which events have to be on the disk before anything follows from them: those that are urgent, all, none."""
+
 Encode = Callable[[Event, int], bytes]
 """Makes the leaf of an event with its sequence: one line of canonical JSON without its newline, version 2,
 every text in it masked. TypeError for data that is not text, numbers, booleans, None, and mappings and
@@ -47,14 +51,26 @@ class Sink(Protocol):
         """Sequence of the last leaf that is stored; 0 when there is none."""
 
     @property
+    def synced_sequence(self) -> int:
+        """Sequence of the last leaf that outlives a loss of power."""
+
+    @property
+    def failure(self) -> str:
+        """Why nothing that was appended may be relied on; empty when it may."""
+
+    @property
     def repaired_bytes(self) -> int:
         """Length of the incomplete leaf that was taken away when the sink was opened."""
 
     def append(self, leaves: Sequence[bytes]) -> None:
-        """Store all of `leaves` in this order, or none.
+        """Store `leaves` in this order, so that they outlive this process.
 
-        Returns when they are stored as lastingly as the configuration asks for. Raises
-        RecordFailed when they are not; they may be appended again then."""
+        Raises RecordFailed when not all of them are; `last_sequence` says which, and the others may be
+        appended again then."""
+
+    def sync(self, notice: Callable[[], None] | None = None) -> None:
+        """Have what was appended outlive a loss of power. Does not wait: `notice` is called, from any
+        thread, when `synced_sequence` or `failure` says how that ended."""
 
     def close(self) -> None:
         """Store lastingly what was appended, and let go of the file. May be called twice."""
@@ -64,8 +80,9 @@ class Recorder:
     """Takes events, gives each the next sequence, and writes them when `flush` is called.
 
     For one thread. `record` only gathers, so that one `flush` can write for many sessions; what
-    depends on an event being recorded waits for `flush` to return. A flush that fails keeps what it
-    could not write and the next one tries again: no event is lost and no sequence skipped."""
+    depends on an event being recorded waits for `flush` to return, and when the event is urgent, for
+    `on_disk` to say so. A flush that fails keeps what it could not write and the next one tries again: no
+    event is lost and no sequence skipped."""
 
     def __init__(
         self,
@@ -73,9 +90,13 @@ class Recorder:
         encode: Encode,
         clock: Callable[[], float] = time.time,
         about: Mapping[str, object] | None = None,
+        fsync: Fsync = "urgent",
     ) -> None:
         """`about` goes into the data of `log.start`, which is written before this returns."""
         self._sink = sink
+        self._fsync = fsync
+        self.urgent = 0
+        """Sequence of the last event that has to be on the disk before anything follows from it."""
         self._encode = encode
         self._clock = clock
         self._pending: list[bytes] = []
@@ -103,8 +124,9 @@ class Recorder:
         """How long the oldest of these has been waiting."""
         return max(0.0, self._clock() - self._waiting_since) if self._pending else 0.0
 
-    def record(self, event: Event) -> int:
-        """Gather `event` with every text in it masked, and return its sequence.
+    def record(self, event: Event, *, urgent: bool = False) -> int:
+        """Gather `event` with every text in it masked, and return its sequence. It is `urgent` by its code
+        too (audit/codes.py), and the configuration may say that all events are, or none.
 
         Raises RecordFailed when too much is waiting, and TypeError for data that has no form."""
         if self._closed:
@@ -120,14 +142,46 @@ class Recorder:
         self._pending.append(leaf)
         self._pending_bytes += len(leaf)
         self._sequence += 1
+        if self._fsync == "always" or (
+            self._fsync == "urgent" and (urgent or event.code in URGENT)
+        ):
+            self.urgent = self._sequence
         return self._sequence
 
+    @property
+    def failure(self) -> str:
+        """Why nothing that was written may be relied on; empty when it may."""
+        return self._sink.failure
+
     def flush(self) -> None:
-        """Write all that was recorded. Raises RecordFailed, and keeps it, when that fails."""
-        if self._pending:
+        """Write all that was recorded, and begin to bring it to the disk when something in it is urgent.
+        Raises RecordFailed, and keeps what is not written, when that fails."""
+        if not self._pending:
+            return
+        try:
             self._sink.append(self._pending)
-            self._pending = []
-            self._pending_bytes = 0
+        except RecordFailed:
+            left = self._sequence - self._sink.last_sequence
+            del self._pending[: len(self._pending) - left]
+            self._pending_bytes = sum(map(len, self._pending))
+            raise
+        self._pending = []
+        self._pending_bytes = 0
+        if self.urgent > self._sink.synced_sequence:
+            self._sink.sync()
+
+    def on_disk(self, sequence: int) -> bool:
+        """Whether the event `sequence` outlives a loss of power. Raises RecordFailed when nobody knows."""
+        if sequence <= self._sink.synced_sequence:
+            return True
+        if wrong := self._sink.failure:
+            raise RecordFailed(wrong)
+        return False
+
+    def sync(self, notice: Callable[[], None]) -> None:
+        """Have what was flushed brought to the disk. `notice` is called from any thread when `on_disk` may
+        answer otherwise."""
+        self._sink.sync(notice)
 
     def close(self) -> None:
         """Record `log.stop`, flush, and close the sink. May be called twice.
@@ -155,11 +209,12 @@ def open_recorder(config: Config, about: Mapping[str, object] | None = None) -> 
     gateway that is running."""
     from pangate.audit.jsonl import JsonLines
 
-    sink = JsonLines(config.audit.path, config.audit.fsync)
+    sink = JsonLines(config.audit.path, config.audit.fsync_seconds)
     try:
         large = config.audit.ledger / LARGE if config.audit.seal_seconds else None
         encode = leaf_encoder(large)
-        return Recorder(sink, encode, about={"config": config.digest, **(about or {})})
+        about = {"config": config.digest, **(about or {})}
+        return Recorder(sink, encode, about=about, fsync=config.audit.fsync)
     except BaseException:
         sink.close()
         raise

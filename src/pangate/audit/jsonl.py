@@ -7,18 +7,20 @@ import fcntl
 import json
 import os
 import stat
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
+from pangate.audit.syncer import Syncer
 from pangate.errors import RecordFailed
 
 BEGINNING = b'{"clock":"'
 """How every record begins: its keys are sorted, and `clock` is the first."""
 
-SYNC_SECONDS = 1.0
-"""With fsync = "interval", the longest time between a write and the disk's knowing it."""
+SYNC_SECONDS = 0.05
+"""The longest time between a write and the disk's knowing it."""
+
+MAX_UNSYNCED_BYTES = 64 << 20
+"""What may wait for the disk. Beyond it nothing more is written, so nothing more is done."""
 
 _BLOCK = 1 << 16
 
@@ -26,23 +28,20 @@ _BLOCK = 1 << 16
 class JsonLines:
     """The file at `path`, locked, with an incomplete last line taken away.
 
-    Every `append` is one write(2) to a descriptor that only appends. When it is short, the file is
-    cut back to its last whole record before anything else is written. Somebody else's change of the
-    file, its removal, and a failed fsync (after which nobody knows what the disk holds) end all
-    writing until the gateway is started again.
+    Every `append` is one write(2) to a descriptor that only appends. When it is short, the whole lines that
+    it wrote stay, and the rest is cut off before anything else is written: what somebody may have read
+    already never goes away. Somebody else's change of the file and its removal end all writing until the
+    gateway is started again. A disk that fails ends it until the disk has everything.
 
     Raises RecordFailed when the file cannot be opened or is not a record."""
 
-    def __init__(self, path: Path, fsync: Literal["interval", "always"] = "interval") -> None:
+    def __init__(self, path: Path, seconds: float = SYNC_SECONDS) -> None:
+        """`seconds` is the longest time between a write and its fsync."""
         self.path = path
         self.last_sequence = 0
         self.repaired_bytes = 0
-        self._always = fsync == "always"
         self._broken = ""
         self._torn = False
-        self._dirty = threading.Event()
-        self._stopping = threading.Event()
-        self._syncer: threading.Thread | None = None
         self._fd = self._open()
         try:
             self._length = self._recover()
@@ -52,18 +51,30 @@ class JsonLines:
         except BaseException:
             self._release()
             raise
-        if not self._always:
-            self._syncer = threading.Thread(
-                target=self._sync_at_intervals, name="audit-fsync", daemon=True
-            )
-            self._syncer.start()
+        self._syncer = Syncer(path, self._fd, self._length, self.last_sequence, seconds)
+
+    @property
+    def synced_sequence(self) -> int:
+        """Sequence of the last leaf that is known to be on the disk."""
+        return self._syncer.synced
+
+    @property
+    def failure(self) -> str:
+        """Why nothing that was appended may be relied on; empty when it may."""
+        wrong = self._broken or self._syncer.failure
+        return f"the audit file {self.path} {wrong}" if wrong else ""
 
     def append(self, leaves: Sequence[bytes]) -> None:
-        """Write all of `leaves`, or none of them and raise RecordFailed."""
+        """Write `leaves`. Raises RecordFailed when they are not all written; `last_sequence` says which
+        are."""
         if self._fd < 0:
             raise self._failed("is closed; the gateway is stopping")
-        if self._broken:
-            raise self._failed(self._broken)
+        if wrong := self.failure:
+            raise RecordFailed(wrong)
+        if self._syncer.kept_bytes > MAX_UNSYNCED_BYTES:
+            raise self._failed(
+                f"has more than {MAX_UNSYNCED_BYTES} bytes that its disk does not take; see to the disk"
+            )
         data = b"\n".join(leaves) + b"\n"
         try:
             if self._torn:
@@ -75,32 +86,28 @@ class JsonLines:
             raise self._failed(f"cannot be written: {error.strerror}") from None
         if written != len(data):
             self._torn = True
+            kept = data[: data.rfind(b"\n", 0, written) + 1]
+            self._wrote(kept, kept.count(b"\n"))
             with contextlib.suppress(OSError):
                 self._cut_back()
             raise self._failed(
                 f"took {written} of {len(data)} bytes; make room on its disk and try again"
             )
-        self._length += written
-        self.last_sequence += len(leaves)
-        if self._always:
-            self._sync()
-            if self._broken:
-                raise self._failed(self._broken)
-        else:
-            self._dirty.set()
+        self._wrote(data, len(leaves))
+
+    def sync(self, notice: Callable[[], None] | None = None) -> None:
+        """Have what was appended brought to the disk at once. `notice` is called from another thread when
+        `synced_sequence` or `failure` says how that ended."""
+        self._syncer.soon(notice)
 
     def close(self) -> None:
         """Bring what was written to the disk and let go of the file."""
         if self._fd < 0:
             return
-        self._stopping.set()
-        self._dirty.set()
-        if self._syncer is not None:
-            self._syncer.join()
-        self._sync()
+        self._syncer.close()
         self._release()
-        if self._broken:
-            raise self._failed(self._broken)
+        if wrong := self.failure:
+            raise RecordFailed(wrong)
 
     # Opening
 
@@ -201,27 +208,16 @@ class JsonLines:
         if self._broken:
             raise self._failed(self._broken)
 
+    def _wrote(self, data: bytes, leaves: int) -> None:
+        if data:
+            self._length += len(data)
+            self.last_sequence += leaves
+            self._syncer.wrote(data, self.last_sequence)
+
     def _cut_back(self) -> None:
         if os.fstat(self._fd).st_size > self._length:
             os.ftruncate(self._fd, self._length)
         self._torn = False
-
-    def _sync_at_intervals(self) -> None:
-        while True:
-            self._dirty.wait()
-            if self._stopping.wait(SYNC_SECONDS):
-                return
-            self._dirty.clear()
-            self._sync()
-
-    def _sync(self) -> None:
-        try:
-            os.fdatasync(self._fd)
-        except OSError as error:
-            self._broken = (
-                f"could not be brought to its disk ({error.strerror}); check the disk, then start "
-                "the gateway again"
-            )
 
     def _release(self) -> None:
         if self._fd >= 0:

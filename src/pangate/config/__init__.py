@@ -518,12 +518,22 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
         ),
     ]
     fsync: Annotated[
-        Literal["interval", "always"],
+        Literal["urgent", "always", "interval"],
         Meta(
-            description='"always" waits for the disk before a command is forwarded; "interval" '
-            "lets the disk follow within a second, so a power failure may lose that second."
+            description='What waits for the disk: "urgent" statements that do more than read and write rows '
+            "(`bulk_write`, `schema`, `privilege`, `code`, `file`, `admin`), decisions of people and refused "
+            'logins; "always" everything; "interval" nothing, so a power failure may lose `fsync_seconds`.'
         ),
-    ] = "interval"
+    ] = "urgent"
+    fsync_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.001,
+            le=60,
+            description="The longest time between an event and its being on the disk, where nothing waits "
+            "for that.",
+        ),
+    ] = 0.05
     seal_seconds: Annotated[
         float,
         Meta(

@@ -142,7 +142,7 @@ class _Api:
                 {"detail": wrong.detail, "kind": wrong.kind, "authentication": "api",
                  "asked_from": origin},
             )  # fmt: skip
-            self._gate.written()
+            await self._gate.durable()
             raise
         return person, origin
 

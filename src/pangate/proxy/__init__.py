@@ -10,7 +10,7 @@ import secrets
 import socket
 import ssl
 import struct
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from pangate import credentials
@@ -24,7 +24,7 @@ from pangate.errors import (
     RecordFailed,
     ResourceUnavailable,
 )
-from pangate.gate import Gate, GateSession
+from pangate.gate import Gate, GateSession, call_soon
 from pangate.logs import SESSION
 from pangate.protocols import (
     Codec,
@@ -56,6 +56,12 @@ class Gateway:
         self._keys: dict[bytes, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: asyncio.TimerHandle | None = None
+        self._committing: asyncio.Handle | None = None
+        self._uncommitted: dict[Session, None] = {}
+        """Sessions with commands whose events are not in the kernel yet, first come first."""
+        self._unsynced: dict[Session, None] = {}
+        """Sessions with commands whose events are not on the disk yet, and have to be."""
+        self._syncing = False
         self._recording: asyncio.TimerHandle | None = None
         self._errands: dict[str, asyncio.Lock] = {}
         self._expiring: set[Knowledge] = set()
@@ -406,6 +412,39 @@ class Gateway:
         finally:
             writer.close()
 
+    def commit_soon(self, session: Session) -> None:
+        """Have what is recorded in the kernel, with one write for all sessions whose bytes came at the same
+        time, and what `session` waits with forwarded then."""
+        self._uncommitted[session] = None
+        if self._committing is None:
+            self._committing = asyncio.get_running_loop().call_soon(self._commit)
+
+    def _commit(self) -> None:
+        self._committing = None
+        sessions, self._uncommitted = self._uncommitted, {}
+        try:
+            self.gate.written()
+        except RecordFailed as wrong:
+            for session in sessions:
+                session.fail(wrong)
+        else:
+            self._forward(sessions)
+
+    def _forward(self, sessions: Iterable[Session]) -> None:
+        for session in sessions:
+            if not session.forward():
+                self._unsynced[session] = None
+        if self._unsynced and not self._syncing:
+            # one fsync for all that wait; who comes while it runs waits for the next
+            self._syncing = True
+            loop = asyncio.get_running_loop()
+            self.gate.recorder.sync(lambda: call_soon(loop, self._synced))
+
+    def _synced(self) -> None:
+        self._syncing = False
+        sessions, self._unsynced = self._unsynced, {}
+        self._forward(sessions)
+
     def write_soon(self) -> None:
         """Have what is recorded in the kernel within OUTCOME_SECONDS, with whatever comes by then."""
         if self._writing is None and self.gate.recorder.pending:
@@ -472,7 +511,7 @@ class Gateway:
             await asyncio.wait(ending, timeout=self.config.limits.close_seconds)
         for task in list(self._tasks):
             task.cancel()
-        for timer in (self._writing, self._recording):
+        for timer in (self._writing, self._recording, self._committing):
             if timer:
                 timer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

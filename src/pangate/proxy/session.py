@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections import deque
+from collections.abc import Hashable, Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
@@ -22,7 +22,7 @@ from pangate.errors import (
     Refused,
     ResourceUnavailable,
 )
-from pangate.gate import Admission, GateSession
+from pangate.gate import Admission, GateSession, call_soon
 from pangate.logs import SESSION
 from pangate.masking import default_scanner
 from pangate.model import Statement, Verdict, Way
@@ -52,10 +52,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("pangate")
 
 
-LOGIN, OTHER_SIDE, CODEC, TURN, LEARN, RECORD = 1, 2, 4, 8, 16, 32
+LOGIN, OTHER_SIDE, CODEC, TURN, LEARN, RECORD, DISK = 1, 2, 4, 8, 16, 32, 64
 """Why nothing is read from a peer for now: its login is looked at; the other side takes nothing more; the
 codec has enough; others have their turn first; more has to be known of the resource; what was sent is not
-recorded yet. Reading goes on when no reason is left."""
+recorded yet; the record of what it sent is not on the disk yet. Reading goes on when no reason is left."""
 
 TURN_BYTES = 16 << 10
 """What an agent sends is looked at in pieces of this size, others in between: it may hold hundreds of
@@ -63,12 +63,6 @@ statements, and each is decided and recorded."""
 
 WRITE_LIMITS = 256 << 10, 64 << 10
 """Bytes that wait for a peer when the other side is held, and when it is released."""
-
-
-def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    """Call `callback` on the thread of `loop`, unless that is over."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(callback)
 
 
 class _Peer(asyncio.Protocol):
@@ -251,6 +245,11 @@ class Session:
         self._next: asyncio.Handle | None = None
         self._to_agent: list[bytes | bytearray | memoryview] = []
         self._to_backend: list[bytes | bytearray | memoryview] = []
+        self._waiting: deque[tuple[int, float, list[bytes | bytearray | memoryview]]] = deque()
+        """What goes to the resource once its record is in the kernel: up to which event it has to be on the
+        disk too, and when its bytes came."""
+        self._last_word = ""
+        """Why the session ends when that has gone."""
         self.held: Held | None = None
         """The statement that waits for people."""
         self._login: asyncio.Task[None] | None = None
@@ -363,7 +362,10 @@ class Session:
         self._send()
         if self.held is not None:
             self.held.look()
-        if closing:
+        if closing and self._waiting:
+            self._last_word = closing
+            self.agent.hold(DISK)
+        elif closing:
             self.close(closing)
         elif self.codec.full:
             self.agent.hold(CODEC)
@@ -372,24 +374,55 @@ class Session:
             self._go_on()
 
     def _send(self) -> None:
-        metrics = self.gateway.gate.metrics
-        if self._to_backend:
-            self.gate.written()  # law 2: the record first
-        else:
-            self.gateway.write_soon()  # how a statement ended holds nothing up
         if self._to_backend:
             if self.backend is None:
                 raise ProtocolError("the agent sent commands before its login was done")
-            self.backend.transport.writelines(self._to_backend)
+            # law 2: the record first
+            self._waiting.append((self.gate.urgent, self._came, self._to_backend))
             self._to_backend = []
-            if self._came:
-                metrics.to_backend_seconds.observe(perf_counter() - self._came)
+            self.gateway.commit_soon(self)
+        else:
+            self.gateway.write_soon()  # how a statement ended holds nothing up
         if self._to_agent:
             self.agent.transport.writelines(self._to_agent)
             self._record(self._to_agent)
             self._to_agent = []
             if self._came:
-                metrics.to_agent_seconds.observe(perf_counter() - self._came)
+                self.gateway.gate.metrics.to_agent_seconds.observe(perf_counter() - self._came)
+
+    def forward(self) -> bool:
+        """Everything recorded so far is in the kernel: send the resource what waited for that, as far as it
+        need not be on the disk or is. False when something waits for the disk."""
+        SESSION.set(self.gate.id)
+        try:
+            return self._forward()
+        except PangateError as wrong:
+            self.fail(wrong)
+        except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
+            self.crashed(wrong)
+        return True
+
+    def _forward(self) -> bool:
+        if self.closed:
+            self._waiting.clear()
+        elif self._waiting:
+            self.gate.check_recording()
+        while self._waiting:
+            urgent, came, data = self._waiting[0]
+            if not self.gate.on_disk(urgent):
+                self.agent.hold(DISK)
+                return False
+            self._waiting.popleft()
+            assert self.backend is not None  # there was one, and it goes with the session
+            self.backend.transport.writelines(data)
+            if came:
+                metrics = self.gateway.gate.metrics
+                metrics.to_backend_seconds.observe(perf_counter() - came)
+        if self._last_word:
+            self.close(self._last_word)
+        elif not self.closed:
+            self.agent.release(DISK)
+        return True
 
     # --- what is recorded -------------------------------------------------------------------------
 
@@ -516,7 +549,7 @@ class Session:
             first, *actions = self.codec.ready(login.parameters, self.key, grant.mask, knowledge)
             greeting = cast(ToFrontend, first)
             loop = asyncio.get_running_loop()
-            self.gate.begin_recording(login.parameters, lambda: _soon(loop, self._noticed))
+            self.gate.begin_recording(login.parameters, lambda: call_soon(loop, self._noticed))
             self.agent.transport.write(greeting.data)  # with the cancel key: not for the record
             self._run(actions)
             if login.rest:
@@ -629,7 +662,7 @@ class Session:
     def _give_back(self) -> None:
         """The connection to the resource may have another owner: then it is not this session's any more."""
         side, place = self.backend, self._place
-        if side is None or place is None or side.gone or side.full or self.spoilt:
+        if side is None or place is None or side.gone or side.full or self.spoilt or self._waiting:
             return
         connection = side.connection
         if connection is None or side.transport.is_closing():
@@ -726,6 +759,8 @@ class Session:
 
     def agent_lost(self, exc: Exception | None) -> None:
         """The agent's connection is gone."""
+        if self._last_word and self._waiting:
+            return  # it said that it goes, and what it sent before is still to be forwarded
         self._stop_running()
         self.close(self._lost("the agent", exc))
 
@@ -744,6 +779,7 @@ class Session:
         if self.closed:
             return
         self._to_backend.clear()
+        self._waiting.clear()
         self._stop_running()
         if not isinstance(wrong, LimitReached):
             self.spoilt = True

@@ -75,7 +75,7 @@ class Service:
             gate = Gate(config, open_authenticator(config), recorder, recordings)
             _note_unfinished(gate)
             stack.push_async_callback(lambda: gate.authenticator.close())
-            gate.desk = await open_desk(config, gate.record, gate.written, pan_mask())
+            gate.desk = await open_desk(config, gate.record, gate.durable, pan_mask())
             stack.push_async_callback(gate.desk.close)
             self._gateway = Gateway(gate, tls)
             self._state = State(self._gateway, sealing)
@@ -265,6 +265,7 @@ class Service:
             await asyncio.sleep(BEAT_SECONDS)
             lag.observe(max(0.0, time.monotonic() - due))
             # what could not be written is tried again, so that /readyz can come back by itself
+            self._gateway.gate.look()
             self._gateway.write_soon()
             if watched:
                 system.notify("WATCHDOG=1")

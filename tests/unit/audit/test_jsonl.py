@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from leaves import encode
-from pangate.audit import Recorder
+from pangate.audit import Recorder, syncer
 from pangate.audit import jsonl as module
 from pangate.audit.jsonl import JsonLines
 from pangate.errors import RecordFailed
@@ -51,9 +51,8 @@ def detail(path: Path, **options: object) -> str:
     return caught.value.detail
 
 
-@pytest.mark.parametrize("fsync", ["interval", "always"])
-def test_lines_are_appended_and_the_file_is_private(path, fsync):
-    sink = JsonLines(path, fsync)
+def test_lines_are_appended_and_the_file_is_private(path):
+    sink = JsonLines(path)
     assert (sink.last_sequence, sink.repaired_bytes) == (0, 0)
     assert path.stat().st_mode & 0o777 == 0o600
     sink.append([leaf(1)])
@@ -64,7 +63,7 @@ def test_lines_are_appended_and_the_file_is_private(path, fsync):
     sink.close()
     with pytest.raises(RecordFailed):
         sink.append([leaf(4)])
-    again = JsonLines(path, fsync)
+    again = JsonLines(path)
     assert (again.last_sequence, again.repaired_bytes) == (3, 0)
     again.append([leaf(4)])
     again.close()
@@ -202,41 +201,49 @@ def room():
     limit(None)
 
 
-def test_a_short_write_leaves_no_partial_line_and_heals(path, room):
+def test_a_short_write_leaves_whole_lines_and_heals(path, room):
+    """What was written whole stays: a sealer may have read it."""
     sink = JsonLines(path)
     sink.append([leaf(1)])
-    for extra in (1, len(leaf(2)), len(leaf(2)) + 1, len(leaf(2)) + 5):
+    one = len(leaf(2)) + 1
+    for extra, whole in ((1, 0), (one - 1, 0), (one, 1), (one + 5, 1)):
         room(len(content(1)) + extra)
         with pytest.raises(RecordFailed) as caught:
             sink.append([leaf(2), leaf(3)])
         assert f"took {extra} of" in caught.value.detail
-        assert path.read_bytes() == content(1)
-        assert sink.last_sequence == 1
+        assert path.read_bytes() == content(*range(1, 2 + whole))
+        assert sink.last_sequence == 1 + whole
+        room(None)
+        sink.append([leaf(2), leaf(3)][whole:])
+        sink.close()
+        assert path.read_bytes() == content(1, 2, 3)
+        path.write_bytes(content(1))
+        sink = JsonLines(path)
     room(len(content(1)))
     with pytest.raises(RecordFailed) as caught:
         sink.append([leaf(2)])
     assert os.strerror(errno.EFBIG) in caught.value.detail
     room(None)
-    sink.append([leaf(2), leaf(3)])
     sink.close()
-    assert path.read_bytes() == content(1, 2, 3)
 
 
 def test_a_recorder_over_a_full_disk_loses_nothing(path, room):
     recorder = Recorder(JsonLines(path), encode)
-    room(path.stat().st_size + 30)
     recorder.record(Event("a", 0.0, "s", "p", "o", "r", True))
+    room(path.stat().st_size + len(encode(Event("a", 0.0, "s", "p", "o", "r", True), 2)) + 30)
+    recorder.record(Event("b", 0.0, "s", "p", "o", "r", True))
     with pytest.raises(RecordFailed):
         recorder.flush()
-    recorder.record(Event("b", 0.0, "s", "p", "o", "r", True))
+    assert recorder.pending == 1, "the first was written whole"
+    recorder.record(Event("c", 0.0, "s", "p", "o", "r", True))
     with pytest.raises(RecordFailed):
         recorder.flush()
     room(None)
     recorder.flush()
     recorder.close()
     records = [json.loads(line) for line in path.read_bytes().splitlines()]
-    assert [record["code"] for record in records] == ["log.start", "a", "b", "log.stop"]
-    assert [record["sequence"] for record in records] == [1, 2, 3, 4]
+    assert [record["code"] for record in records] == ["log.start", "a", "b", "c", "log.stop"]
+    assert [record["sequence"] for record in records] == [1, 2, 3, 4, 5]
 
 
 def test_a_torn_line_that_cannot_be_cut_back_stops_everything_until_it_can(path, room, monkeypatch):
@@ -261,57 +268,155 @@ def test_a_torn_line_that_cannot_be_cut_back_stops_everything_until_it_can(path,
     assert path.read_bytes() == content(1, 2)
 
 
-def test_a_disk_that_fails_to_sync_is_not_trusted_again(path, monkeypatch):
-    sink = JsonLines(path, "always")
+# The disk
+
+
+def synced(sink: JsonLines, sequence: int) -> bool:
+    deadline = time.monotonic() + 10
+    while sink.synced_sequence < sequence and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return sink.synced_sequence == sequence
+
+
+def test_the_disk_follows_by_itself_and_at_once_when_it_is_asked_to(path):
+    sink = JsonLines(path, 0.01)
     sink.append([leaf(1)])
-
-    def fail(fd: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    with monkeypatch.context() as broken:
-        broken.setattr(os, "fdatasync", fail)
-        with pytest.raises(RecordFailed):
-            sink.append([leaf(2)])
-    with pytest.raises(RecordFailed) as caught:
-        sink.append([leaf(3)])
-    assert "could not be brought to its disk" in caught.value.detail
-    with pytest.raises(RecordFailed):
-        sink.close()
-
-
-def test_at_intervals_the_disk_follows(path, monkeypatch):
-    monkeypatch.setattr(module, "SYNC_SECONDS", 0.05)
-    synced = threading.Event()
-    sync = os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda fd: (sync(fd), synced.set())[0])
-    sink = JsonLines(path)
-    assert not synced.wait(0.15)
-    sink.append([leaf(1)])
-    assert synced.wait(2)
-    synced.clear()
-    assert not synced.wait(0.2)
-    sink.append([leaf(2)])
-    assert synced.wait(2)
+    assert synced(sink, 1)
     sink.close()
-    assert sink._syncer is not None
-    assert not sink._syncer.is_alive()
+    sink = JsonLines(path, 60)
+    sink.append([leaf(2), leaf(3)])
+    assert sink.synced_sequence == 1
+    done = threading.Event()
+    sink.sync(done.set)
+    assert done.wait(10)
+    assert sink.synced_sequence == 3
+    sink.append([leaf(4)])
+    sink.close()
+    assert sink.synced_sequence == 4
+    assert not sink._syncer._thread.is_alive()
 
 
-def test_a_failed_sync_in_between_stops_the_next_append(path, monkeypatch):
-    monkeypatch.setattr(module, "SYNC_SECONDS", 0.01)
+def test_who_appends_does_not_wait_for_the_disk(path, monkeypatch):
+    """And what is asked for while an fsync runs shares the next one."""
+    go_on, calls = threading.Semaphore(0), []
 
-    def fail(fd: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    def slow(fd: int) -> None:
+        calls.append(sink.last_sequence)
+        assert go_on.acquire(timeout=10)
 
-    sink = JsonLines(path)
-    with monkeypatch.context() as broken:
-        broken.setattr(os, "fdatasync", fail)
-        sink.append([leaf(1)])
-        time.sleep(0.3)
-        with pytest.raises(RecordFailed):
-            sink.append([leaf(2)])
+    sink = JsonLines(path, 60)
+    monkeypatch.setattr(os, "fdatasync", slow)
+    sink.append([leaf(1)])
+    sink.sync()
+    while not calls:
+        time.sleep(0.001)
+    notices = [threading.Event() for _ in range(20)]
+    for number, notice in enumerate(notices, 2):
+        sink.append([leaf(number)])
+        sink.sync(notice.set)
+    assert (sink.synced_sequence, calls) == (0, [1])
+    go_on.release()
+    assert not notices[0].wait(0.05), "what came meanwhile is not in the first"
+    go_on.release()
+    for notice in notices:
+        assert notice.wait(10)
+    assert (sink.synced_sequence, calls) == (21, [1, 21])
+    go_on.release()
+    sink.close()
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Makes the disk fail; what the kernel does then is the worst it may: it forgets the pages."""
+    state = {"broken": False}
+    sync = os.fdatasync
+
+    def fdatasync(fd: int) -> None:
+        if state["broken"]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    monkeypatch.setattr(syncer, "RETRY_SECONDS", 0.01)
+    return state
+
+
+def test_what_a_failed_fsync_lost_is_written_again(path, broken):
+    sink = JsonLines(path, 60)
+    sink.append([leaf(1)])
+    sink.sync()
+    assert synced(sink, 1)
+    broken["broken"] = True
+    sink.append([leaf(2), leaf(3)])
+    told = threading.Event()
+    sink.sync(told.set)
+    assert told.wait(10)
+    assert "could not be brought to its disk" in sink.failure
+    for _ in range(2):
+        with pytest.raises(RecordFailed) as caught:
+            sink.append([leaf(4)])
+        assert "could not be brought to its disk" in caught.value.detail
+    with path.open("r+b") as file:  # the pages are gone
+        file.seek(len(content(1)))
+        file.write(bytes(len(content(2, 3))))
+    broken["broken"] = False
+    assert synced(sink, 3)
+    assert sink.failure == ""
+    assert path.read_bytes() == content(1, 2, 3)
+    sink.append([leaf(4)])
+    sink.close()
+    assert path.read_bytes() == content(1, 2, 3, 4)
+
+
+def test_a_disk_that_fails_to_the_end_is_said_to_have(path, broken):
+    sink = JsonLines(path, 0.01)
+    broken["broken"] = True
+    sink.append([leaf(1)])
+    deadline = time.monotonic() + 10
+    while not sink.failure and time.monotonic() < deadline:
+        time.sleep(0.001)
+    with pytest.raises(RecordFailed, match="nothing was executed"):
+        sink.append([leaf(2)])
+    with pytest.raises(RecordFailed) as caught:
+        sink.close()
+    assert "could not be brought to its disk" in caught.value.detail
+    assert sink.synced_sequence == 0
+
+
+def test_a_file_that_was_replaced_is_not_written_again(path, broken):
+    sink = JsonLines(path, 0.01)
+    broken["broken"] = True
+    sink.append([leaf(1)])
+    while not sink.failure:
+        time.sleep(0.001)
+    path.rename(path.with_suffix(".gone"))
+    path.write_bytes(b"another")
+    broken["broken"] = False
+    deadline = time.monotonic() + 10
+    while "it was replaced" not in sink.failure and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert "it was replaced by another file" in sink.failure
+    assert path.read_bytes() == b"another"
     with pytest.raises(RecordFailed):
         sink.close()
+
+
+def test_what_waits_for_the_disk_is_bounded(path, monkeypatch):
+    hang = threading.Event()
+    monkeypatch.setattr(os, "fdatasync", lambda fd: hang.wait(10))
+    monkeypatch.setattr(module, "MAX_UNSYNCED_BYTES", 1000)
+    sink = JsonLines(path, 60)
+    number = 1
+    with pytest.raises(RecordFailed) as caught:
+        for number in range(1, 100):
+            sink.append([leaf(number)])
+    assert "more than 1000 bytes that its disk does not take" in caught.value.detail
+    assert sink.last_sequence == number - 1 > 1
+    hang.set()
+    sink.sync()
+    assert synced(sink, number - 1)
+    sink.append([leaf(number)])
+    sink.close()
 
 
 # Somebody else

@@ -1,6 +1,6 @@
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -34,13 +34,26 @@ class Memory:
         self.leaves: list[bytes] = []
         self.calls = 0
         self.failing = False
+        self.takes = 0
+        """How many it takes when it fails."""
+        self.failure = ""
+        self.synced_sequence = last_sequence
+        self.syncs = 0
         self.closed = 0
 
     def append(self, leaves: Sequence[bytes]) -> None:
         self.calls += 1
+        taken = leaves[: self.takes] if self.failing else leaves
+        self.leaves += taken
+        self.last_sequence += len(taken)
         if self.failing:
             raise RecordFailed("the disk is full")
-        self.leaves += leaves
+
+    def sync(self, notice: Callable[[], None] | None = None) -> None:
+        self.syncs += 1
+        self.synced_sequence = self.last_sequence
+        if notice is not None:
+            notice()
 
     def close(self) -> None:
         self.closed += 1
@@ -186,6 +199,65 @@ def test_what_could_not_be_written_is_kept_and_written_later():
     recorder.flush()
     assert [record["code"] for record in sink.records] == ["log.start", "a", "b"]
     assert [record["sequence"] for record in sink.records] == [1, 2, 3]
+
+
+def test_what_was_written_of_a_flush_that_failed_is_not_written_again():
+    sink = Memory()
+    recorder = Recorder(sink, encode)
+    sink.failing, sink.takes = True, 2
+    for code in "abc":
+        recorder.record(event(code))
+    with pytest.raises(RecordFailed):
+        recorder.flush()
+    assert recorder.pending == 1
+    sink.takes = 0
+    recorder.record(event("d"))
+    with pytest.raises(RecordFailed):
+        recorder.flush()
+    sink.failing = False
+    recorder.flush()
+    assert [record["code"] for record in sink.records] == ["log.start", "a", "b", "c", "d"]
+    assert [record["sequence"] for record in sink.records] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("fsync", "urgent"),
+    [("urgent", [1, 1, 3, 4, 4, 6]), ("always", [1, 2, 3, 4, 5, 6]), ("interval", [0] * 6)],
+)
+def test_what_has_to_be_on_the_disk_first(fsync, urgent):
+    sink = Memory()
+    recorder = Recorder(sink, encode, fsync=fsync)
+    found = [recorder.urgent]
+    syncs = [sink.syncs]
+    for code, asked in (
+        ("statement.allowed", False),
+        ("statement.allowed", True),
+        ("approval.decided", False),
+        ("statement.finished", False),
+        ("auth.failed", False),
+    ):
+        recorder.record(event(code), urgent=asked)
+        recorder.flush()
+        found.append(recorder.urgent)
+        syncs.append(sink.syncs)
+    assert found == urgent
+    assert syncs == [len({*found[: n + 1]} - {0}) for n in range(6)], "one sync for each"
+
+
+def test_nobody_relies_on_a_disk_that_failed():
+    sink = Memory()
+    recorder = Recorder(sink, encode, fsync="interval")
+    assert recorder.on_disk(0)
+    recorder.record(event("a"), urgent=True)
+    recorder.flush()
+    assert not recorder.on_disk(2)
+    sink.failure = "the disk is broken"
+    assert recorder.on_disk(0), "what is there is there"
+    with pytest.raises(RecordFailed):
+        recorder.on_disk(2)
+    sink.failure = ""
+    recorder.sync(lambda: None)
+    assert recorder.on_disk(2)
 
 
 def test_what_waits_is_bounded_and_no_sequence_is_skipped():

@@ -1,0 +1,88 @@
+"""The codes of events: what each says, which part of PCI DSS 10.2.1 asks for it, and whether it has to be on
+the disk at once. A code never changes its meaning; what is new gets a new one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pangate.model import Effect
+
+
+class Code(NamedTuple):
+    """`pci` is empty for what no requirement of 10.2.1 asks for. What is `urgent` is on the disk before
+    anything follows from it, with `audit.fsync = "urgent"`."""
+
+    meaning: str
+    pci: str = ""
+    urgent: bool = False
+
+
+CODES: dict[str, Code] = {
+    "approval.broken_glass": Code("somebody let a statement run alone", "10.2.1.2", urgent=True),
+    "approval.decided": Code("a person approved or denied", "10.2.1.2", urgent=True),
+    "approval.delegated": Code(
+        "a person lets another one decide in their place", "10.2.1.5", urgent=True
+    ),
+    "approval.delegation_revoked": Code("and not any more", "10.2.1.5", urgent=True),
+    "approval.executed": Code(
+        "an approval is used up: its statement runs", "10.2.1.2", urgent=True
+    ),
+    "approval.expired": Code("nobody decided in time, or the gateway was restarted"),
+    "approval.noted": Code("what waits is in a transaction by now, so it waits for less long"),
+    "approval.refused": Code("a person decided who may not, or not so", "10.2.1.4", urgent=True),
+    "approval.requested": Code("a statement waits for a person"),
+    "approval.reviewed": Code("whether breaking the glass was justified", "10.2.1.2", urgent=True),
+    "approval.viewed": Code("a person looked at a request", "10.2.1.3"),
+    "approval.void": Code("what was decided could not be kept and has no effect", urgent=True),
+    "approval.withdrawn": Code("nobody waits for it any more"),
+    "audit.recovered": Code(
+        "the record could not be written for a while, and can be again: why, and for how long",
+        "10.2.1.6",
+        urgent=True,
+    ),
+    "audit.repaired": Code(
+        "the end of the file was not whole after a crash and was taken away: how many bytes",
+        "10.2.1.6",
+        urgent=True,
+    ),
+    "auth.failed": Code("no principal could be made of a credential", "10.2.1.4", urgent=True),
+    "authorisation.denied": Code("a principal without a grant", "10.2.1.4", urgent=True),
+    "catalog.read": Code("the gateway asked the resource what its columns are"),
+    "clock.back": Code(
+        "the system's clock went back behind the last event; nothing is let through until it has caught up",
+        "10.2.1.6",
+        urgent=True,
+    ),
+    "config.refused": Code(
+        "a configuration that was to be loaded is wrong", "10.2.1.2", urgent=True
+    ),
+    "config.reloaded": Code("another configuration is in force", "10.2.1.2", urgent=True),
+    "limit.reached": Code("a login beyond a limit of its role", "10.2.1.4", urgent=True),
+    "log.start": Code("recording starts", "10.2.1.6", urgent=True),
+    "log.stop": Code("recording stops", "10.2.1.6", urgent=True),
+    "session.cancel": Code("a cancel request was passed on"),
+    "session.connected": Code("which process of the resource serves the session"),
+    "session.end": Code("a session ended: totals, and why"),
+    "session.recorded": Code("what the session was sent up to here, by its digest", "10.2.1.1"),
+    "session.recording": Code("all that the session was sent, by its digest", "10.2.1.1"),
+    "session.refused": Code("a connection that never came to a login", "10.2.1.4"),
+    "session.start": Code("an agent was admitted: its role and mask", "10.2.1.1"),
+    "session.unfinished": Code(
+        "what a session had been sent when the gateway was killed", "10.2.1.6"
+    ),
+    "statement.allowed": Code("a command, before it is forwarded", "10.2.1.1"),
+    "statement.denied": Code("a command that was refused", "10.2.1.4"),
+    "statement.estimated": Code(
+        "the resource's planner was asked how many rows a statement concerns"
+    ),
+    "statement.finished": Code("how a command ended: rows, bytes, card numbers masked", "10.2.1.1"),
+}
+"""Every code that the gateway records."""
+
+URGENT = frozenset(code for code, said in CODES.items() if said.urgent)
+
+URGENT_EFFECTS: frozenset[Effect] = frozenset(
+    {"bulk_write", "schema", "privilege", "code", "file", "admin"}
+)
+"""A statement that does one of these is on the disk before it is forwarded, and one of which it is not known
+what it does."""
