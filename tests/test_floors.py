@@ -16,7 +16,7 @@ FLOORS = (
     {"model", "sql", "ledger", "masking"},
     {"protocols", "policy", "config"},
     {"store"},
-    {"auth", "approvals", "audit", "credentials", "logs", "metrics"},
+    {"auth", "approvals", "audit", "credentials", "logs", "metrics", "question"},
     {"gate"},
     {"proxy", "control", "evidence"},
     {"embedded", "issuer", "trial", "demo", "service"},

@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from pangate.config.base import AnyPort, Name, Seconds, Settings
+from pangate.config.console import ConsoleSettings
 from pangate.config.rules import ApproverSettings
 
 
@@ -75,6 +76,10 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
     key: Annotated[
         Path | None,
         Meta(description="PEM file with the unencrypted private key of `certificate`, mode 0600."),
+    ] = None
+    console: Annotated[
+        ConsoleSettings | None,
+        Meta(description="The web console; left out: none. `docs/console.md` sets one up."),
     ] = None
 
 

@@ -40,6 +40,7 @@ from pangate.config import (
 )
 from pangate.config.approvals import ControlSettings, StateSettings
 from pangate.config.base import Settings
+from pangate.config.console import ConsoleSettings, console_problems
 from pangate.config.profiles import Profile, profile_rules
 from pangate.config.rules import (
     ApproverSettings,
@@ -258,6 +259,7 @@ class _Check:
             MonitorSettings: self.monitor,
             StateSettings: self.state,
             ControlSettings: self.control,
+            ConsoleSettings: self.console,
         }
         rule = rules.get(type(made))
         if rule is not None:
@@ -596,6 +598,19 @@ class _Check:
                 "without TLS; give certificate and key",
             )
 
+        if control.console is not None and control.port is None:
+            self.problem(f"{key}.port", "missing: the console needs it; name the port of its url")
+
+    def console(self, console: ConsoleSettings, key: str) -> None:
+        for name, wrong in console_problems(console, url_problem(console.url, True)):
+            self.problem(f"{key}.{name}", wrong)
+        for role, wanted in console.matches():
+            self.match(wanted, f"{key}.{role}")
+        if console.secret_file is not None:
+            unsafe = private_file_problem(console.secret_file)
+            if unsafe is not None:
+                self.problem(f"{key}.secret_file", unsafe)
+
     def monitor(self, monitor: MonitorSettings, key: str) -> None:
         self.host(monitor.host, f"{key}.host")
         if not is_loopback(monitor.host) and not monitor.allow_network:
@@ -612,6 +627,7 @@ class _Check:
         resources = self.unique(document, "resources", "name")
         issuers = self.unique(document, "issuers", "url")
         self.discovery(document, issuers)
+        self.sign_in(document, issuers)
         if "certificate" in _ways(document):
             issuers = [*issuers, CERTIFICATE_ISSUER]
         known = {
@@ -672,6 +688,17 @@ class _Check:
                 "listen.oauth_issuer", f'there is no issuer "{named}"; {_suggest(named, issuers)}'
             )
 
+    def sign_in(self, document: dict[str, Any], issuers: list[str]) -> None:
+        control = document.get("control")
+        console = control.get("console") if isinstance(control, dict) else None
+        if isinstance(console, dict):
+            self.issued(console, "console", issuers, "control.console")
+            if not issuers:
+                self.problem(
+                    "control.console.issuer",
+                    "there is no issuer that people could sign in at; write one in [[issuers]]",
+                )
+
     def unique(self, document: dict[str, Any], table: str, field: str) -> list[str]:
         items = document.get(table)
         names: list[str] = []
@@ -695,7 +722,12 @@ def _ways(document: dict[str, Any]) -> list[object]:
     return ways if isinstance(ways, list) else []
 
 
-_ITEM = {"roles": "a role", "approvers": "a group", "rules": "a rule that allows"}
+_ITEM = {
+    "console": "the console",
+    "roles": "a role",
+    "approvers": "a group",
+    "rules": "a rule that allows",
+}
 
 
 def _items(document: dict[str, Any], table: str) -> list[tuple[str, dict[str, Any]]]:

@@ -104,6 +104,8 @@ def _reference_rows(kind: type[Settings]) -> list[str]:
             default = "required"
         elif field.default is None:
             default = "none"
+        elif field.default is msgspec.NODEFAULT:
+            default = "`{}`"  # made anew for each: only tables are
         elif isinstance(field.default, Settings):
             default = "none of them"
         else:

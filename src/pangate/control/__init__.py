@@ -1,5 +1,6 @@
-"""The control plane: an HTTP listener of its own for people and their programs, beside the data path. It
-holds no state; whoever asks is authenticated anew with each request, by the same issuers as agents."""
+"""The control plane: an HTTP listener of its own for people and their programs, beside the data path. The
+API holds no state: whoever asks is authenticated anew with each request, by the same issuers as agents. The
+console, where there is one, has sessions of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from pangate.config.approvals import ControlSettings
 from pangate.control.api import routes
@@ -25,7 +27,13 @@ END_SECONDS = 2
 
 def application(gate: Gate) -> Starlette:
     """The whole of it as an ASGI application."""
-    return Starlette(routes=routes(gate))
+    paths: list[BaseRoute] = [*routes(gate)]
+    if gate.config.control.console is not None:
+        # what only some need takes a while to import
+        from pangate.control import console
+
+        paths += console.routes(gate, gate.config.control.console)
+    return Starlette(routes=paths)
 
 
 class Control(uvicorn.Server):

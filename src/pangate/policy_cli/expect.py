@@ -10,7 +10,8 @@ import msgspec
 
 from pangate.config import load
 from pangate.model import Verdict
-from pangate.policy_cli import FAILED, OK, Question, Unusable, ask, moment
+from pangate.policy_cli import FAILED, OK, moment
+from pangate.question import Question, Unusable, ask
 
 
 class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

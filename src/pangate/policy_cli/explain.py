@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pangate.config import Config
-from pangate.policy_cli import OK, Question, ask
+from pangate.policy_cli import OK
+from pangate.question import Question, ask
 
 
 def run(config: Config, question: Question) -> int:

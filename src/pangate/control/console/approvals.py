@@ -1,0 +1,156 @@
+"""What waits for people: the list, live; one request with all that it rests on; and deciding it. Every rule
+about who may decide what is the desk's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from starlette.responses import Response, StreamingResponse
+
+from pangate.approvals import DecisionRefused
+from pangate.approvals.people import groups_of, sign_in_missing
+from pangate.control.console import texts
+from pangate.control.console.sessions import MOST_STREAMS
+from pangate.control.console.web import DECIDING, REQUESTS, Page, Refusal, Visit, Web
+from pangate.store import Choice, Decision, Request, Review
+
+MOST_SHOWN = 200
+MOST_REASON = 10_000
+BEAT_SECONDS = 15.0
+"""How often a live list is loaded again when nothing happens: the time left goes on."""
+
+CHOICES: dict[str, Choice] = {
+    "approve": "approve",
+    "deny": "deny",
+    "break-glass": "break_glass",
+}
+
+
+async def listed(web: Web, visit: Visit) -> Response:
+    """The page with the list."""
+    web.record(visit, "console.viewed", {"page": "approvals"})
+    return web.page("approvals.html", visit, **await _lists(web, visit))
+
+
+async def lists(web: Web, visit: Visit) -> Response:
+    """The list alone, for a page that is open."""
+    return web.page("approvals_list.html", visit, **await _lists(web, visit))
+
+
+async def _lists(web: Web, visit: Visit) -> dict[str, Any]:
+    waiting = await web.desk.requests(("pending", "approved"), MOST_SHOWN)
+    settled = await web.desk.requests(("denied", "expired", "withdrawn", "executed"), MOST_SHOWN)
+    due = []
+    for review in await web.desk.reviews():
+        found, _, _ = await web.desk.show(review.request)
+        if _sees(web, visit, found):
+            due.append((review, found))
+    return {
+        "waiting": [one for one in waiting if _sees(web, visit, one)],
+        "settled": [one for one in settled if _sees(web, visit, one)][:20],
+        "due": due,
+    }
+
+
+async def live(web: Web, visit: Visit) -> Response:
+    """Tells an open list that there is something else in it."""
+    if visit.session.streams >= MOST_STREAMS:
+        return Response(status_code=429, headers=web.headers)
+    return StreamingResponse(
+        _changes(web, visit), headers=web.headers, media_type="text/event-stream"
+    )
+
+
+async def _changes(web: Web, visit: Visit) -> AsyncIterator[str]:
+    session = visit.session
+    session.streams += 1
+    changes = web.desk.watch()
+    following = asyncio.ensure_future(anext(changes))
+    try:
+        yield "retry: 3000\n\n"
+        while not web.sessions.over(session):
+            done, _ = await asyncio.wait({following}, timeout=BEAT_SECONDS)
+            if not done:
+                yield "data: beat\n\n"
+                continue
+            change = following.result()
+            following = asyncio.ensure_future(anext(changes))
+            if _sees(web, visit, change.request):
+                yield "data: changed\n\n"
+        yield "data: over\n\n"
+    finally:
+        session.streams -= 1
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def show(web: Web, visit: Visit) -> Response:
+    """One request."""
+    found, decisions, alike = await _visible(web, visit)
+    web.desk.viewed(found, visit.session.person, visit.origin)
+    web.gate.written()
+    return web.page("approval.html", visit, **await _about(web, visit, found, decisions, alike))
+
+
+async def _about(
+    web: Web, visit: Visit, found: Request, decisions: list[Decision], alike: list[Request]
+) -> dict[str, Any]:
+    person = visit.session.person
+    groups = web.gate.config.desk.groups
+    glass = set(groups_of(person, groups)) & set(web.gate.config.desk.break_glass)
+    due: Review | None = next(
+        (one for one in await web.desk.reviews() if one.request == found.id), None
+    )
+    return {
+        "one": found,
+        "decisions": decisions,
+        "alike": alike,
+        "earlier": [(one, (await web.desk.show(one.id))[1]) for one in alike],
+        "laid_out": texts.laid_out(web.gate.mask_text(found.statement)),
+        "exact": texts.coloured(web.gate.mask_text(found.statement)),
+        "coloured": texts.coloured,
+        "missing": sign_in_missing(found, person.claims),
+        "mine": web.desk.called(person) == found.principal,
+        "may_break": bool(glass),
+        "decides": visit.session.has(*DECIDING),
+        "review": due,
+    }
+
+
+async def decide(web: Web, visit: Visit) -> Response:
+    """Approve, deny, break the glass, withdraw, or review."""
+    found, _, _ = await _visible(web, visit)
+    choice, reason = visit.asked.path_params["choice"], visit.sent("reason")[:MOST_REASON]
+    person, origin = visit.session.person, visit.origin
+    if choice == "withdraw":
+        await web.desk.withdraw_by(found.id, person, reason, origin)
+    elif choice == "review":
+        await web.desk.review(found.id, person, visit.sent("finding"), reason, origin)
+    elif choice in CHOICES:
+        await web.desk.decide(found.id, person, CHOICES[choice], reason, origin)
+    else:
+        raise Refusal(404, "Not found", "There is nothing like that to be done with a request.")
+    return web.to(f"/console/approvals/{found.id}")
+
+
+def _sees(web: Web, visit: Visit, request: Request) -> bool:
+    """Auditors see every request; all others what the desk says concerns them."""
+    return visit.session.has("auditor", "admin") or web.desk.may_see(visit.session.person, request)
+
+
+async def _visible(web: Web, visit: Visit) -> tuple[Request, list[Decision], list[Request]]:
+    found, decisions, alike = await web.desk.show(cast(str, visit.asked.path_params["id"]))
+    if not _sees(web, visit, found) and not await web.desk.stands_in(visit.session.person, found):
+        raise DecisionRefused("unknown", "there is no such request")
+    return found, decisions, alike
+
+
+PAGES = (
+    Page("/console/approvals", listed, REQUESTS),
+    Page("/console/approvals/list", lists, REQUESTS, by_hand=False),
+    Page("/console/approvals/live", live, REQUESTS, by_hand=False),
+    Page("/console/approvals/{id}", show, REQUESTS),
+    Page("/console/approvals/{id}/{choice}", decide, DECIDING, method="POST"),
+)

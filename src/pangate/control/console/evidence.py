@@ -1,0 +1,152 @@
+"""What is kept of what happened: sessions, one of them again as it was, and the record itself. Whoever reads
+it is in the record before they see it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.responses import Response
+
+from pangate.audit import replay
+from pangate.audit.events import recordings
+from pangate.control.console import texts
+from pangate.control.console.records import Wanted
+from pangate.control.console.web import READING, Page, Visit, Web
+
+MOST_MOMENTS = 500
+"""Commands, rows and messages of a session on one page."""
+
+MOST_CELL = 2_000
+"""Characters of a value that are shown."""
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@dataclass
+class Block:
+    """Something of a session on a page: a command, a table, or a text."""
+
+    kind: str
+    seconds: float
+    number: int = 0
+    event: Any = None
+    names: Sequence[str] = ()
+    rows: list[Sequence[str | None]] = field(default_factory=list)
+    text: str = ""
+    code: str = ""
+
+
+async def sessions(web: Web, visit: Visit) -> Response:
+    """The list of sessions."""
+    web.record(visit, "console.viewed", {"page": "sessions"})
+    found = await web.records.sessions(_place(visit))
+    return web.page("sessions.html", visit, found=found, first=not visit.query("at"))
+
+
+async def session(web: Web, visit: Visit) -> Response:
+    """One session, played again."""
+    name = visit.asked.path_params["id"]
+    skip = _place(visit) or 0
+    web.record(visit, "console.viewed", {"page": "session", "of": name, "from": skip})
+    found = await web.records.session(name)
+    checked, blocks, more = await asyncio.to_thread(_played, web, found, skip)
+    return web.page(
+        "session.html",
+        visit,
+        found=found,
+        checked=checked,
+        blocks=blocks,
+        skip=skip,
+        more=skip + MOST_MOMENTS if more else None,
+        coloured=texts.coloured,
+        mask=web.gate.mask_text,
+    )
+
+
+def _played(web: Web, found: replay.Session, skip: int) -> tuple[replay.Checked, list[Block], bool]:
+    """A page of a session: from the moment `skip` on. In a thread."""
+    checked = replay.check(found, recordings(web.records.path))
+    blocks: list[Block] = []
+    names: Sequence[str] = ()
+    for count, moment in enumerate(replay.moments(found, checked.path)):
+        if count >= skip + MOST_MOMENTS:
+            return checked, blocks, True
+        if moment.kind == "table":
+            names = moment.value
+        if count < skip:
+            continue
+        last = blocks[-1] if blocks else None
+        if moment.kind == "row" and (last is None or last.kind != "table"):
+            last = Block("table", moment.seconds, moment.number, names=names)
+            blocks.append(last)
+        if moment.kind == "row" and last is not None:
+            last.rows.append([_cell(cell) for cell in moment.value])
+        else:
+            blocks.append(_block(moment, names))
+    return checked, blocks, False
+
+
+def _block(moment: replay.Moment, names: Sequence[str]) -> Block:
+    made = Block(moment.kind, moment.seconds, moment.number, code=moment.code)
+    match moment.kind:
+        case "command":
+            made.event = moment.value
+        case "table":
+            made.names = names
+        case "cut":
+            made.text = (
+                f"{moment.value['rows']} rows, {moment.value['bytes']} bytes that were sent are not "
+                "recorded"
+            )
+        case "end":
+            made.text = f"The recording ends; {moment.value.get('sent')} bytes were sent."
+        case _:
+            made.text = str(moment.value)
+    return made
+
+
+def _cell(cell: str | None) -> str | None:
+    if cell is None or len(cell) <= MOST_CELL:
+        return cell
+    return f"{cell[:MOST_CELL]} … ({len(cell) - MOST_CELL} more characters)"
+
+
+async def record(web: Web, visit: Visit) -> Response:
+    """Search the record."""
+    asked = {
+        name: visit.query(name)
+        for name in ("text", "code", "principal", "resource", "session", "after", "before")
+    }
+    masked = {name: web.gate.mask_text(value) for name, value in asked.items()}
+    if masked != asked:
+        # The record has no card number, and neither should an address that browsers remember.
+        return web.to(
+            f"/console/record?{urlencode({name: value for name, value in masked.items() if value})}"
+        )
+    for name in ("after", "before"):
+        if not _DAY.fullmatch(asked[name]):
+            asked[name] = ""
+    failures = visit.query("failures") == "1"
+    wanted = Wanted(**asked, failures=failures)
+    at = _place(visit)
+    said = {name: value for name, value in asked.items() if value}
+    web.record(visit, "console.viewed", {"page": "record", "search": said, "failures": failures})
+    found = await web.records.search(wanted, at)
+    return web.page("record.html", visit, found=found, wanted=wanted, first=at is None)
+
+
+def _place(visit: Visit) -> int | None:
+    at = visit.query("at", 20)
+    return int(at) if at.isascii() and at.isdigit() else None
+
+
+PAGES = (
+    Page("/console/sessions", sessions, READING),
+    Page("/console/sessions/{id}", session, READING),
+    Page("/console/record", record, READING),
+)

@@ -1,0 +1,157 @@
+"""How the gateway stands: the first page, counts over time, and the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.responses import Response
+
+from pangate.audit.reader import ANCHORS, CHECKPOINT, PUBLIC_KEYS
+from pangate.control.console.charts import Chart, chart
+from pangate.control.console.records import Counts
+from pangate.control.console.web import ANYBODY, Page, Visit, Web
+from pangate.errors import LedgerError
+from pangate.ledger.checkpoint import Checkpoint
+from pangate.ledger.letters import letters
+from pangate.ledger.note import parse_note
+
+SPANS = {
+    "day": ("24 hours", 24, 13),
+    "week": ("7 days", 7, 10),
+    "month": ("30 days", 30, 10),
+}
+"""Name, columns, and how many letters of a time make one."""
+
+
+@dataclass
+class Anchor:
+    """A checkpoint that somebody else has seen."""
+
+    name: str
+    size: int
+    time: float
+
+
+@dataclass
+class Standing:
+    """The ledger on disk. `failure` says why there is none to be read."""
+
+    checkpoint: Checkpoint | None = None
+    root: str = ""
+    signatures: list[str] = field(default_factory=list)
+    sealed_at: float = 0.0
+    keys: list[str] = field(default_factory=list)
+    anchors: list[Anchor] = field(default_factory=list)
+    failure: str = ""
+
+
+async def first(web: Web, visit: Visit) -> Response:
+    """Where somebody comes to who has signed in."""
+    web.record(visit, "console.viewed", {"page": "overview"})
+    waiting = [
+        one
+        for one in await web.desk.requests(("pending",), 500)
+        if visit.session.has("auditor", "admin") or web.desk.may_see(visit.session.person, one)
+    ]
+    gate = web.gate
+    standing = await asyncio.to_thread(_standing, gate.config.audit.ledger)
+    counts = await web.records.counts(_times("day")[0], 13)
+    keys = [state for state in gate.authenticator.key_states() if not state.usable]
+    return web.page(
+        "overview.html",
+        visit,
+        waiting=waiting,
+        open=sum(gate.open.values()),
+        sequence=gate.recorder.sequence,
+        sealed=standing.checkpoint.size if standing.checkpoint else 0,
+        sealing=bool(gate.config.audit.seal_seconds),
+        failure=gate.record_failure,
+        keys=keys,
+        charts=_charts(counts, "day"),
+        whole=counts.whole,
+    )
+
+
+async def counted(web: Web, visit: Visit) -> Response:
+    """Charts."""
+    span = visit.query("span") if visit.query("span") in SPANS else "day"
+    web.record(visit, "console.viewed", {"page": "counts", "span": span})
+    counts = await web.records.counts(_times(span)[0], SPANS[span][2])
+    return web.page(
+        "counts.html",
+        visit,
+        span=span,
+        spans={name: about[0] for name, about in SPANS.items()},
+        charts=[*_charts(counts, span), _sessions(counts, span)],
+        whole=counts.whole,
+    )
+
+
+async def ledger(web: Web, visit: Visit) -> Response:
+    """How far the record is sealed, and who has seen it."""
+    web.record(visit, "console.viewed", {"page": "ledger"})
+    audit, recorder = web.gate.config.audit, web.gate.recorder
+    standing = await asyncio.to_thread(_standing, audit.ledger)
+    return web.page(
+        "ledger.html",
+        visit,
+        standing=standing,
+        sequence=recorder.sequence,
+        pending=recorder.pending,
+        failure=web.gate.record_failure,
+        seconds=audit.seal_seconds,
+    )
+
+
+def _standing(directory: Path) -> Standing:
+    """Read in a thread. Nothing is verified here: `pangate audit verify` does that, elsewhere at best."""
+    found = Standing()
+    path = directory / CHECKPOINT
+    try:
+        body, lines = parse_note(path.read_bytes())
+        found.checkpoint = Checkpoint.parse(body)
+        found.root = letters(found.checkpoint.root)
+        found.signatures = [line.name for line in lines]
+        found.sealed_at = path.stat().st_mtime
+        found.keys = (directory / PUBLIC_KEYS).read_text().split()
+    except FileNotFoundError:
+        found.failure = "nothing is sealed"
+    except (OSError, LedgerError, ValueError) as wrong:
+        found.failure = f"it cannot be read: {wrong}"
+    for anchor in sorted((directory / ANCHORS).glob("*.checkpoint"))[:100]:
+        try:
+            seen = Checkpoint.parse(parse_note(anchor.read_bytes())[0])
+            found.anchors.append(Anchor(anchor.stem, seen.size, anchor.stat().st_mtime))
+        except (OSError, LedgerError):
+            found.anchors.append(Anchor(anchor.stem, 0, 0.0))
+    return found
+
+
+def _times(span: str) -> list[str]:
+    _, columns, width = SPANS[span]
+    now = datetime.datetime.now(datetime.UTC)
+    step = datetime.timedelta(hours=1) if width == 13 else datetime.timedelta(days=1)
+    return [(now - step * back).isoformat()[:width] for back in reversed(range(columns))]
+
+
+def _charts(counts: Counts, span: str) -> list[Chart]:
+    times = _times(span)
+    return [
+        chart("Card numbers masked, by network", times, counts.masked),
+        chart("Statements, by verdict", times, counts.statements),
+    ]
+
+
+def _sessions(counts: Counts, span: str) -> Chart:
+    by_time = {time: {"sessions": count} for time, count in counts.sessions.items()}
+    return chart("Sessions that began", _times(span), by_time)
+
+
+PAGES = (
+    Page("/console", first, ANYBODY),
+    Page("/console/counts", counted, ANYBODY),
+    Page("/console/ledger", ledger, ANYBODY),
+)
