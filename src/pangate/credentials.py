@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pangate.config import ResourceSettings, private_file_problem
+from pangate.config import ResourceSettings, SecretSettings, private_file_problem
 from pangate.errors import CredentialError
 
 MAX_BYTES = 4096
@@ -76,11 +76,16 @@ async def read(resource: ResourceSettings, seconds: float = 5.0) -> Secret:
     CredentialError: what is wrong with the source, never what was read from it."""
     if resource.password is None:
         return Secret("")
+    return await read_secret(resource.password, f"resources[{resource.name}].password", seconds)
+
+
+async def read_secret(settings: SecretSettings, table: str, seconds: float = 5.0) -> Secret:
+    """The secret that `settings` say the place of, read now; `table` is their key, for messages."""
     for name, source in SOURCES.items():
-        where = getattr(resource.password, name)
+        where = getattr(settings, name)
         if where is None:
             continue
-        key = f"resources[{resource.name}].password.{name}"
+        key = f"{table}.{name}"
         try:
             async with asyncio.timeout(seconds):
                 data = await source(where)
@@ -92,7 +97,7 @@ async def read(resource: ResourceSettings, seconds: float = 5.0) -> Secret:
         except CredentialError as error:
             raise CredentialError(f"{key}: {error}") from None
         return _secret(data, key)
-    raise CredentialError(f"resources[{resource.name}].password: names no source")
+    raise CredentialError(f"{table}: names no source")
 
 
 def _secret(data: bytes, key: str) -> Secret:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pangate.audit.anchors import Anchor, FileAnchor, WitnessAnchor
+from pangate.audit.anchors import Anchor
+from pangate.audit.anchors.file import FileAnchor
+from pangate.audit.anchors.witness import WitnessAnchor
 from pangate.audit.reader import Ledger
 from pangate.audit_cli import add_ledger, ledger_of
 from pangate.audit_cli.verify import read_keys

@@ -9,6 +9,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pangate.audit.anchors.evidence import Evidence, stamped
+from pangate.audit.anchors.timestamp import authorities
 from pangate.audit.verify import Report, verify
 from pangate.errors import LedgerError
 from pangate.ledger.note import Verifier
@@ -39,6 +41,29 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a signed checkpoint that was kept elsewhere; repeatable",
     )
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a log of others in which there are checkpoints: a file of the syslog receiver, or what a "
+        "webhook was sent; repeatable",
+    )
+    parser.add_argument(
+        "--timestamp",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PATH",
+        help="a time stamp (.tsr) with its .checkpoint beside it, or a directory of these; repeatable",
+    )
+    parser.add_argument(
+        "--authority",
+        type=Path,
+        metavar="FILE",
+        help="PEM file with the certificates that those of time authorities have to lead to",
+    )
     parser.add_argument("--json", action="store_true", help="the report as JSON")
 
 
@@ -51,13 +76,21 @@ def run(options: argparse.Namespace) -> int:
         from pangate import config
 
         directory = config.load(options.config).audit.path
+    roots = authorities(options.authority) if options.authority else []
+    if options.timestamp and not roots:
+        raise LedgerError("time stamps need --authority, the certificates of who made them")
+    evidence = [Evidence(str(file), _read(file)) for file in options.checkpoint]
+    for path in options.timestamp:
+        evidence += stamped(path, roots)
     report = verify(
         directory,
         [key for file in options.key for key in read_keys(file)],
-        [(str(file), _read(file)) for file in options.checkpoint],
+        evidence,
         key_file=directory.with_name(directory.name + ".key"),
         progress=_progress if sys.stderr.isatty() else None,
         processes=len(os.sched_getaffinity(0)),
+        logs=options.log,
+        authorities=roots,
     )
     if options.json:
         print(json.dumps(report.as_json(), indent=2))
@@ -97,7 +130,7 @@ def _lines(report: Report) -> list[str]:
         when = ""
         if seen.time is not None:
             when = f" at {datetime.fromtimestamp(seen.time, UTC):%Y-%m-%d %H:%M:%S} UTC"
-        who = f", cosigned by {', '.join(seen.witnesses)}{when}" if seen.witnesses else ""
+        who = f", witnessed by {', '.join(seen.witnesses)}{when}" if seen.witnesses else ""
         lines.append(f"{seen.name}: has seen {seen.size:,} events{who}")
     total = report.size + report.unsealed
     if total and report.origin:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import ipaddress
 import json
 import os
 import re
@@ -26,7 +25,21 @@ from pangate.config.approvals import (
     DeskSettings,
     StateSettings,
 )
-from pangate.config.base import AnyPort, Count, Name, Port, Seconds, Settings, Text
+from pangate.config.audit import AnchorSettings
+from pangate.config.base import (
+    AnyPort,
+    Count,
+    Name,
+    Port,
+    Seconds,
+    Settings,
+)
+from pangate.config.base import (
+    SecretSettings as SecretSettings,
+)
+from pangate.config.base import (
+    is_loopback as is_loopback,
+)
 from pangate.config.profiles import Profile
 from pangate.config.rules import ApproverSettings, RuleSettings
 from pangate.model import Effect, Limits, Resource, Way
@@ -266,26 +279,6 @@ class IssuerSettings(Settings, frozen=True, kw_only=True):
     def audiences(self) -> tuple[str, ...]:
         """`audience` as a tuple, however it was written."""
         return (self.audience,) if isinstance(self.audience, str) else self.audience
-
-
-class SecretSettings(Settings, frozen=True, kw_only=True):
-    """Where a secret is read, each time that it is needed. Exactly one of the keys is given."""
-
-    file: Annotated[
-        Path | None,
-        Meta(
-            description="File that holds the secret alone (one newline at its end is dropped), "
-            "mode 0600, or owned by root with mode 0640 or less."
-        ),
-    ] = None
-    env: Annotated[
-        Text | None,
-        Meta(description="Environment variable that holds the secret."),
-    ] = None
-    command: Annotated[
-        tuple[str, ...] | None,
-        Meta(description="Program and arguments, run without a shell, that print the secret."),
-    ] = None
 
 
 class PoolSettings(Settings, frozen=True, kw_only=True):
@@ -558,6 +551,14 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = None
 
+    anchors: Annotated[
+        tuple[AnchorSettings, ...],
+        Meta(
+            description="Where checkpoints are kept out of reach of whoever has the record; each is a table "
+            "`[[audit.anchors]]`. Needs `seal_seconds`."
+        ),
+    ] = ()
+
     @property
     def ledger(self) -> Path:
         """The directory that recordings and what is sealed are in."""
@@ -737,16 +738,6 @@ def reference() -> str:
     return reference()
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` is `localhost` or a loopback address. Other names are not looked up."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def discovery_url(issuer: str) -> str:
     """Where the discovery document of an issuer is (OpenID Connect Discovery 1.0, section 4)."""
     return issuer.rstrip("/") + "/.well-known/openid-configuration"
@@ -813,6 +804,14 @@ def settings_of(annotation: Any) -> type[Settings] | None:
         # a table that may be left out
         bare = next(kind for kind in typing.get_args(bare) if kind is not types.NoneType)
     return bare if isinstance(bare, type) and issubclass(bare, Settings) else None
+
+
+def items_of(annotation: Any) -> type[Settings] | None:
+    """The type of the tables of an array inside a table; None for what is no such array."""
+    bare = _bare(annotation)
+    if typing.get_origin(bare) is not tuple:
+        return None
+    return settings_of(typing.get_args(bare)[0])
 
 
 def description_of(annotation: Any) -> str:

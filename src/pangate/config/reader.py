@@ -33,12 +33,14 @@ from pangate.config import (
     description_of,
     doc_of,
     is_loopback,
+    items_of,
     private_file_problem,
     settings_of,
     toml_key,
     url_problem,
 )
 from pangate.config.approvals import ControlSettings, StateSettings
+from pangate.config.audit import AnchorSettings, anchor_problems
 from pangate.config.base import Settings
 from pangate.config.console import ConsoleSettings, console_problems
 from pangate.config.profiles import Profile, profile_rules
@@ -220,6 +222,9 @@ class _Check:
         if nested is not None and isinstance(raw, dict):
             return self.table(nested, raw, key)
         description = description_of(annotation)
+        items = items_of(annotation)
+        if items is not None:
+            return self.items(items, raw, key, description)
         if nested is not None:
             # The value may be a password that somebody wrote in place: it is not repeated.
             self.problem(key, f"must be a table. {description}")
@@ -236,6 +241,16 @@ class _Check:
                 key + where.rstrip("`"), f"{reason[:1].lower()}{reason[1:]}. {description}"
             )
             return None
+
+    def items(self, kind: type[Settings], raw: object, key: str, description: str) -> Any:
+        """An array of tables inside a table. Each has a name, which no other has."""
+        if not isinstance(raw, list):
+            self.problem(key, f"must be an array of tables; write each as [[{key}]]. {description}")
+            return None
+        self.unique({key: raw}, key, "name")
+        return tuple(
+            self.table(kind, item, _item_key(key, index, item)) for index, item in enumerate(raw)
+        )
 
     def path(self, kind: type, raw: object) -> Path:
         if kind is not Path or not isinstance(raw, str) or not raw or "\0" in raw:
@@ -256,6 +271,7 @@ class _Check:
             RuleSettings: self.rule,
             WhenSettings: self.when,
             AuditSettings: self.audit,
+            AnchorSettings: self.anchor,
             MonitorSettings: self.monitor,
             StateSettings: self.state,
             ControlSettings: self.control,
@@ -568,6 +584,35 @@ class _Check:
 
     def audit(self, audit: AuditSettings, key: str) -> None:
         self.own_file(audit.path, f"{key}.path")
+        if audit.anchors and not audit.seal_seconds:
+            self.problem(
+                f"{key}.seal_seconds",
+                "is 0, so there are no checkpoints for the anchors; set it, for example to 1",
+            )
+
+    def anchor(self, anchor: AnchorSettings, key: str) -> None:
+        for name, wrong in anchor_problems(anchor):
+            self.problem(f"{key}.{name}", wrong)
+        if anchor.kind == "file" and anchor.path is not None:
+            self.own_file(anchor.path, f"{key}.path")
+        if anchor.witness_key is not None and not anchor.witness_key.is_file():
+            self.problem(
+                f"{key}.witness_key", f"there is no file {anchor.witness_key}; create it first"
+            )
+        if anchor.host is not None:
+            self.host(anchor.host, f"{key}.host")
+        if anchor.authority is not None:
+            self.certificates(anchor.authority, f"{key}.authority")
+        self.tls_files(anchor.ca, anchor.certificate, anchor.key, key)
+
+    def tls_files(
+        self, ca: Path | None, certificate: Path | None, key_file: Path | None, key: str
+    ) -> None:
+        """The files of a TLS client."""
+        if ca is not None:
+            self.certificates(ca, f"{key}.ca")
+        if certificate is not None and key_file is not None:
+            self.certificate_and_key(certificate, key_file, key)
 
     def own_file(self, path: Path, key: str) -> None:
         """A file that the gateway makes."""

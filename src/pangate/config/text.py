@@ -17,6 +17,7 @@ from pangate.config import (
     _bare,
     description_of,
     doc_of,
+    items_of,
     settings_of,
     toml_key,
 )
@@ -61,10 +62,13 @@ def reference() -> str:
         header = f"[[{key}]]" if array else f"[{key}]"
         lines += ["", f"## `{header}`", "", doc_of(kind), "", *_reference_rows(kind)]
         for field in msgspec.structs.fields(kind):
-            nested = settings_of(field.type)
+            nested, items = settings_of(field.type), items_of(field.type)
             if nested is not None:
                 lines += ["", f"### `{key}.{field.name}`", "", doc_of(nested), ""]
                 lines += _reference_rows(nested)
+            elif items is not None:
+                lines += ["", f"### `[[{key}.{field.name}]]`", "", doc_of(items), ""]
+                lines += _reference_rows(items)
     return "\n".join(lines) + "\n"
 
 
@@ -74,11 +78,17 @@ def public(config: Config) -> dict[str, Any]:
     assert isinstance(plain, dict)
     del plain["path"]
     for resource in plain["resources"]:
-        command = (resource["password"] or {}).get("command")
-        if command is not None:
-            # Arguments are where tokens of vault clients end up.
-            resource["password"]["command"] = [command[0], *["(not shown)"] * (len(command) - 1)]
+        _hide(resource["password"])
+    for anchor in plain["audit"]["anchors"]:
+        _hide(anchor["token"])
     return plain
+
+
+def _hide(secret: dict[str, Any] | None) -> None:
+    """Arguments are where tokens of vault clients end up."""
+    command = (secret or {}).get("command")
+    if secret is not None and command is not None:
+        secret["command"] = [command[0], *["(not shown)"] * (len(command) - 1)]
 
 
 _NOTHING: tuple[object, ...] = (None, "", False, (), [], {})
@@ -126,7 +136,7 @@ def _type_name(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(f'`"{argument}"`' for argument in arguments)
     if origin is tuple:
-        return f"list of {_type_name(arguments[0])}"
+        return f"list of {_type_name(arguments[0])}{'s' if items_of(bare) else ''}"
     if settings_of(bare) is not None or origin is dict:
         return "table"
     return {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}[

@@ -27,6 +27,7 @@ from pangate.gate import Gate
 from pangate.model import Event
 from pangate.proxy import Gateway, sockets
 from pangate.service import monitor, system
+from pangate.service.publishing import Publishing
 from pangate.service.sealing import Sealing
 from pangate.service.state import State
 
@@ -65,6 +66,10 @@ class Service:
             listener = stack.enter_context(self._listen())
             tls = _contexts(config)
             sealing = Sealing(config.audit, config.log) if config.audit.seal_seconds else None
+            publishing = Publishing(config.audit, config.log) if config.audit.anchors else None
+            if publishing is not None:
+                # after the sealer: the last checkpoint is published too
+                stack.push_async_callback(publishing.stop)
             if sealing is not None:
                 # what the recorder writes at its end is sealed too
                 stack.push_async_callback(sealing.stop)
@@ -78,7 +83,7 @@ class Service:
             gate.desk = await open_desk(config, gate.record, gate.durable, pan_mask())
             stack.push_async_callback(gate.desk.close)
             self._gateway = Gateway(gate, tls)
-            self._state = State(self._gateway, sealing)
+            self._state = State(self._gateway, sealing, publishing)
             if config.monitor.port is not None:
                 paths = {
                     "/metrics": self._state.metrics,
@@ -90,6 +95,8 @@ class Service:
             work = [self._beat(), self._reloads(), *self._control(stack)]
             if sealing is not None:
                 work.append(sealing.run())
+            if publishing is not None:
+                work.append(publishing.run())
             async with self._running(*work):
                 async with self._running(self._gateway.run(listener)):
                     host, port = listener.getsockname()[:2]

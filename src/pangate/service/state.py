@@ -14,6 +14,7 @@ from pangate import __version__
 from pangate.metrics import counter, gauge
 from pangate.proxy import Gateway
 from pangate.service.monitor import Answer
+from pangate.service.publishing import Publishing, ages
 from pangate.service.sealing import Sealing
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
@@ -26,9 +27,15 @@ SCRAPE_SECONDS = 1.0
 class State(Collector):
     """Answers for one gateway, and collects what it does not count itself."""
 
-    def __init__(self, gateway: Gateway, sealing: Sealing | None = None) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        sealing: Sealing | None = None,
+        publishing: Publishing | None = None,
+    ) -> None:
         self._gateway = gateway
         self._sealing = sealing
+        self._publishing = publishing
         self.draining = False
         self.loaded_at = time.time()
         """When the configuration that is in force was loaded."""
@@ -103,6 +110,8 @@ class State(Collector):
                 "audit_sealed_sequence", "Sequence of the last event that is sealed.", sealed
             )
             yield gauge("audit_sealer_up", "1 while there is a sealer.", self._sealing.running)
+        if self._publishing is not None:
+            yield from _published(self._publishing)
         pools = self._gateway.pools
         for name, text, found in (
             (
@@ -138,6 +147,21 @@ class State(Collector):
                 "When the listener's certificate ends.",
                 expiry,
             )
+
+
+def _published(publishing: Publishing) -> Iterator[Metric]:
+    """How it stands with those who keep checkpoints elsewhere."""
+    yield gauge("audit_publisher_up", "1 while there is a publisher.", publishing.running)
+    anchors = publishing.status().get("anchors", {})
+    sizes = {name: one["size"] for name, one in anchors.items()}
+    yield gauge("audit_anchor_sequence", "Last event that an anchor has seen.", sizes, "anchor")
+    up = {name: float(not one["failure"]) for name, one in anchors.items()}
+    yield gauge("audit_anchor_up", "1 when the last try went well.", up, "anchor")
+    yield gauge("audit_anchor_age_seconds", "Since it had the newest one.", ages(anchors), "anchor")
+    failures = {name: one["failures"] for name, one in anchors.items()}
+    yield counter("audit_anchor_failures", "Tries that failed.", failures, "anchor")
+    other = {name: float(one["contradicted"]) for name, one in anchors.items()}
+    yield gauge("audit_anchor_contradicted", "1 when it has seen another ledger.", other, "anchor")
 
 
 def _info(name: str, text: str, labels: dict[str, str]) -> Metric:

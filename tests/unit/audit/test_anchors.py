@@ -11,12 +11,10 @@ import pytest
 
 import ledgers
 from pangate import cli
-from pangate.audit.anchors import (
-    AnchorFollower,
-    Contradicted,
-    FileAnchor,
-    WitnessAnchor,
-)
+from pangate.audit.anchors import Contradicted
+from pangate.audit.anchors.file import FileAnchor
+from pangate.audit.anchors.follower import AnchorFollower
+from pangate.audit.anchors.witness import WitnessAnchor
 from pangate.audit.reader import Ledger
 from pangate.audit.verify import verify
 from pangate.audit_cli.keygen import write_key

@@ -6,13 +6,17 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pangate.audit.reader import ANCHORS, CHECKPOINT, JOURNAL, PUBLIC_KEYS, Ledger
+from cryptography.x509 import Certificate
+
+from pangate.audit.anchors.evidence import Evidence
+from pangate.audit.reader import CHECKPOINT, JOURNAL, PUBLIC_KEYS, Ledger
 from pangate.audit.verify.diagnosis import Diagnosis, edge_root, edges_of, levels_of
-from pangate.audit.verify.report import KINDS, MAX_FINDINGS, Finding, Report, Seen
+from pangate.audit.verify.others import Others
+from pangate.audit.verify.report import KINDS, MAX_FINDINGS, Finding, Report
 from pangate.audit.verify.walk import Progress, Walk, walk_all
 from pangate.errors import LedgerError
-from pangate.ledger.checkpoint import Checkpoint, open_checkpoint
-from pangate.ledger.note import Signature, UnknownSigner, Verifier
+from pangate.ledger.checkpoint import open_checkpoint
+from pangate.ledger.note import UnknownSigner, Verifier
 from pangate.ledger.records import decode_records
 from pangate.ledger.tiles import (
     TILE_HEIGHT,
@@ -23,7 +27,7 @@ from pangate.ledger.tiles import (
     tile_path,
     tile_widths,
 )
-from pangate.ledger.tree import HASH_BYTES, Frontier, leaf_hash, whole_root
+from pangate.ledger.tree import HASH_BYTES, leaf_hash, whole_root
 
 
 class Run:
@@ -33,14 +37,16 @@ class Run:
         self,
         directory: Path,
         verifiers: Sequence[Verifier],
-        checkpoints: Sequence[tuple[str, bytes]],
+        checkpoints: Sequence[tuple[str, bytes] | Evidence],
+        logs: Sequence[Path],
+        roots: Sequence[Certificate],
         progress: Progress | None,
         processes: int,
     ) -> None:
         self.directory = directory
         self.report = Report(str(directory))
-        self._verifiers = list(verifiers)
-        self._anchors = checkpoints
+        self.verifiers = list(verifiers)
+        self._others = Others(self, [Evidence(*item) for item in checkpoints], logs, roots)
         self._progress = progress
         self._processes = processes
 
@@ -52,7 +58,7 @@ class Run:
             self.ledger = Ledger(self.directory)
         except LedgerError as error:
             self.find("checkpoint", CHECKPOINT, str(error))
-            self._lost_checkpoint()
+            self._others.lost()
             return
         self.checkpoint = self.ledger.checkpoint()
         self.walk = Walk(self.ledger, self.checkpoint.size)
@@ -63,7 +69,7 @@ class Run:
         self._leaves()
         self._tree()
         self._retired()
-        self._compare_anchors()
+        self._others.compare()
         self._leftovers(self._journal())
         self._files()
         if back := self.walk.times_back:
@@ -113,14 +119,14 @@ class Run:
                 self.find(
                     "key", PUBLIC_KEYS, "it has one key a line and nothing else, and this not"
                 )
-        if self._verifiers:
+        if self.verifiers:
             for key in own:
-                if key not in self._verifiers:
+                if key not in self.verifiers:
                     self.report.notices.append(
                         f"{PUBLIC_KEYS} has the key {key.text()}, which was not given to verify with"
                     )
         else:
-            self._verifiers = own
+            self.verifiers = own
             self.report.notices.append(
                 "verified with the keys that lie in the ledger: whoever can change the ledger can "
                 "change them too; keep a copy elsewhere and give it with --key"
@@ -129,7 +135,7 @@ class Run:
 
     def _signatures(self) -> None:
         try:
-            _, signed = open_checkpoint(self.ledger.checkpoint_note(), self._verifiers)
+            _, signed = open_checkpoint(self.ledger.checkpoint_note(), self.verifiers)
         except UnknownSigner as error:
             self.find("key", CHECKPOINT, f"{error}: it was signed again with another key")
             return
@@ -149,13 +155,7 @@ class Run:
         for item in signed:
             if item.verifier.name == self.checkpoint.origin and item.verifier not in self._own:
                 self.find("key", PUBLIC_KEYS, f"the key {item.verifier.text()} is not in it")
-        self._seen(CHECKPOINT, self.checkpoint.size, signed)
-
-    def _lost_checkpoint(self) -> None:
-        for name, note in self._anchors:
-            opened = self._open_anchor(name, note)
-            if opened is not None:
-                self.find("rolled back", CHECKPOINT, f"{name} has {opened[0].size} events")
+        self._others.signed(signed)
 
     def _leaves(self) -> None:
         """Hash every leaf, compare with the tiles of level 0, and read the events."""
@@ -195,82 +195,6 @@ class Run:
                     "these were retired",
                     first + 1,
                 )
-
-    # What others have seen
-
-    def _seen(self, name: str, size: int, signed: Sequence[Signature]) -> None:
-        others = [item for item in signed if item.time is not None]
-        # What lies in the ledger is somebody else's only by a cosignature.
-        if others or not (name == CHECKPOINT or name.startswith(f"{ANCHORS}/")):
-            times = [item.time for item in others if item.time is not None]
-            self.report.seen.append(
-                Seen(
-                    name,
-                    size,
-                    tuple(item.verifier.name for item in others),
-                    max(times, default=None),
-                )
-            )
-
-    def _open_anchor(
-        self, name: str, note: bytes
-    ) -> tuple[Checkpoint, tuple[Signature, ...]] | None:
-        try:
-            return open_checkpoint(note, self._verifiers)
-        except LedgerError as error:
-            self.find("anchor", name, f"cannot be compared with: {error}")
-            return None
-
-    def _own_anchors(self) -> list[tuple[str, bytes]]:
-        """Checkpoints that witnesses have cosigned and that are kept in the ledger."""
-        found = []
-        for file in sorted((self.directory / ANCHORS).glob("*.checkpoint")):
-            try:
-                found.append((f"{ANCHORS}/{file.name}", file.read_bytes()))
-            except OSError as error:
-                self.find("anchor", f"{ANCHORS}/{file.name}", f"cannot be read: {error.strerror}")
-        return found
-
-    def _compare_anchors(self) -> None:
-        for name, note in (*self._own_anchors(), *self._anchors):
-            opened = self._open_anchor(name, note)
-            if opened is None:
-                continue
-            anchor, signatures = opened
-            if anchor.origin != self.checkpoint.origin:
-                self.find(
-                    "anchor",
-                    name,
-                    f"is of {anchor.origin}, and the ledger is of {self.checkpoint.origin}",
-                )
-            elif anchor.size > self.checkpoint.size:
-                self.find(
-                    "rolled back",
-                    CHECKPOINT,
-                    f"it has {self.checkpoint.size} events, and {name} has seen {anchor.size}: "
-                    f"the sequences from {self.checkpoint.size + 1} on were taken away",
-                    self.checkpoint.size + 1,
-                )
-            elif self.root_at(anchor.size) != anchor.root:
-                self.find(
-                    "forked",
-                    name,
-                    f"has seen another ledger of {anchor.size} events: something up to that "
-                    "sequence was changed and signed again",
-                    anchor.size,
-                )
-            else:
-                self._seen(name, anchor.size, signatures)
-
-    def root_at(self, size: int) -> bytes:
-        """Root of the tree of the first `size` leaves, as they were signed."""
-        frontier = Frontier()
-        full, rest = divmod(size, WIDTH)
-        for root in self.walk.roots[:full]:
-            frontier.append_whole(root, TILE_HEIGHT)
-        if rest:
-            frontier.extend(self.signed_hashes(full)[:rest])
-        return frontier.root()
 
     def signed_hashes(self, number: int) -> list[bytes]:
         """The leaf hashes of a bundle, as they were signed; empty when nothing has them."""
