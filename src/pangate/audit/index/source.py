@@ -1,0 +1,234 @@
+"""The record, as what is indexed: its lines from a place on, and one of them by its sequence."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pangate.audit.reader import CHECKPOINT, Ledger
+from pangate.errors import LedgerError
+from pangate.ledger.tiles import WIDTH
+
+PIECE = 4 << 20
+"""Bytes that are read at a time."""
+
+MOST_LINE = 80 << 20
+"""Longest line in bytes; a longer one is a sign of damage."""
+
+NO_OFFSET = -1
+
+_SEQUENCE = re.compile(rb'"sequence":([0-9]+),"session":"')
+
+
+class Line(NamedTuple):
+    """An event as it stands in the record. `offset` is its place in the file, NO_OFFSET in a ledger."""
+
+    sequence: int
+    offset: int
+    data: bytes
+
+
+class Position(NamedTuple):
+    """How far a record was read: the last sequence, where its line ends, and the digest of that line."""
+
+    sequence: int = 0
+    end: int = 0
+    digest: str = ""
+
+    @classmethod
+    def behind(cls, line: Line) -> Position:
+        """The position behind `line`."""
+        end = NO_OFFSET if line.offset < 0 else line.offset + len(line.data) + 1
+        return cls(line.sequence, end, digest_of(line.data))
+
+
+class Moved(Exception):
+    """The record does not go on from a position: it is another one, or was cut or changed."""
+
+
+class Record:
+    """The record at `path`: the file of JSON lines that a gateway writes, or the directory of a ledger,
+    which may have such a file in it. LedgerError when it is neither."""
+
+    def __init__(self, path: Path) -> None:
+        self.file: Path | None = path
+        self.directory = path.parent
+        if path.is_dir():
+            self.directory = path
+            self.file = _file_in(path)
+        elif not path.exists() and (path.parent / CHECKPOINT).exists():
+            self.file = None  # a copy of a ledger, without the file that it was made of
+        self.missing = 0
+        """Events that the ledger should have and has not."""
+        self._ledger: Ledger | None = None
+        if self.file is None and not (self.directory / CHECKPOINT).exists():
+            raise LedgerError(
+                f"{path} holds no record: neither a file of JSON lines nor a ledger; name the file of "
+                "audit.path, or the directory of a ledger"
+            )
+
+    @property
+    def name(self) -> Path:
+        """What the record is called by."""
+        return self.file or self.directory
+
+    def lines(self, position: Position) -> Iterator[Line]:
+        """The whole lines behind `position`, by their order. Raises Moved when the record does not go on from
+        there, LedgerError when it cannot be read or holds something else."""
+        if self.file is None:
+            yield from self._sealed(position, None)
+            return
+        try:
+            fd = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as wrong:
+            raise LedgerError(f"{self.file} cannot be read: {wrong.strerror}") from None
+        try:
+            yield from self._from_file(fd, position)
+        except OSError as wrong:
+            raise LedgerError(f"{self.file} cannot be read: {wrong.strerror}") from None
+        finally:
+            os.close(fd)
+
+    def line(self, sequence: int, offset: int = NO_OFFSET) -> bytes:
+        """The event with this sequence, from `offset` of the file where it is there, from the ledger
+        otherwise. LedgerError when the record does not have it."""
+        if offset >= 0 and self.file is not None:
+            try:
+                with self.file.open("rb") as file:
+                    file.seek(offset)
+                    found = file.readline(MOST_LINE)
+            except OSError as wrong:
+                raise LedgerError(f"{self.file} cannot be read: {wrong.strerror}") from None
+            if found.endswith(b"\n") and _sequence_of(found) == sequence:
+                return found[:-1]
+        return self._open_ledger().leaf(sequence - 1)
+
+    # The file
+
+    def _from_file(self, fd: int, position: Position) -> Iterator[Line]:
+        start = 0
+        if position.sequence:
+            if position.end >= 0 and self._line_before(fd, position.end) == position.digest:
+                start = position.end
+            else:
+                # A file that begins later, because the older part of it was put away: then the ledger has
+                # what is in between.
+                begins = self._first(fd)
+                if begins == 1:
+                    raise Moved
+                self._check_sealed(position)
+                if begins > position.sequence + 1:
+                    yield from self._sealed(position, begins - 1)
+                    position = Position(begins - 1)
+        elif (begins := self._first(fd)) > 1 and (self.directory / CHECKPOINT).exists():
+            yield from self._sealed(position, begins - 1)
+        for line in self._split(fd, start):
+            if line.sequence > position.sequence:
+                yield line
+
+    def _split(self, fd: int, offset: int) -> Iterator[Line]:
+        left = b""
+        at = offset
+        while data := os.pread(fd, PIECE, at):
+            at += len(data)
+            data = left + data
+            end = data.rfind(b"\n") + 1
+            left = data[end:]
+            if len(left) > MOST_LINE:
+                raise LedgerError(f"{self.file} holds something that is no event at byte {offset}")
+            for line in data[: end - 1].split(b"\n") if end else ():
+                yield Line(self._number(line, offset), offset, line)
+                offset += len(line) + 1
+
+    def _number(self, line: bytes, offset: int) -> int:
+        sequence = _sequence_of(line)
+        if not sequence:
+            raise LedgerError(f"{self.file} holds something that is no event at byte {offset}")
+        return sequence
+
+    def _first(self, fd: int) -> int:
+        """The sequence that the file begins with; 1 for an empty one."""
+        for line in self._split(fd, 0):
+            return line.sequence
+        return 1
+
+    @staticmethod
+    def _line_before(fd: int, end: int) -> str:
+        """The digest of the line that ends at `end`."""
+        take = 1 << 17
+        while True:
+            start = max(0, end - take)
+            data = os.pread(fd, end - start, start)
+            if len(data) != end - start or not data.endswith(b"\n"):
+                return ""
+            before = data.rfind(b"\n", 0, len(data) - 1)
+            if before >= 0 or start == 0:
+                return digest_of(data[before + 1 : -1])
+            if take > MOST_LINE:
+                return ""
+            take *= 8
+
+    # The ledger
+
+    def _open_ledger(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = Ledger(self.directory)
+        return self._ledger
+
+    def _check_sealed(self, position: Position) -> None:
+        try:
+            if digest_of(self._open_ledger().leaf(position.sequence - 1)) == position.digest:
+                return
+        except LedgerError:
+            pass
+        raise Moved
+
+    def _sealed(self, position: Position, last: int | None) -> Iterator[Line]:
+        """The lines behind `position` that the ledger has, up to the sequence `last`."""
+        ledger = self._open_ledger()
+        ledger.refresh()
+        if position.sequence:
+            self._check_sealed(position)
+        first = position.sequence
+        while first < ledger.size and (last is None or first < last):
+            number = first // WIDTH
+            try:
+                leaves = ledger.bundle(number)
+            except LedgerError:
+                # retired, or lost; whoever verifies is told which
+                leaves = []
+                self.missing += min(ledger.size, (number + 1) * WIDTH) - first
+            for leaf in leaves[first % WIDTH :]:
+                first += 1
+                if last is not None and first > last:
+                    return
+                yield Line(first, NO_OFFSET, leaf)
+            first = (number + 1) * WIDTH
+        if last is None:
+            for start, leaves in ledger.unsealed():
+                for sequence, leaf in enumerate(leaves, start + 1):
+                    if sequence > max(ledger.size, position.sequence):
+                        yield Line(sequence, NO_OFFSET, leaf)
+
+
+def digest_of(line: bytes) -> str:
+    """What a line is known again by."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def _sequence_of(line: bytes) -> int:
+    found = _SEQUENCE.search(line)
+    return int(found[1]) if found else 0
+
+
+def _file_in(directory: Path) -> Path | None:
+    """The file of JSON lines in `directory`; None when there is none. LedgerError for several."""
+    found = sorted(directory.glob("*.jsonl"))
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found[:5])
+        raise LedgerError(f"{directory} has several records ({names}); name the file of one")
+    return found[0] if found else None

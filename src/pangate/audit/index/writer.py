@@ -1,0 +1,372 @@
+"""Puts events into the index, many in one transaction."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from pangate.audit.events import whole
+from pangate.audit.index import entries
+from pangate.audit.index.entries import Entry, Head, Kind, Meaning, cut
+from pangate.audit.index.schema import BLOCK, BLOCK_BITS, KIND
+from pangate.audit.index.sets import (
+    Numbers,
+    pack,
+    pack_counts,
+    pack_numbers,
+    unpack,
+    unpack_counts,
+    unpack_numbers,
+)
+from pangate.audit.index.source import Line, Position, Record
+from pangate.errors import LedgerError
+
+BATCH = 1 << 16
+"""Events in one transaction at the most."""
+
+MOST_IDS = 1 << 18
+"""Terms whose numbers are kept in memory."""
+
+SAMPLED = 16
+"""One text of so many is looked at for common words."""
+
+MOST_SAMPLE = 2000
+"""Characters that are looked at of a text."""
+
+COMMON = 128
+"""Events of a block that have a word, for it to be a common one there."""
+
+MOST_COMMON = 400
+"""Common words of a block at the most."""
+
+MOST_RUNNING = 1 << 20
+"""Statements that have not ended and are remembered; a record that has more of them is damaged."""
+
+
+WORD = re.compile(r"\w+")
+
+Group = Head | Kind | Meaning
+
+
+class Columns:
+    """The rows of numbers of one block."""
+
+    __slots__ = ("ended", "offsets", "times")
+
+    def __init__(self, row: tuple[bytes, bytes, bytes] | None) -> None:
+        if row is None:
+            self.times: Numbers = np.zeros(BLOCK, np.int64)
+            self.offsets: Numbers = np.full(BLOCK, -1, np.int64)
+            self.ended: Numbers = np.zeros(BLOCK, np.int64)
+        else:
+            self.times, self.offsets, self.ended = map(unpack_numbers, row)
+
+
+class Writer:
+    """One transaction's worth of events, put down by `store`. `db` is in a transaction."""
+
+    def __init__(
+        self, db: sqlite3.Connection, record: Record, ids: dict[tuple[int, str], int]
+    ) -> None:
+        self._db, self._record = db, record
+        self._ids = ids
+        self._groups: defaultdict[Group, list[int]] = defaultdict(list)
+        self._pending: defaultdict[int, list[int]] = defaultdict(list)
+        self._counts: defaultdict[int, list[int]] = defaultdict(list)
+        """Of the terms that have counts, parallel to `_pending`."""
+        self._words: list[tuple[int, str]] = []
+        self._lines: list[tuple[int, int]] = []
+        """(sequence, offset)"""
+        self._times: list[str] = []
+        self._entries: list[int] = []
+        self._ended: list[tuple[int, int]] = []
+        self._running: dict[str, dict[int, tuple[int, list[str]]]] = {}
+        """By session and number: the sequence of the statement, and its places."""
+        self._room = MOST_RUNNING
+        for session, statement, first, places in db.execute("select * from running"):
+            self._running.setdefault(session, {})[statement] = first, json.loads(places)
+            self._room -= 1
+        self._first = 0
+        self.count = 0
+        self.last: Line | None = None
+
+    def add(self, line: Line) -> None:
+        """Take an event. LedgerError when it is none."""
+        event = entries.decoded(line.data)
+        if event is None:
+            raise LedgerError(f"{self._record.name}: the line {line.sequence} is no event")
+        if event.data.large is not None:
+            kept = whole(json.loads(line.data), self._record.directory)
+            event = entries.entry_of(kept)
+        data, sequence, groups = event.data, line.sequence, self._groups
+        role = event.role or data.role
+        groups[
+            Head(
+                event.time[:10], event.session, event.principal, event.origin, event.resource, role
+            )
+        ].append(sequence)
+        groups[
+            Kind(event.code, event.success, data.verdict, data.rule, data.error, data.request)
+        ].append(sequence)
+        if data.effects or data.relations:
+            groups[Meaning(data.effects, data.relations)].append(sequence)
+        words = entries.words(data)
+        if words:
+            self._words.append((sequence, words))
+        self._lines.append((sequence, line.offset))
+        self._times.append(event.time)
+        match event.code:
+            case "statement.finished":
+                if not self._finished(event, sequence):
+                    self._entries.append(sequence)
+            case "statement.allowed":
+                self._started(event, sequence)
+                self._entries.append(sequence)
+            case "session.end":
+                self._room += len(self._running.pop(event.session, ()))
+                self._entries.append(sequence)
+            case "log.start":
+                self._running, self._room = {}, MOST_RUNNING
+                self._entries.append(sequence)
+            case _:
+                self._entries.append(sequence)
+        if self.last is None:
+            self._first = sequence
+        self.count += 1
+        self.last = line
+
+    def _started(self, event: Entry, sequence: int) -> None:
+        places = entries.places(event.resource, event.data.relations)
+        if self._room:
+            self._room -= 1
+            mine = self._running.setdefault(event.session, {})
+            mine[event.data.number] = sequence, places
+        for place in places:
+            self._pending[self._number("place", place, sequence)].append(sequence)
+
+    def _finished(self, event: Entry, sequence: int) -> bool:
+        """Tell of a statement how it ended; false when nobody knows which it was."""
+        data = event.data
+        began = self._running.get(event.session, {}).pop(data.number, None)
+        targets = (sequence,) if began is None else (sequence, began[0])
+        for network, count in data.masked.items():
+            if count > 0:
+                term = self._number("network", cut(network), sequence)
+                self._pending[term] += targets
+                self._counts[term] += [count] * len(targets)
+        if began is None:
+            return False
+        self._room += 1
+        first, places = began
+        self._ended.append((first, sequence - first))
+        if data.error:
+            self._pending[self._number("error", cut(data.error), sequence)].append(first)
+        if any(count > 0 for count in data.masked.values()):
+            for place in places:
+                self._pending[self._number("masked_at", place, sequence)].append(first)
+        return True
+
+    # Down
+
+    def _number(self, kind: str, value: str, sequence: int) -> int:
+        """The number of a term, which is made when it is new."""
+        key = KIND[kind], value
+        number = self._ids.get(key)
+        if number is None:
+            if len(self._ids) >= MOST_IDS:
+                self._ids.clear()
+            made = self._db.execute(
+                "insert into terms (kind, value, first) values (?, ?, ?) on conflict do nothing "
+                "returning id",
+                (*key, sequence),
+            ).fetchone()
+            if made is None:
+                made = self._db.execute(
+                    "select id from terms where kind = ? and value = ?", key
+                ).fetchone()
+            number = self._ids[key] = int(made[0])
+        return number
+
+    def store(self) -> Position | None:
+        """Put down what was taken. The position behind it, None when there was nothing."""
+        if self.last is None:
+            return None
+        self._store_columns()
+        self._spread()
+        self._db.executemany("insert into words (rowid, text) values (?, ?)", self._words)
+        self._store_common()
+        self._store_postings()
+        self._db.execute("delete from running")
+        self._db.executemany(
+            "insert into running values (?, ?, ?, ?)",
+            (
+                (session, statement, sequence, json.dumps(places))
+                for session, mine in self._running.items()
+                for statement, (sequence, places) in mine.items()
+            ),
+        )
+        position = Position.behind(self.last)
+        self._db.executemany(
+            "insert or replace into meta values (?, ?)", position._asdict().items()
+        )
+        return position
+
+    def _spread(self) -> None:
+        """From groups of events to terms."""
+        if self._entries:
+            self._pending[self._number("entry", "", self._entries[0])] += self._entries
+        for group, sequences in self._groups.items():
+            for kind, value in group.terms():
+                self._pending[self._number(kind, value, sequences[0])] += sequences
+
+    def _store_columns(self) -> None:
+        blocks: dict[int, Columns] = {}
+
+        def columns(block: int) -> Columns:
+            if block not in blocks:
+                row = self._db.execute(
+                    "select times, offsets, ended from blocks where block = ?", (block,)
+                ).fetchone()
+                blocks[block] = Columns(row)
+            return blocks[block]
+
+        lines = np.array(self._lines, np.int64)
+        times = micros_of(self._times)
+        block_of = (lines[:, 0] - 1) >> BLOCK_BITS
+        for block in np.unique(block_of):
+            found = columns(int(block))
+            chosen = block_of == block
+            places = (lines[chosen, 0] - 1) & (BLOCK - 1)
+            found.times[places] = times[chosen]
+            found.offsets[places] = lines[chosen, 1]
+        for first, behind in self._ended:
+            columns((first - 1) >> BLOCK_BITS).ended[(first - 1) & (BLOCK - 1)] = behind
+        for block, found in blocks.items():
+            known = found.times[found.times > 0]
+            self._db.execute(
+                "insert or replace into blocks values (?, ?, ?, ?, ?, ?)",
+                (
+                    block,
+                    int(known.min(initial=np.iinfo(np.int64).max)),
+                    int(known.max(initial=0)),
+                    pack_numbers(found.times),
+                    pack_numbers(found.offsets),
+                    pack_numbers(found.ended),
+                ),
+            )
+
+    def _store_common(self) -> None:
+        """Make the sets of the common words of blocks that are full now. What these words are, a sample of
+        the texts says; which events have them, the words themselves."""
+        assert self.last is not None
+        self._db.executemany(
+            "insert into samples values (?, ?)",
+            (
+                (sequence, text[:MOST_SAMPLE])
+                for sequence, text in self._words
+                if not sequence % SAMPLED
+            ),
+        )
+        kept = self._db.execute("select value from meta where key = 'worded'").fetchone()
+        block = begin = int(kept[0]) if kept else (self._first - 1) >> BLOCK_BITS
+        while self.last.sequence >= (block + 1) * BLOCK:
+            low, high = block * BLOCK + 1, (block + 1) * BLOCK
+            counts: Counter[str] = Counter()
+            for (text,) in self._db.execute(
+                "select text from samples where sequence between ? and ?", (low, high)
+            ):
+                counts.update(set(WORD.findall(text.lower())))
+            for word, count in counts.most_common(MOST_COMMON):
+                if count * SAMPLED * 2 < COMMON:
+                    break
+                rows = self._db.execute(
+                    "select rowid from words where words match ? and rowid between ? and ?",
+                    (f'"{word}"', low, high),
+                ).fetchall()
+                if len(rows) >= COMMON:
+                    self._pending[self._number("word", cut(word), low)] += [row[0] for row in rows]
+            block += 1
+        if block > begin or kept is None:
+            self._db.execute("delete from samples where sequence <= ?", (block * BLOCK,))
+            self._db.execute("insert or replace into meta values ('worded', ?)", (block,))
+
+    def _store_postings(self) -> None:
+        fresh = self._fresh_block()
+        for term, sequences in self._pending.items():
+            counted = self._counts.get(term)
+            if len(sequences) == 1 and counted is None:
+                index = sequences[0] - 1
+                block, place = index >> BLOCK_BITS, index & (BLOCK - 1)
+                self._put(term, block, np.array([place]), None, fresh)
+                continue
+            every = np.array(sequences, np.int64) - 1
+            counts = None if counted is None else np.array(counted, np.int64)
+            every, where = np.unique(every, return_index=True)
+            if counts is not None:
+                counts = counts[where]
+            block_of = every >> BLOCK_BITS
+            edges = np.flatnonzero(np.diff(block_of)) + 1
+            starts = [0, *edges.tolist(), len(every)]
+            for start, end in pairwise(starts):
+                part = slice(start, end)
+                self._put(
+                    term,
+                    int(block_of[start]),
+                    every[part] & (BLOCK - 1),
+                    None if counts is None else counts[part],
+                    fresh,
+                )
+
+    def _fresh_block(self) -> int:
+        """The first block that has nothing yet."""
+        found = self._db.execute("select max(block) from postings where term = ?", (self._all,))
+        last = found.fetchone()[0]
+        return 0 if last is None else int(last) + 1
+
+    @property
+    def _all(self) -> int:
+        return self._number("all", "", 1)
+
+    def _put(
+        self, term: int, block: int, places: Numbers, counts: Numbers | None, fresh: int
+    ) -> None:
+        if block < fresh:
+            row = self._db.execute(
+                "select bits, counts from postings where term = ? and block = ?", (term, block)
+            ).fetchone()
+            if row is not None:
+                before = unpack(row[0])
+                if counts is not None:
+                    dense = np.zeros(BLOCK, np.int64)
+                    dense[before] = unpack_counts(row[1])
+                    dense[places] = counts
+                    places = np.flatnonzero(dense).astype(np.int64)
+                    counts = dense[places]
+                else:
+                    places = np.union1d(before, places)
+        self._db.execute(
+            "insert or replace into postings values (?, ?, ?, ?)",
+            (term, block, pack(places), None if counts is None else pack_counts(counts)),
+        )
+
+
+def micros_of(times: Sequence[str]) -> Numbers:
+    """Microseconds since 1970 of times as events have them; 0 for what is none."""
+    try:
+        # without the Z, which numpy has no word for
+        return np.array([time[:-1] for time in times], "M8[us]").astype(np.int64)
+    except ValueError:
+        return np.array([_micros(time) for time in times], np.int64)
+
+
+def _micros(time: str) -> int:
+    try:
+        return int(np.datetime64(time[:-1], "us").astype(np.int64))
+    except ValueError:
+        return 0
