@@ -811,11 +811,7 @@ static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, i
     case CELL_SAFE:
         return 0;
     case CELL_TEXT:
-        if (cell_is_document(e, p, n)) {
-            long wiped = names_wipe_json(e->names, p, n), hits = mask_text(r, kind, p, n, c);
-            return hits < 0 ? -1 : hits + wiped;
-        }
-        return mask_text(r, kind, p, n, c);
+        return cell_is_document(e, p, n) ? cell_mask_text_document(e, p, n) : mask_text(r, kind, p, n, c);
     case CELL_NUMBER:
         return (long)scan_mask(r, kind | SCAN_DIGITS, p, n, c);
     case CELL_JSON:
@@ -875,6 +871,13 @@ int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len) {
 
 long cell_mask_plain(const cell_env_t *env, uint8_t *text, size_t len) {
     return mask_text(env->rules, env->kind, text, len, env->counts);
+}
+
+long cell_mask_json(const cell_env_t *env, uint8_t *text, size_t len) { return mask_document(env, text, len); }
+
+long cell_mask_text_document(const cell_env_t *env, uint8_t *text, size_t len) {
+    long wiped = names_wipe_json(env->names, text, len), hits = cell_mask_plain(env, text, len);
+    return hits < 0 ? -1 : hits + wiped;
 }
 
 long cell_mask_hex(const cell_env_t *env, uint8_t *digits, size_t len) {

@@ -2,10 +2,11 @@
 
 #include <string.h>
 
-enum { PASS, WHOLE, BEGUN, TEXT, HEX };
+enum { PASS, WHOLE, BEGUN, TEXT, HEX, JSON, DOCUMENT };
 
 #define TRACK 96  /* bytes behind the first ^ of a track that may belong to it */
-#define AMOUNT 48 /* bytes before a sign of currency that may belong to its amount */
+#define AMOUNT NAME_AMOUNT
+#define TRIES 8 /* places that are looked at for a cut, before the window grows */
 
 static inline int is_digit(uint8_t b) { return (uint8_t)(b - '0') < 10; }
 
@@ -54,7 +55,46 @@ static size_t hex_cut(const uint8_t *p, size_t n) {
     return 0;
 }
 
-static int can_be_cut(int kind) { return kind == CELL_TEXT || kind == CELL_BYTES || kind == CELL_BYTEA; }
+static int can_be_cut(int kind) {
+    return kind == CELL_TEXT || kind == CELL_BYTES || kind == CELL_BYTEA || kind == CELL_JSON || kind == CELL_JSONB;
+}
+
+/* Of a document in a column of text both have to hold. */
+static size_t document_cut(const cell_env_t *env, const uint8_t *p, size_t n) {
+    size_t last = n;
+    for (int tries = 0; last && tries < TRIES; tries++) {
+        size_t c = names_json_cut(env->names, p, n, last);
+        last = text_cut(p, c);
+        if (last == c) return c;
+    }
+    return 0;
+}
+
+static size_t cut(const cell_stream_t *s, const cell_env_t *env, const uint8_t *p, size_t n) {
+    switch (s->way) {
+    case JSON:
+        return names_json_cut(env->names, p, n, n);
+    case DOCUMENT:
+        return document_cut(env, p, n);
+    case HEX:
+        return hex_cut(p, n);
+    default:
+        return text_cut(p, n);
+    }
+}
+
+static long mask_piece(const cell_stream_t *s, const cell_env_t *env, uint8_t *p, size_t n) {
+    switch (s->way) {
+    case JSON:
+        return cell_mask_json(env, p, n);
+    case DOCUMENT:
+        return cell_mask_text_document(env, p, n);
+    case HEX:
+        return cell_mask_hex(env, p, n);
+    default:
+        return cell_mask_plain(env, p, n);
+    }
+}
 
 void cell_stream_begin(cell_stream_t *s, cell_op_t op, size_t len, size_t window, size_t limit) {
     s->op = op;
@@ -76,8 +116,14 @@ static long begin(cell_stream_t *s, const cell_env_t *env, const uint8_t *p) {
         s->way = HEX;
         return 2;
     }
+    if (CELL_KIND(s->op) == CELL_JSON || CELL_KIND(s->op) == CELL_JSONB) {
+        int versioned = CELL_KIND(s->op) == CELL_JSONB;
+        if (versioned && p[0] != 1) return CELL_UNDECODABLE;
+        s->way = JSON;
+        return versioned;
+    }
     /* a document in a column of text has names whose values are wiped */
-    s->way = CELL_KIND(s->op) == CELL_TEXT && cell_is_document(env, p, s->left) ? WHOLE : TEXT;
+    s->way = CELL_KIND(s->op) == CELL_TEXT && cell_is_document(env, p, s->left) ? DOCUMENT : TEXT;
     return 0;
 }
 
@@ -109,14 +155,14 @@ long cell_stream_mask(cell_stream_t *s, const cell_env_t *env, uint8_t *p, size_
         size_t size = s->left < s->wanted ? s->left : s->wanted;
         if (have - done < size) break;
         if (size < s->left) {
-            size = s->way == HEX ? hex_cut(p + done, size) : text_cut(p + done, size);
+            size = cut(s, env, p + done, size);
             if (!size) {
                 if (s->wanted == s->limit) return CELL_TOO_LONG;
                 s->wanted = s->wanted * 2 < s->limit ? s->wanted * 2 : s->limit;
                 continue;
             }
         }
-        long found = s->way == HEX ? cell_mask_hex(env, p + done, size) : cell_mask_plain(env, p + done, size);
+        long found = mask_piece(s, env, p + done, size);
         if (found < 0) return CELL_UNDECODABLE;
         *hits += (uint64_t)found;
         done += size;

@@ -2,7 +2,7 @@
  * makes of the whole.
  *
  * A window ends at a byte on whose two sides nothing depends on each other, the best of which is a newline.
- * Where there is none the window grows. What can be cut is text and bytea; every other cell has to be
+ * Where there is none the window grows. What can be cut is text, bytea and JSON; every other cell has to be
  * there whole. */
 #ifndef PANGATE_CELL_STREAM_H
 #define PANGATE_CELL_STREAM_H

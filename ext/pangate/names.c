@@ -151,3 +151,47 @@ long names_wipe_json(const names_t *names, uint8_t *p, size_t n) {
     }
     return wiped;
 }
+
+/* Whether a cut behind this comma leaves both sides as they are: an amount beside a sign of currency may have one. */
+static int comma_ends(const uint8_t *p, size_t n, size_t cut) {
+    if (n - cut < NAME_AMOUNT) return 0;
+    for (size_t i = cut > NAME_AMOUNT ? cut - NAME_AMOUNT : 0; i < cut + NAME_AMOUNT; i++)
+        if (p[i] == '$' || p[i] >= 0x80) return 0;
+    return 1;
+}
+
+size_t names_json_cut(const names_t *names, const uint8_t *p, size_t n, size_t last) {
+    size_t at = 0, cut = 0;
+    while (at < last) {
+        if (p[at] == ',') {
+            at++;
+            if (comma_ends(p, n, at)) cut = at;
+            continue;
+        }
+        if (p[at] != '"') {
+            at++;
+            if (memchr("{}[]", p[at - 1], 4)) cut = at;
+            continue;
+        }
+        size_t start = at, end = string_end(p, n, at), next = end;
+        if (end == n || memchr(p + start, '\n', end - start)) break; /* it goes on, or is none */
+        while (next < n && is_space(p[next])) next++;
+        if (next == n) break;
+        at = end;
+        if (end <= last && (p[next] == ',' || p[next] == '}' || p[next] == ']')) cut = end;
+        if (p[next] != ':') continue;
+        at = next + 1;
+        if (!names || find_key(names, p + start + 1, end - start - 2) < 0) continue;
+        /* what is wiped is wiped whole */
+        while (at < n && is_space(p[at])) at++;
+        if (at == n) break;
+        if (p[at] == '"')
+            at = string_end(p, n, at);
+        else if (p[at] == '{' || p[at] == '[')
+            at = nested_end(p, n, at);
+        else
+            while (at < n && !is_space(p[at]) && p[at] != ',' && p[at] != '}' && p[at] != ']') at++;
+        if (at == n) break;
+    }
+    return cut;
+}

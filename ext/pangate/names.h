@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #define NAME_LONGEST 40 /* bytes of the longest name of a rule */
+#define NAME_AMOUNT 48  /* bytes beside a sign of currency that may belong to its amount */
 
 /* What the value of a name must look like for the rule to hold. */
 enum name_shape {
@@ -36,5 +37,10 @@ int name_fits(int shape, const uint8_t *value, size_t len);
 /* Wipe the values of such keys in JSON text, in place and at the same length: a string becomes "***" and
  * blanks, a number or what is nested 0 and blanks. Returns how many. */
 long names_wipe_json(const names_t *names, uint8_t *p, size_t n);
+
+/* The last place up to `last` to cut JSON text of `n` bytes, so that each side wiped and masked by itself is the whole
+ * wiped and masked; 0 when there is none. The text begins at such a place: outside of strings, and of what is wiped. `names`
+ * may be NULL. */
+size_t names_json_cut(const names_t *names, const uint8_t *p, size_t n, size_t last);
 
 #endif

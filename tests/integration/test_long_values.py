@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -115,6 +116,37 @@ def test_a_long_bytea(small, binary):
         (shown, end) = agent.execute(query, binary=binary).fetchone()
     assert end == "end"
     assert shown == as_agent(value.decode()).encode()
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("type_", ["json", "jsonb"])
+def test_long_json(small, type_, binary):
+    """PANs in strings and as numbers, and what stands under the name of a code, in every one of many rows."""
+    one = '{"n": %s, "pan": "4111111111111111", "bare": 5555555555554444, "card": {"cvv": "737"}}'
+    made = f"(select '[' || string_agg(format('{one}', n), ', ') || ']' from generate_series(1, 60000) n)"
+    query = "select 7, doc from long_documents"
+    small.postgres.psql(
+        f"drop table if exists long_documents; create table long_documents as select {made}::{type_} as doc;"
+        " grant select on long_documents to public",
+        "postgres",
+    )
+    with psycopg.connect(past(small)) as direct:
+        (_, value) = direct.execute(query).fetchone()
+    assert len(json.dumps(value)) > 4 * MIB
+    with psycopg.connect(through(small, small.token())) as agent, bounded(small):
+        psycopg.types.json.set_json_loads(bytes.decode, agent)
+        (first, shown) = agent.execute(query, binary=binary).fetchone()
+    assert first == 7
+    assert PAN not in shown
+    assert "737" not in re.sub(r'"n" ?: ?\d+', "", shown)
+    shown = json.loads(shown)
+    assert len(shown) == len(value)
+    for row, real in zip(shown, value, strict=True):
+        assert row["n"] == real["n"]
+        assert row["pan"] == "************1111"
+        assert row["bare"] % 10_000 == 4444
+        assert row["bare"] != 5555555555554444
+        assert row["card"]["cvv"] == "***"
 
 
 def test_zeros_and_noise(small):
