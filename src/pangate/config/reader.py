@@ -29,7 +29,6 @@ from pangate.config import (
     MonitorSettings,
     ResourceSettings,
     RoleSettings,
-    SecretSettings,
     description_of,
     doc_of,
     is_loopback,
@@ -41,7 +40,13 @@ from pangate.config import (
 )
 from pangate.config.approvals import ControlSettings, StateSettings
 from pangate.config.audit import AnchorSettings, anchor_problems
-from pangate.config.base import Settings
+from pangate.config.base import SecretSettings, Settings
+from pangate.config.channels import (
+    SlackSettings,
+    WebhookSettings,
+    channel_problems,
+    loopback_named,
+)
 from pangate.config.console import ConsoleSettings, console_problems
 from pangate.config.profiles import Profile, profile_rules
 from pangate.config.rules import (
@@ -276,6 +281,8 @@ class _Check:
             StateSettings: self.state,
             ControlSettings: self.control,
             ConsoleSettings: self.console,
+            WebhookSettings: self.webhook,
+            SlackSettings: self.slack,
         }
         rule = rules.get(type(made))
         if rule is not None:
@@ -656,6 +663,42 @@ class _Check:
             if unsafe is not None:
                 self.problem(f"{key}.secret_file", unsafe)
 
+    def webhook(self, webhook: WebhookSettings, key: str) -> None:
+        self.url(webhook.url, loopback_named(webhook.networks), f"{key}.url")
+        self.channel(webhook, key)
+
+    def slack(self, slack: SlackSettings, key: str) -> None:
+        self.url(slack.api, loopback_named(slack.networks), f"{key}.api")
+        self.channel(slack, key)
+
+    def channel(self, made: WebhookSettings | SlackSettings, key: str) -> None:
+        for name, wrong in channel_problems(made):
+            self.problem(f"{key}.{name}", wrong)
+        if made.ca is not None:
+            self.certificates(made.ca, f"{key}.ca")
+        claims = (
+            ([(f"{key}.callback.claims", made.callback.claims)] if made.callback else [])
+            if isinstance(made, WebhookSettings)
+            else [
+                (f"{key}.people[{index}].claims", one.claims)
+                for index, one in enumerate(made.people)
+            ]
+        )
+        for where, one in claims:
+            self.plain_claims(one, where)
+
+    def plain_claims(self, claims: Mapping[str, Any], key: str) -> None:
+        """Claims as a token could have them."""
+        for name, value in claims.items():
+            found = value if isinstance(value, list) else [value]
+            if isinstance(value, dict):
+                self.plain_claims(value, f"{key}.{toml_key(name)}")
+            elif not all(isinstance(one, (str, bool, int)) for one in found):
+                self.problem(
+                    f"{key}.{toml_key(name)}",
+                    "must be a text, a whole number, true, false, or a list of these",
+                )
+
     def monitor(self, monitor: MonitorSettings, key: str) -> None:
         self.host(monitor.host, f"{key}.host")
         if not is_loopback(monitor.host) and not monitor.allow_network:
@@ -686,6 +729,7 @@ class _Check:
         if isinstance(approvals, dict):
             glass = approvals.get("break_glass")
             self.named(glass, known["approvers"], "approvers", "approvals.break_glass")
+        self.channels(document, known["approvers"], issuers)
         for table in ("roles", "approvers", "rules"):
             for key, raw in _items(document, table):
                 for names in ("resources", "roles"):
@@ -695,6 +739,34 @@ class _Check:
                 if isinstance(hold, dict):
                     groups = known["approvers"]
                     self.named(hold.get("approvers"), groups, "approvers", f"{key}.hold.approvers")
+
+    def channels(self, document: dict[str, Any], groups: list[str], issuers: list[str]) -> None:
+        """What channels refer to, and what refers to them."""
+        names = self.unique(document, "webhooks", "name")
+        for index, name in enumerate(self.unique(document, "slack", "name")):
+            if name in names:
+                self.problem(f"slack[{index}].name", f'"{name}" is a webhook already; rename one')
+        control = document.get("control")
+        listens = isinstance(control, dict) and control.get("port") is not None
+        for table in ("webhooks", "slack"):
+            for key, raw in _items(document, table):
+                self.named(raw.get("approvers"), groups, "approvers", f"{key}.approvers")
+                people = raw.get("people") if table == "slack" else None
+                deciders = [
+                    (f"{key}.people[{index}]", one)
+                    for index, one in enumerate(people if isinstance(people, list) else [])
+                    if isinstance(one, dict)
+                ]
+                callback = raw.get("callback") if table == "webhooks" else None
+                if isinstance(callback, dict):
+                    deciders.append((f"{key}.callback", callback))
+                for where, one in deciders:
+                    self.issued(one, table, issuers, where)
+                if deciders and not listens:
+                    self.problem(
+                        deciders[0][0],
+                        "has no effect without control.port, where decisions arrive; set it",
+                    )
 
     def named(self, raw: object, known: list[str], table: str, key: str) -> None:
         """What a list of names in one table refers to in another."""
@@ -772,6 +844,8 @@ _ITEM = {
     "roles": "a role",
     "approvers": "a group",
     "rules": "a rule that allows",
+    "webhooks": "a webhook that decides",
+    "slack": "a person",
 }
 
 

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from pangate.approvals import DecisionRefused
+from pangate.approvals.channels import ChannelFailed, Message, NotBelieved
 from pangate.approvals.desk import Desk
 from pangate.errors import AuthenticationFailed, RecordFailed, Refused, StateFailed
 from pangate.gate import Gate
@@ -26,6 +27,9 @@ from pangate.store import Choice, Request, State
 log = logging.getLogger("pangate")
 
 MAX_BODY_BYTES = 65_536
+MAX_MESSAGE_BYTES = 262_144
+"""Of a message to a channel: Slack repeats the whole of what it shows."""
+
 MOST_SHOWN = 500
 ALIVE_SECONDS = 15.0
 """How often a watcher that nothing happens for is told that the line is open."""
@@ -80,6 +84,7 @@ def routes(gate: Gate) -> list[Route]:
         ("/api/delegations/{id}", "DELETE", api.revoke),
         ("/api/reviews", "GET", api.reviews),
         ("/api/reviews/{id}", "POST", api.review),
+        ("/api/channels/{name}", "POST", api.hear),
     ]
     return [Route(path, _guarded(handler), methods=[method]) for path, method, handler in paths]
 
@@ -146,12 +151,16 @@ class _Api:
             raise
         return person, origin
 
-    async def _body(self, asked: HttpRequest) -> dict[str, Any]:
+    async def _bytes(self, asked: HttpRequest, most: int) -> bytes:
         data = b""
         async for chunk in asked.stream():
             data += chunk
-            if len(data) > MAX_BODY_BYTES:
-                raise _Wrong(413, "misused", f"send {MAX_BODY_BYTES} bytes at the most")
+            if len(data) > most:
+                raise _Wrong(413, "misused", f"send {most} bytes at the most")
+        return data
+
+    async def _body(self, asked: HttpRequest) -> dict[str, Any]:
+        data = await self._bytes(asked, MAX_BODY_BYTES)
         if not data:
             return {}
         try:
@@ -292,6 +301,40 @@ class _Api:
         finding, note = _text(body, "finding"), _text(body, "note")
         await self._desk.review(request, person, finding, note, origin)
         return Response(status_code=204, headers=HEADERS)
+
+    # Channels
+
+    async def hear(self, asked: HttpRequest) -> Response:
+        """A signed message for a channel."""
+        address = asked.client.host if asked.client else "unknown"
+        origin = f"{address}:{asked.client.port}" if asked.client else address
+        name = asked.path_params["name"]
+        body = await self._bytes(asked, MAX_MESSAGE_BYTES)
+        headers = {key.lower(): value for key, value in asked.headers.items()}
+        try:
+            found = await self._desk.hear(name, Message(headers, body), origin)
+        except NotBelieved as wrong:
+            # what follows of this address is refused as well, and no further line says so
+            if not self._gate.authenticator.throttled(address):
+                self._gate.event(
+                    "auth.failed",
+                    False,
+                    {"detail": f"channel {name}: {wrong}", "kind": "invalid",
+                     "authentication": "channel", "asked_from": origin},
+                )  # fmt: skip
+                self._gate.written()
+            self._gate.authenticator.failed(address)
+            raise _Wrong(
+                401, "authentication", "the message is not signed as it has to be"
+            ) from None
+        except ChannelFailed as wrong:
+            log.error("channel %s: %s", name, wrong)
+            raise _Wrong(
+                503, "channel", "nothing was done; tell whoever runs the gateway"
+            ) from None
+        return (
+            Response(status_code=200, headers=HEADERS) if found is None else _json(_request(found))
+        )
 
 
 def _json(content: object, status: int = 200) -> Response:
