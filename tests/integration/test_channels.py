@@ -23,9 +23,9 @@ from standardwebhooks import Webhook as Judge
 
 from approvals_served import TABLES, api, drop, people, url, waiting
 from conftest import EVERYTHING
+from hookserver import OK, Received, Receiver, answer, receiver
 from pangate.approvals.channels.slack import sign
 from pangate.trial import Trial, until
-from hookserver import OK, Received, Receiver, answer, receiver
 from servers import events
 
 pytestmark = pytest.mark.integration

@@ -222,7 +222,7 @@ class Desk(Queue):
                 Event("approval.refused", self._clock(), "-", "unknown", origin, "approvals", False,
                       data)
             )  # fmt: skip
-            self._written()
+            await self._durable()
             raise DecisionRefused("not entitled", why)
         found = await self._store.get(said.request)
         person = said.person

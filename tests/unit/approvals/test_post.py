@@ -6,9 +6,9 @@ import ssl
 
 import pytest
 
+from hookserver import answer, receiver
 from pangate.approvals.post import MAX_ANSWER_BYTES, Poster, PostFailed, allowed
 from pki import SERVER, Pki, dns
-from hookserver import answer, receiver
 
 LOOPBACK = ("127.0.0.0/8",)
 

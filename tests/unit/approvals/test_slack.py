@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 import pytest
 
 from approvals_office import PEOPLE, Office, agent, ask, person
+from hookserver import OK, Received, answer, receiver
 from pangate.approvals import DecisionRefused, outbox
 from pangate.approvals.channels import Message, NotBelieved
 from pangate.approvals.channels.slack import Slack, shown, sign
 from pangate.config.base import SecretSettings
 from pangate.config.channels import PersonSettings, SlackSettings
 from pangate.credentials import read_secret
-from hookserver import OK, Received, answer, receiver
 
 SIGNING = "8f742231b10e8888abcd99yyyzzz85a5"
 PAN = "4111111111111111"

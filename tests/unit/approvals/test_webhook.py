@@ -12,13 +12,13 @@ import pytest
 from standardwebhooks import Webhook as Judge
 
 from approvals_office import CI, PEOPLE, Office, agent, ask, person
+from hookserver import OK, answer, receiver
 from pangate.approvals import DecisionRefused, outbox
 from pangate.approvals.channels import ChannelFailed, Message, NotBelieved
 from pangate.approvals.channels.webhook import Webhook, keys_of, sign, verify
 from pangate.config.base import SecretSettings
 from pangate.config.channels import CallbackSettings, WebhookSettings
 from pangate.credentials import read_secret
-from hookserver import OK, answer, receiver
 
 KEY = "whsec_" + base64.b64encode(b"k" * 32).decode()
 BACK = "whsec_" + base64.b64encode(b"b" * 32).decode()
