@@ -720,13 +720,15 @@ OPTIONAL = ("approvers", "rules", "webhooks", "slack")
 """The arrays that may be left out."""
 
 
-def load(path: Path) -> Config:
-    """Read and check the file at `path`; relative paths in it start from its directory.
+def load(path: Path, *, files: bool = True) -> Config:
+    """Read and check the file at `path`; relative paths in it start from its directory. Without `files`,
+    what it names beside itself (secrets, certificates, directories) need not be there: it says what the
+    rules are all the same.
 
     Raises ConfigError with every problem that was found."""
     from pangate.config.reader import read
 
-    return read(path.absolute())
+    return read(path.absolute(), files=files)
 
 
 def describe(config: Config) -> str:

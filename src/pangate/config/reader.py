@@ -74,9 +74,10 @@ _WORDS = {
 """What TOML's users call the types that msgspec names."""
 
 
-def read(path: Path) -> Config:
-    """The configuration in the file at `path`. Raises ConfigError."""
-    check = _Check(path.parent)
+def read(path: Path, *, files: bool = True) -> Config:
+    """The configuration in the file at `path`. Raises ConfigError. Without `files`, nothing is looked at that
+    it names beside itself."""
+    check = _Check(path.parent, files=files)
     config = check.document(_document(path), path)
     if config is None:
         raise ConfigError(tuple(dict.fromkeys(check.problems)))
@@ -108,8 +109,9 @@ def _document(path: Path) -> dict[str, Any]:
 class _Check:
     """One run over one document; gathers problems instead of stopping at the first."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, *, files: bool) -> None:
         self.base = base
+        self.files = files
         self.problems: list[str] = []
 
     def problem(self, key: str, text: str) -> None:
@@ -347,6 +349,8 @@ class _Check:
     def revocations(self, file: Path, key: str) -> None:
         from cryptography import x509
 
+        if not self.files:
+            return
         try:
             x509.load_pem_x509_crl(file.read_bytes())
         except FileNotFoundError:
@@ -359,6 +363,8 @@ class _Check:
     def certificate_and_key(self, certificate: Path, key_file: Path, key: str) -> None:
         from cryptography.hazmat.primitives import serialization
 
+        if not self.files:
+            return
         chain = self.certificates(certificate, f"{key}.certificate")
         wrong = private_file_problem(key_file)
         if wrong is not None:
@@ -385,6 +391,8 @@ class _Check:
     def certificates(self, file: Path, key: str) -> list[Any]:
         from cryptography import x509
 
+        if not self.files:
+            return []
         try:
             return x509.load_pem_x509_certificates(file.read_bytes())
         except FileNotFoundError:
@@ -447,15 +455,15 @@ class _Check:
             self.problem(key, f"needs exactly one of {choices}, and has {found}")
             return
         if secret.file is not None:
-            wrong = private_file_problem(secret.file)
+            wrong = private_file_problem(secret.file) if self.files else None
             if wrong is not None:
                 self.problem(f"{key}.file", wrong)
-        if secret.env is not None and not os.environ.get(secret.env):
+        if secret.env is not None and self.files and not os.environ.get(secret.env):
             self.problem(f"{key}.env", f"the environment has no {secret.env}; set it")
         if secret.command is not None:
             if not secret.command or not secret.command[0]:
                 self.problem(f"{key}.command", "is empty; name the program and its arguments")
-            elif shutil.which(secret.command[0]) is None:
+            elif self.files and shutil.which(secret.command[0]) is None:
                 self.problem(
                     f"{key}.command",
                     f"there is no program {secret.command[0]}; install it or give its full path",
@@ -623,6 +631,8 @@ class _Check:
 
     def own_file(self, path: Path, key: str) -> None:
         """A file that the gateway makes."""
+        if not self.files:
+            return
         if path.is_dir():
             self.problem(key, f"{path} is a directory; name a file in it")
         elif not path.parent.is_dir():
@@ -659,7 +669,7 @@ class _Check:
         for role, wanted in console.matches():
             self.match(wanted, f"{key}.{role}")
         if console.secret_file is not None:
-            unsafe = private_file_problem(console.secret_file)
+            unsafe = private_file_problem(console.secret_file) if self.files else None
             if unsafe is not None:
                 self.problem(f"{key}.secret_file", unsafe)
 
