@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pangate import sql
 from pangate.approvals import Ask
+from pangate.approvals.channels import Channel
 from pangate.approvals.desk import Desk
 from pangate.audit import pan_mask
 from pangate.config.approvals import DeskSettings
@@ -61,10 +63,11 @@ def ask(text: str = "drop table payments", **changes: object) -> Ask:
 
 @dataclass
 class Office:
-    """`events` has what was recorded, `full` makes the record fail, `now` is the time."""
+    """`events` has what was recorded, `full` makes the record fail, `now` is the time; None for the real
+    one."""
 
     path: Path
-    now: float = 1_000_000.0
+    now: float | None = 1_000_000.0
     full: bool = False
     events: list[Event] = field(default_factory=list)
     desk: Desk = field(init=False)
@@ -77,15 +80,21 @@ class Office:
     def codes(self) -> list[str]:
         return [event.code for event in self.events]
 
-    async def open(self, settings: DeskSettings | None = None) -> Desk:
+    def clock(self) -> float:
+        return time.time() if self.now is None else self.now
+
+    async def open(
+        self, settings: DeskSettings | None = None, channels: Sequence[Channel] = ()
+    ) -> Desk:
         self.desk = Desk(
             await open_store(self.path),
             settings or rules(),
             self.events.append,
             self.durable,
             pan_mask(),
-            lambda: self.now,
+            self.clock,
         )
+        await self.desk.outbox.use(channels)
         await self.desk.start()
         return self.desk
 

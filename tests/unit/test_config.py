@@ -725,3 +725,112 @@ def test_the_profile_stands_behind_the_rules_of_the_file(write):
 def test_what_is_wrong_with_a_profile(write, text, said):
     found = problems(write(text))
     assert any(one.startswith(said) for one in found), found
+
+
+@pytest.fixture
+def keys(tmp_path):
+    for name in ("out.key", "back.key", "signing", "hook-url"):
+        (tmp_path / name).touch(0o600)
+        (tmp_path / name).write_text("x")
+
+
+def webhook(*lines: str, url: str = "https://hooks.example/pangate") -> str:
+    return "\n".join(
+        ["[[webhooks]]", 'name = "hook"', f'url = "{url}"', 'secret = { file = "out.key" }', *lines, ""]
+    )  # fmt: skip
+
+
+def slack(*lines: str) -> str:
+    return "\n".join(["[[slack]]", 'name = "ops"', *lines, ""])
+
+
+WEB = 'webhook = { file = "hook-url" }'
+BUTTONS = 'signing_secret = { file = "signing" }'
+CALLBACK = 'callback = { secret = { file = "back.key" }, subject = "board" }'
+CONTROL = "[control]\nport = 0\n"
+
+
+@pytest.mark.usefixtures("keys")
+def test_channels(write, tmp_path):
+    person = '{ user = "U1", subject = "ada", claims = { groups = ["dba"] } }'
+    found = load(
+        write(
+            WHOLE
+            + APPROVERS
+            + webhook('approvers = ["dba"]', 'events = ["requested"]', CALLBACK)
+            + slack(WEB, BUTTONS, f"people = [{person}]")
+            + CONTROL
+        )
+    )
+    (hook,), (ops,) = found.webhooks, found.slack
+    assert hook.callback.secret.file == tmp_path / "back.key"
+    assert hook.callback.claims == {}
+    assert (ops.people[0].user, ops.people[0].claims) == ("U1", {"groups": ["dba"]})
+    assert ops.webhook.file == tmp_path / "hook-url"
+    resolved = config.describe(found)
+    assert 'name = "hook"' in resolved
+    assert "\ntoken = " not in resolved
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (webhook(url="http://hooks.example/x"), "webhooks[hook].url: http to hooks.example can"),
+        (webhook(url="http://127.0.0.1:1/x"), "webhooks[hook].url: http is for trials on loopback"),
+        (webhook(url="https://a:b@x/"), "webhooks[hook].url: holds a user name or password"),
+        (webhook('name2 = "x"'), 'webhooks[hook].name2: unknown key; did you mean "name"?'),
+        (webhook('networks = ["10.0.0.1/8"]'), "webhooks[hook].networks: 10.0.0.1/8 has host bits"),
+        (webhook('approvers = ["dab"]'), "webhooks[hook].approvers: there is no group"),
+        (webhook('events = ["all"]'), "webhooks[hook].events[0]: invalid enum value 'all'"),
+        (webhook(CALLBACK), "webhooks[hook].callback: has no effect without control.port"),
+        (
+            webhook(CALLBACK.replace("back.key", "out.key")) + CONTROL,
+            "webhooks[hook].callback.secret: is the one that messages are signed with",
+        ),
+        (
+            webhook(CALLBACK.replace("}, s", '}, claims = { acr = "gold" }, s')) + CONTROL,
+            "webhooks[hook].callback.claims: has acr, which only a sign-in proves",
+        ),
+        (
+            webhook(CALLBACK.replace("}, s", "}, claims = { level = 1.5 }, s")) + CONTROL,
+            "webhooks[hook].callback.claims.level: must be a text",
+        ),
+        (
+            webhook(CALLBACK.replace("}, s", '}, issuer = "https://x", s')) + CONTROL,
+            'webhooks[hook].callback.issuer: there is no issuer "https://x"',
+        ),
+        (webhook() + webhook(), 'webhooks[1].name: "hook" is there twice'),
+        (webhook().replace('"hook"', '"a b"'), "webhooks[0].name: expected"),
+        (slack(WEB).replace("ops", "hook") + webhook(), 'slack[0].name: "hook" is a webhook'),
+        (slack(), "slack[ops].token: give either token and channel, or webhook"),
+        (slack(WEB.replace("webhook", "token")), "slack[ops].channel: channel and token are given"),
+        (slack(WEB, 'people = [{ user = "U1" }]'), "slack[ops].people[0].subject: missing"),
+        (
+            slack(WEB, 'people = [{ user = "U1", subject = "a" }]') + CONTROL,
+            "slack[ops].signing_secret: missing",
+        ),
+        (
+            slack(WEB, BUTTONS, 'people = [{ user = "U", subject = "a" }, { user = "U", subject = "b" }]')
+            + CONTROL,
+            "slack[ops].people: names a user twice",
+        ),
+        (
+            slack(WEB, BUTTONS, 'people = [{ user = "U", subject = "a" }]'),
+            "slack[ops].people[0]: has no effect without control.port",
+        ),
+        (slack(WEB, 'api = "http://slack.example"'), "slack[ops].api: http to slack.example"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_channels(write, text, said):
+    found = problems(write(WHOLE + APPROVERS + text))
+    assert any(one.startswith(said) for one in found), found
+
+
+@pytest.mark.usefixtures("keys")
+def test_the_arguments_of_commands_are_shown_nowhere(write):
+    command = 'secret = { command = ["echo", "s3cr3t"] }'
+    text = webhook(CALLBACK).replace('secret = { file = "out.key" }', command, 1) + CONTROL
+    found = load(write(WHOLE + APPROVERS + text))
+    assert "s3cr3t" not in config.describe(found)
+    assert "(not shown)" in config.describe(found)

@@ -15,7 +15,8 @@ import pytest
 import uvloop
 
 from pangate import credentials
-from pangate.config import ResourceSettings, SecretSettings
+from pangate.config import ResourceSettings
+from pangate.config.base import SecretSettings
 from pangate.credentials import MAX_BYTES, Secret
 from pangate.errors import CredentialError
 

@@ -196,3 +196,70 @@ def test_files_of_expectations_that_are_none(config, tmp_path, capsys, text, sai
 def test_a_file_that_is_not_there(tmp_path, capsys):
     assert cli.main(["policy", "test", str(tmp_path / "none")]) == 1
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_rows_are_on_one_side_or_the_other(config, tmp_path, capsys):
+    def expecting(rows: str, verdict: str) -> str:
+        return (
+            '[[expect]]\nrole = "deploy"\nresource = "payments"\nsource = "10.0.0.1"\n'
+            'at = "2026-03-02T12:00"\nsql = "update t set a = 1 where b = 2"\n'
+            f'rows = {rows}\nverdict = "{verdict}"\n'
+        )
+
+    file = tmp_path / "policy.test.toml"
+    config_line = 'config = "pangate.toml"\n'
+    file.write_text(config_line + expecting("[0, 1000]", "allow") + expecting("1001", "hold"))
+    assert cli.main(["policy", "test", str(file)]) == 0
+    assert capsys.readouterr().out == "3 verdicts are as expected\n"
+    file.write_text(config_line + expecting("[1000, 1001]", "allow"))
+    assert cli.main(["policy", "test", str(file)]) == 1
+    assert "(1001 rows)\n  - allow\n  + hold rule:big" in capsys.readouterr().out
+
+
+def test_what_the_configuration_names_need_not_be_there(
+    explain, config, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.delenv("PANGATE_TEST_PASSWORD")
+    text = TOML.replace(
+        "allow_plaintext_loopback = true",
+        'certificate = "no.pem"\nkey = "no.key"\nauthentication = ["password", "certificate"]\n'
+        'client_ca = "no.pem"\nclient_crl = "no.crl"',
+    ).replace('audience = "pangate"', 'audience = "pangate"\nca = "no.pem"')
+    text = text.replace('"audit.jsonl"', '"no/such/audit.jsonl"')
+    text = text.replace("match = { team", 'issuer = "https://issuer.example"\nmatch = { team')
+    text = text.replace("match = { groups", 'issuer = "https://issuer.example"\nmatch = { groups')
+    text += """
+[[webhooks]]
+name = "hook"
+url = "https://x.example"
+secret = { file = "no.key" }
+ca = "no.pem"
+[[resources]]
+name = "other"
+host = "db.example"
+database = "x"
+user = "y"
+password = { command = ["no-such-program"] }
+"""
+    config.write_text(text)
+    assert "pci-schema" in explain("drop table t", "--role", "deploy")
+    file = tmp_path / "policy.test.toml"
+    file.write_text(EXPECT)
+    assert cli.main(["policy", "test", str(file)]) == 0
+    capsys.readouterr()
+    # what serves needs all of it
+    assert cli.main(["check", "--config", str(config)]) == 1
+    said = capsys.readouterr().err
+    for name in (
+        "no.key",
+        "no.pem",
+        "no.crl",
+        "PANGATE_TEST_PASSWORD",
+        "no-such-program",
+        "no/such",
+    ):
+        assert name in said
+    # and what is wrong with the rules themselves is still said
+    config.write_text(text.replace('match = { team = "deploy" }', "match = {}"))
+    assert cli.main(["policy", "test", str(file)]) == 1
+    assert "roles[deploy].match" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Statements that wait for a person: the words of it. queue.py is their way from a session that
 asks to the one execution; desk.py is where people decide; people.py says who may; words.py says what a
-statement would do."""
+statement would do. channels/ are the ways by which people hear of it beside the API, outbox.py keeps what
+they are still to be told, post.py sends it."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from pangate.model import Hold, Principal, Statement, Verdict
 from pangate.store import OPEN, Decision, Request
 
 if TYPE_CHECKING:
+    from pangate.approvals.channels import Channel
     from pangate.approvals.desk import Desk
     from pangate.config import Config
     from pangate.model import Event
@@ -120,17 +122,20 @@ async def open_desk(
     record: Callable[[Event], object],
     durable: Callable[[], Awaitable[None]],
     mask: MaskText,
+    channels: Sequence[Channel] = (),
 ) -> Desk:
-    """The desk that `config` asks for. What waited when an earlier process ended is expired, and
-    recorded. Raises StateFailed and RecordFailed."""
+    """The desk that `config` asks for, which tells `channels`. What waited when an earlier process ended is
+    expired, and recorded. Raises StateFailed and RecordFailed."""
     from pangate.approvals.desk import Desk
     from pangate.store import open_store
 
     store = await open_store(config.state_path)
     desk = Desk(store, config.desk, record, durable, mask)
     try:
+        await desk.outbox.use(channels)
         await desk.start()
     except BaseException:
+        await desk.outbox.close(0)
         await store.close()
         raise
     return desk

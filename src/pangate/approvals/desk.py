@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from pangate.approvals import Change, DecisionRefused, Ticket
+from pangate.approvals.channels import Message, Said
 from pangate.approvals.people import excluded, groups_of, sign_in_missing, standing
 from pangate.approvals.queue import Queue, new_id
-from pangate.errors import StateFailed
-from pangate.model import Principal
-from pangate.store import Choice, Decision, Delegation, Request, Review, State
+from pangate.errors import RecordFailed, StateFailed
+from pangate.model import Event, Principal
+from pangate.store import OPEN, Choice, Decision, Delegation, Request, Review, State
 
 log = logging.getLogger("pangate")
 
@@ -30,10 +32,17 @@ class Desk(Queue):
     # --- from people --------------------------------------------------------------------------------
 
     async def decide(
-        self, request: str, person: Principal, choice: Choice, reason: str = "", origin: str = "-"
+        self,
+        request: str,
+        person: Principal,
+        choice: Choice,
+        reason: str = "",
+        origin: str = "-",
+        channel: str = "",
     ) -> Request:
-        """One person's decision; the request as it stands then. Raises DecisionRefused, recorded already,
-        RecordFailed and StateFailed: then it was not decided."""
+        """One person's decision; the request as it stands then. `channel` is the one that it came by, empty
+        for the API. Raises DecisionRefused, recorded already, RecordFailed and StateFailed: then it was
+        not decided."""
         ticket = self._tickets.get(request)
         if ticket is None:
             raise await self._absent(request)
@@ -43,6 +52,8 @@ class Desk(Queue):
                 authority = await self._allowed(ticket, person, choice, reason, now)
             except DecisionRefused as refused:
                 said = {"choice": choice, "kind": refused.kind, "detail": refused.reason}
+                if channel:
+                    said["channel"] = channel
                 self._by(person, origin, "approval.refused", ticket.request, False, said)
                 await self._durable()
                 raise
@@ -54,6 +65,7 @@ class Desk(Queue):
                 reason=self._mask(reason.strip()),
                 time=now,
                 claims=self._shown(person.claims),
+                channel=channel,
             )
             state, outcome = self._becomes(ticket, made)
             await self._decided(ticket, made, person, origin, state)
@@ -132,6 +144,8 @@ class Desk(Queue):
         }
         if made.authority != made.person:
             data["delegated_by"] = made.authority
+        if made.channel:
+            data["channel"] = made.channel
         glass = made.choice == "break_glass"
         code = "approval.broken_glass" if glass else "approval.decided"
         self._by(person, origin, code, ticket.request, True, data)
@@ -161,7 +175,11 @@ class Desk(Queue):
                         request=request.id, person=made.person, reason=made.reason, time=made.time
                     )
                 )
-            kept = await self._store.decide(made, state, outcome)
+            code = "approval.broken_glass" if made.choice == "break_glass" else "approval.decided"
+            ended = None if state in OPEN else made.time
+            after = replace(request, state=state, outcome=outcome or request.outcome, settled=ended)
+            notices = self.outbox.notices(code, after, [*ticket.decisions, made])
+            kept = await self._store.decide(made, state, outcome, notices)
         except StateFailed as wrong:
             log.error("%s", wrong.detail)
             said = {"choice": made.choice, "detail": "it could not be kept, so it has no effect"}
@@ -174,6 +192,47 @@ class Desk(Queue):
         ticket.decisions.append(made)
         if state != "pending":
             self._settled(ticket, state, outcome, made.time)
+
+    async def hear(self, name: str, message: Message, origin: str = "-") -> Request | None:
+        """What came for a channel; the request as it stands then, None when the channel answers by itself.
+        Raises NotBelieved and ChannelFailed: then nobody said anything; and what `decide` raises."""
+        channel = self.outbox.channels.get(name)
+        if channel is None:
+            raise DecisionRefused("unknown", "there is no such channel")
+        now = self._clock()
+        said = await channel.hear(message, now)
+        if not await self._store.first_seen(name, said.message, now, said.until):
+            raise DecisionRefused("again", "this message came before; sign another one")
+        try:
+            found = await self._heard(name, said, origin)
+        except (DecisionRefused, RecordFailed, StateFailed) as wrong:
+            if not channel.replies:
+                raise
+            why = wrong.reason if isinstance(wrong, DecisionRefused) else "nothing was done"
+            self._soon(channel.reply(said, why))
+            return None
+        return None if channel.replies else found
+
+    async def _heard(self, name: str, said: Said, origin: str) -> Request:
+        if said.person is None:
+            why = f"the user {said.user} is nobody that {name} knows"
+            data = {"choice": said.choice, "kind": "not entitled", "detail": why, "channel": name,
+                    "request": said.request}  # fmt: skip
+            self._record(
+                Event("approval.refused", self._clock(), "-", "unknown", origin, "approvals", False,
+                      data)
+            )  # fmt: skip
+            await self._durable()
+            raise DecisionRefused("not entitled", why)
+        found = await self._store.get(said.request)
+        person = said.person
+        if found is None or not (
+            self.may_see(person, found) or await self.stands_in(person, found)
+        ):
+            raise DecisionRefused("unknown", "there is no such request")
+        if said.place:
+            await self._store.set_place(name, found.id, said.place)
+        return await self.decide(found.id, person, said.choice, said.reason, origin, name)
 
     async def withdraw_by(self, request: str, person: Principal, why: str, origin: str) -> Request:
         """Who asked, or owns who asked, takes a request back."""

@@ -19,11 +19,13 @@ from typing import Any
 
 from pangate._shape import shape
 from pangate.approvals import Ask, Change, DeskRules, MaskText, Ticket
+from pangate.approvals.channels import Channel
+from pangate.approvals.outbox import Outbox
 from pangate.approvals.people import shown
 from pangate.approvals.words import plain_words
 from pangate.errors import LimitReached, PangateError, RecordFailed, Refused, StateFailed
 from pangate.model import EFFECTS, Event, Principal
-from pangate.store import OPEN, Decision, Request, State, Store
+from pangate.store import OPEN, Decision, Notice, Request, State, Store
 
 log = logging.getLogger("pangate")
 
@@ -58,6 +60,8 @@ class Queue:
         self._watchers: set[asyncio.Queue[Change]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = ""
+        self.outbox = Outbox(store, mask, self._lost, clock)
+        """What channels are to be told."""
 
     async def start(self) -> None:
         """Expire what an earlier process left: nobody waits for it, and what it was bound to is gone."""
@@ -67,11 +71,20 @@ class Queue:
                 self._event("approval.expired", request, False, {"reason": why})
             await self._durable()
             for request in left:
-                await self._store.settle(request.id, OPEN, "expired", why, self._clock())
+                now = self._clock()
+                ended = replace(request, state="expired", outcome=why, settled=now)
+                said = await self._store.decisions(request.id)
+                notices = self.outbox.notices("approval.expired", ended, said)
+                await self._store.settle(request.id, OPEN, "expired", why, now, notices)
+            self.outbox.wake()
 
     def reconfigure(self, rules: DeskRules) -> None:
         """From now on these rules say who decides."""
         self._rules = rules
+
+    def use_soon(self, channels: Sequence[Channel]) -> None:
+        """From now on these channels are told, for who cannot wait."""
+        self._soon(self.outbox.use(channels))
 
     @property
     def waiting(self) -> int:
@@ -103,7 +116,7 @@ class Queue:
         self._tickets[made.id] = ticket
         async with ticket.lock:
             try:
-                await self._store.add(made)
+                await self._store.add(made, self.outbox.notices("approval.requested", made))
                 self._event("approval.requested", made, True, _asked(made))
                 await self._durable()
             except PangateError:
@@ -126,7 +139,9 @@ class Queue:
             if ticket.request.state != "approved":
                 return False
             now = self._clock()
-            if not await self._store.consume(ticket.request.id, now):
+            ran = replace(ticket.request, state="executed", settled=now)
+            notices = self.outbox.notices("approval.executed", ran, ticket.decisions)
+            if not await self._store.consume(ticket.request.id, now, notices):
                 return False
             self._settled(ticket, "executed", "", now)
             return True
@@ -143,8 +158,11 @@ class Queue:
         async with ticket.lock:
             self._event("approval.withdrawn", ticket.request, False, {"reason": why})
             now = self._clock()
-            await self._store.settle(ticket.request.id, ("executed",), "withdrawn", why, now)
             ticket.request = replace(ticket.request, state="withdrawn", outcome=why)
+            notices = self.outbox.notices("approval.withdrawn", ticket.request, ticket.decisions)
+            await self._store.settle(
+                ticket.request.id, ("executed",), "withdrawn", why, now, notices
+            )
         self._tell("approval.withdrawn", ticket.request)
 
     async def withdraw(self, ticket: Ticket, why: str) -> bool:
@@ -169,8 +187,12 @@ class Queue:
                 return
             before = ticket.request
             expires = before.created + seconds
-            await self._store.note(before.id, in_transaction=in_transaction, expires=expires)
-            ticket.request = replace(before, expires=expires, in_transaction=in_transaction)
+            noted = replace(before, expires=expires, in_transaction=in_transaction)
+            notices = self.outbox.notices("approval.noted", noted, ticket.decisions)
+            await self._store.note(
+                before.id, in_transaction=in_transaction, expires=expires, notices=notices
+            )
+            ticket.request = noted
             data = {"in_transaction": in_transaction, "expires": expires}
             self._event("approval.noted", ticket.request, True, data)
         self._arm(ticket)
@@ -198,6 +220,7 @@ class Queue:
             self._drop(ticket)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
+        await self.outbox.close()
         await self._store.close()
 
     def sweep_soon(self) -> None:
@@ -281,7 +304,9 @@ class Queue:
                 return False
             now = self._clock()
             why = self._mask(why)
-            if not await self._store.settle(ticket.request.id, OPEN, state, why, now):
+            ended = replace(ticket.request, state=state, outcome=why, settled=now)
+            notices = self.outbox.notices(f"approval.{state}", ended, ticket.decisions)
+            if not await self._store.settle(ticket.request.id, OPEN, state, why, now, notices):
                 return False
             self._settled(ticket, state, why, now)
             try:
@@ -353,13 +378,36 @@ class Queue:
 
     async def _forget_quietly(self, request: Request) -> None:
         try:
-            await self._store.settle(
-                request.id, OPEN, "withdrawn", "it could not be recorded", self._clock()
-            )
+            why = "it could not be recorded"
+            ended = replace(request, state="withdrawn", outcome=why)
+            notices = self.outbox.notices("approval.withdrawn", ended)
+            await self._store.settle(request.id, OPEN, "withdrawn", why, self._clock(), notices)
         except StateFailed as wrong:
             log.error("%s", wrong.detail)
 
+    def _lost(self, notice: Notice, why: str) -> None:
+        data = {
+            "request": notice.request,
+            "channel": notice.channel,
+            "step": notice.code,
+            "attempts": notice.attempts + 1,
+            "reason": why,
+        }
+        self._record(
+            Event(
+                "approval.untold",
+                self._clock(),
+                "-",
+                "gateway",
+                "local",
+                "approvals",
+                False,
+                data,
+            )
+        )
+
     def _tell(self, code: str, request: Request) -> None:
+        self.outbox.wake()
         for queue in self._watchers:
             if queue.full():
                 queue.get_nowait()

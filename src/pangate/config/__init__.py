@@ -40,6 +40,7 @@ from pangate.config.base import (
 from pangate.config.base import (
     is_loopback as is_loopback,
 )
+from pangate.config.channels import SlackSettings, WebhookSettings
 from pangate.config.profiles import Profile
 from pangate.config.rules import ApproverSettings, RuleSettings
 from pangate.model import Effect, Limits, Resource, Way
@@ -633,6 +634,8 @@ class Config(Settings, frozen=True, kw_only=True, dict=True):
     state: StateSettings = StateSettings()
     control: ControlSettings = ControlSettings()
     approvers: tuple[ApproverSettings, ...] = ()
+    webhooks: tuple[WebhookSettings, ...] = ()
+    slack: tuple[SlackSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
     """The file's own, and behind them those of the profile."""
     profile: Profile = ""
@@ -695,6 +698,8 @@ TABLES: tuple[tuple[str, type[Settings], bool], ...] = (
     ("approvers", ApproverSettings, True),
     ("rules", RuleSettings, True),
     ("approvals", ApprovalSettings, False),
+    ("webhooks", WebhookSettings, True),
+    ("slack", SlackSettings, True),
     ("state", StateSettings, False),
     ("control", ControlSettings, False),
     ("audit", AuditSettings, False),
@@ -711,17 +716,19 @@ PROFILE = (
 )
 """What the key `profile` is, which stands in front of all tables."""
 
-OPTIONAL = ("approvers", "rules")
+OPTIONAL = ("approvers", "rules", "webhooks", "slack")
 """The arrays that may be left out."""
 
 
-def load(path: Path) -> Config:
-    """Read and check the file at `path`; relative paths in it start from its directory.
+def load(path: Path, *, files: bool = True) -> Config:
+    """Read and check the file at `path`; relative paths in it start from its directory. Without `files`,
+    what it names beside itself (secrets, certificates, directories) need not be there: it says what the
+    rules are all the same.
 
     Raises ConfigError with every problem that was found."""
     from pangate.config.reader import read
 
-    return read(path.absolute())
+    return read(path.absolute(), files=files)
 
 
 def describe(config: Config) -> str:

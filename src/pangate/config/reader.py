@@ -29,7 +29,6 @@ from pangate.config import (
     MonitorSettings,
     ResourceSettings,
     RoleSettings,
-    SecretSettings,
     description_of,
     doc_of,
     is_loopback,
@@ -41,7 +40,13 @@ from pangate.config import (
 )
 from pangate.config.approvals import ControlSettings, StateSettings
 from pangate.config.audit import AnchorSettings, anchor_problems
-from pangate.config.base import Settings
+from pangate.config.base import SecretSettings, Settings
+from pangate.config.channels import (
+    SlackSettings,
+    WebhookSettings,
+    channel_problems,
+    loopback_named,
+)
 from pangate.config.console import ConsoleSettings, console_problems
 from pangate.config.profiles import Profile, profile_rules
 from pangate.config.rules import (
@@ -69,9 +74,10 @@ _WORDS = {
 """What TOML's users call the types that msgspec names."""
 
 
-def read(path: Path) -> Config:
-    """The configuration in the file at `path`. Raises ConfigError."""
-    check = _Check(path.parent)
+def read(path: Path, *, files: bool = True) -> Config:
+    """The configuration in the file at `path`. Raises ConfigError. Without `files`, nothing is looked at that
+    it names beside itself."""
+    check = _Check(path.parent, files=files)
     config = check.document(_document(path), path)
     if config is None:
         raise ConfigError(tuple(dict.fromkeys(check.problems)))
@@ -103,8 +109,9 @@ def _document(path: Path) -> dict[str, Any]:
 class _Check:
     """One run over one document; gathers problems instead of stopping at the first."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, *, files: bool) -> None:
         self.base = base
+        self.files = files
         self.problems: list[str] = []
 
     def problem(self, key: str, text: str) -> None:
@@ -276,6 +283,8 @@ class _Check:
             StateSettings: self.state,
             ControlSettings: self.control,
             ConsoleSettings: self.console,
+            WebhookSettings: self.webhook,
+            SlackSettings: self.slack,
         }
         rule = rules.get(type(made))
         if rule is not None:
@@ -340,6 +349,8 @@ class _Check:
     def revocations(self, file: Path, key: str) -> None:
         from cryptography import x509
 
+        if not self.files:
+            return
         try:
             x509.load_pem_x509_crl(file.read_bytes())
         except FileNotFoundError:
@@ -352,6 +363,8 @@ class _Check:
     def certificate_and_key(self, certificate: Path, key_file: Path, key: str) -> None:
         from cryptography.hazmat.primitives import serialization
 
+        if not self.files:
+            return
         chain = self.certificates(certificate, f"{key}.certificate")
         wrong = private_file_problem(key_file)
         if wrong is not None:
@@ -378,6 +391,8 @@ class _Check:
     def certificates(self, file: Path, key: str) -> list[Any]:
         from cryptography import x509
 
+        if not self.files:
+            return []
         try:
             return x509.load_pem_x509_certificates(file.read_bytes())
         except FileNotFoundError:
@@ -440,15 +455,15 @@ class _Check:
             self.problem(key, f"needs exactly one of {choices}, and has {found}")
             return
         if secret.file is not None:
-            wrong = private_file_problem(secret.file)
+            wrong = private_file_problem(secret.file) if self.files else None
             if wrong is not None:
                 self.problem(f"{key}.file", wrong)
-        if secret.env is not None and not os.environ.get(secret.env):
+        if secret.env is not None and self.files and not os.environ.get(secret.env):
             self.problem(f"{key}.env", f"the environment has no {secret.env}; set it")
         if secret.command is not None:
             if not secret.command or not secret.command[0]:
                 self.problem(f"{key}.command", "is empty; name the program and its arguments")
-            elif shutil.which(secret.command[0]) is None:
+            elif self.files and shutil.which(secret.command[0]) is None:
                 self.problem(
                     f"{key}.command",
                     f"there is no program {secret.command[0]}; install it or give its full path",
@@ -616,6 +631,8 @@ class _Check:
 
     def own_file(self, path: Path, key: str) -> None:
         """A file that the gateway makes."""
+        if not self.files:
+            return
         if path.is_dir():
             self.problem(key, f"{path} is a directory; name a file in it")
         elif not path.parent.is_dir():
@@ -652,9 +669,45 @@ class _Check:
         for role, wanted in console.matches():
             self.match(wanted, f"{key}.{role}")
         if console.secret_file is not None:
-            unsafe = private_file_problem(console.secret_file)
+            unsafe = private_file_problem(console.secret_file) if self.files else None
             if unsafe is not None:
                 self.problem(f"{key}.secret_file", unsafe)
+
+    def webhook(self, webhook: WebhookSettings, key: str) -> None:
+        self.url(webhook.url, loopback_named(webhook.networks), f"{key}.url")
+        self.channel(webhook, key)
+
+    def slack(self, slack: SlackSettings, key: str) -> None:
+        self.url(slack.api, loopback_named(slack.networks), f"{key}.api")
+        self.channel(slack, key)
+
+    def channel(self, made: WebhookSettings | SlackSettings, key: str) -> None:
+        for name, wrong in channel_problems(made):
+            self.problem(f"{key}.{name}", wrong)
+        if made.ca is not None:
+            self.certificates(made.ca, f"{key}.ca")
+        claims = (
+            ([(f"{key}.callback.claims", made.callback.claims)] if made.callback else [])
+            if isinstance(made, WebhookSettings)
+            else [
+                (f"{key}.people[{index}].claims", one.claims)
+                for index, one in enumerate(made.people)
+            ]
+        )
+        for where, one in claims:
+            self.plain_claims(one, where)
+
+    def plain_claims(self, claims: Mapping[str, Any], key: str) -> None:
+        """Claims as a token could have them."""
+        for name, value in claims.items():
+            found = value if isinstance(value, list) else [value]
+            if isinstance(value, dict):
+                self.plain_claims(value, f"{key}.{toml_key(name)}")
+            elif not all(isinstance(one, (str, bool, int)) for one in found):
+                self.problem(
+                    f"{key}.{toml_key(name)}",
+                    "must be a text, a whole number, true, false, or a list of these",
+                )
 
     def monitor(self, monitor: MonitorSettings, key: str) -> None:
         self.host(monitor.host, f"{key}.host")
@@ -686,6 +739,7 @@ class _Check:
         if isinstance(approvals, dict):
             glass = approvals.get("break_glass")
             self.named(glass, known["approvers"], "approvers", "approvals.break_glass")
+        self.channels(document, known["approvers"], issuers)
         for table in ("roles", "approvers", "rules"):
             for key, raw in _items(document, table):
                 for names in ("resources", "roles"):
@@ -695,6 +749,34 @@ class _Check:
                 if isinstance(hold, dict):
                     groups = known["approvers"]
                     self.named(hold.get("approvers"), groups, "approvers", f"{key}.hold.approvers")
+
+    def channels(self, document: dict[str, Any], groups: list[str], issuers: list[str]) -> None:
+        """What channels refer to, and what refers to them."""
+        names = self.unique(document, "webhooks", "name")
+        for index, name in enumerate(self.unique(document, "slack", "name")):
+            if name in names:
+                self.problem(f"slack[{index}].name", f'"{name}" is a webhook already; rename one')
+        control = document.get("control")
+        listens = isinstance(control, dict) and control.get("port") is not None
+        for table in ("webhooks", "slack"):
+            for key, raw in _items(document, table):
+                self.named(raw.get("approvers"), groups, "approvers", f"{key}.approvers")
+                people = raw.get("people") if table == "slack" else None
+                deciders = [
+                    (f"{key}.people[{index}]", one)
+                    for index, one in enumerate(people if isinstance(people, list) else [])
+                    if isinstance(one, dict)
+                ]
+                callback = raw.get("callback") if table == "webhooks" else None
+                if isinstance(callback, dict):
+                    deciders.append((f"{key}.callback", callback))
+                for where, one in deciders:
+                    self.issued(one, table, issuers, where)
+                if deciders and not listens:
+                    self.problem(
+                        deciders[0][0],
+                        "has no effect without control.port, where decisions arrive; set it",
+                    )
 
     def named(self, raw: object, known: list[str], table: str, key: str) -> None:
         """What a list of names in one table refers to in another."""
@@ -772,6 +854,8 @@ _ITEM = {
     "roles": "a role",
     "approvers": "a group",
     "rules": "a rule that allows",
+    "webhooks": "a webhook that decides",
+    "slack": "a person",
 }
 
 

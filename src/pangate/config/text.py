@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from pangate.config import (
+    OPTIONAL,
     PROFILE,
     TABLES,
     Config,
@@ -21,7 +22,7 @@ from pangate.config import (
     settings_of,
     toml_key,
 )
-from pangate.config.base import Settings
+from pangate.config.base import SecretSettings, Settings
 
 
 def describe(config: Config) -> str:
@@ -33,7 +34,7 @@ def describe(config: Config) -> str:
     for key, _, array in TABLES:
         for item in plain[key] if array else [plain[key]]:
             lines += ["", f"[[{key}]]" if array else f"[{key}]"]
-            if key in ("approvers", "rules"):
+            if key in OPTIONAL:
                 # what such a table leaves out is no setting: it says nothing of that
                 item = {name: value for name, value in item.items() if value not in _NOTHING}
             lines += [f"{toml_key(name)} = {_toml(value)}" for name, value in item.items()]
@@ -58,17 +59,22 @@ def reference() -> str:
         "",
         'Left out, or `""`: none.',
     ]
+    described: dict[type[Settings], str] = {}
     for key, kind, array in TABLES:
         header = f"[[{key}]]" if array else f"[{key}]"
         lines += ["", f"## `{header}`", "", doc_of(kind), "", *_reference_rows(kind)]
         for field in msgspec.structs.fields(kind):
             nested, items = settings_of(field.type), items_of(field.type)
-            if nested is not None:
-                lines += ["", f"### `{key}.{field.name}`", "", doc_of(nested), ""]
-                lines += _reference_rows(nested)
-            elif items is not None:
-                lines += ["", f"### `[[{key}.{field.name}]]`", "", doc_of(items), ""]
-                lines += _reference_rows(items)
+            made = nested or items
+            if made is None:
+                continue
+            name = f"{key}.{field.name}" if nested else f"[[{key}.{field.name}]]"
+            lines += ["", f"### `{name}`", ""]
+            if made in described:
+                lines.append(f"As `{described[made]}`.")
+                continue
+            described[made] = name
+            lines += [doc_of(made), "", *_reference_rows(made)]
     return "\n".join(lines) + "\n"
 
 
@@ -77,19 +83,25 @@ def public(config: Config) -> dict[str, Any]:
     plain = msgspec.to_builtins(config, enc_hook=str)
     assert isinstance(plain, dict)
     del plain["path"]
-    for resource in plain["resources"]:
-        _hide(resource["password"])
-    for anchor in plain["audit"]["anchors"]:
-        _hide(anchor["token"])
+    _hide(plain)
     return plain
 
 
-def _hide(secret: dict[str, Any] | None) -> None:
-    """Arguments are where tokens of vault clients end up."""
-    command = (secret or {}).get("command")
-    if secret is not None and command is not None:
-        secret["command"] = [command[0], *["(not shown)"] * (len(command) - 1)]
+def _hide(value: Any) -> None:
+    """Leave out the arguments of commands that print secrets: they are where tokens of vault clients end
+    up."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _hide(item)
+    elif isinstance(value, dict):
+        command = value.get("command")
+        if command is not None and value.keys() == _SECRET:
+            value["command"] = [command[0], *["(not shown)"] * (len(command) - 1)]
+        for item in value.values():
+            _hide(item)
 
+
+_SECRET = set(SecretSettings.__struct_fields__)
 
 _NOTHING: tuple[object, ...] = (None, "", False, (), [], {})
 
@@ -119,7 +131,10 @@ def _reference_rows(kind: type[Settings]) -> list[str]:
         elif isinstance(field.default, Settings):
             default = "none of them"
         else:
-            plain = msgspec.to_builtins(field.default, enc_hook=str)
+            made = field.default
+            if made is msgspec.NODEFAULT:
+                made = field.default_factory()
+            plain = msgspec.to_builtins(made, enc_hook=str)
             default = f"`{_toml(plain)}`"
         text = description_of(field.type).replace("|", "\\|")
         rows.append(f"| `{field.encode_name}` | {_type_name(field.type)} | {default} | {text} |")
@@ -137,7 +152,7 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(f'`"{argument}"`' for argument in arguments)
     if origin is tuple:
         return f"list of {_type_name(arguments[0])}{'s' if items_of(bare) else ''}"
-    if settings_of(bare) is not None or origin is dict:
+    if settings_of(bare) is not None or origin is dict or bare is Any:
         return "table"
     return {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}[
         bare

@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from pangate.approvals import DecisionRefused
+from pangate.approvals.channels import ChannelFailed, Message, NotBelieved
 from pangate.approvals.desk import Desk
+from pangate.control.openapi import document
 from pangate.errors import AuthenticationFailed, RecordFailed, Refused, StateFailed
 from pangate.gate import Gate
 from pangate.model import Principal
@@ -26,6 +29,9 @@ from pangate.store import Choice, Request, State
 log = logging.getLogger("pangate")
 
 MAX_BODY_BYTES = 65_536
+MAX_MESSAGE_BYTES = 262_144
+"""Of a message to a channel: Slack repeats the whole of what it shows."""
+
 MOST_SHOWN = 500
 ALIVE_SECONDS = 15.0
 """How often a watcher that nothing happens for is told that the line is open."""
@@ -70,18 +76,41 @@ class _Wrong(Exception):
 def routes(gate: Gate) -> list[Route]:
     """The paths of the API."""
     api = _Api(gate)
-    paths: list[tuple[str, str, Handler]] = [
-        ("/api/approvals", "GET", api.requests),
-        ("/api/approvals/watch", "GET", api.watch),
-        ("/api/approvals/{id}", "GET", api.show),
-        ("/api/approvals/{id}/{choice}", "POST", api.decide),
-        ("/api/delegations", "GET", api.delegations),
-        ("/api/delegations", "POST", api.delegate),
-        ("/api/delegations/{id}", "DELETE", api.revoke),
-        ("/api/reviews", "GET", api.reviews),
-        ("/api/reviews/{id}", "POST", api.review),
-    ]
-    return [Route(path, _guarded(handler), methods=[method]) for path, method, handler in paths]
+    paths: dict[str, dict[str, Handler]] = {
+        "/openapi.json": {"GET": api.openapi},
+        "/api/approvals": {"GET": api.requests},
+        "/api/approvals/watch": {"GET": api.watch},
+        "/api/approvals/{id}": {"GET": api.show},
+        "/api/approvals/{id}/{choice}": {"POST": api.decide},
+        "/api/delegations": {"GET": api.delegations, "POST": api.delegate},
+        "/api/delegations/{id}": {"DELETE": api.revoke},
+        "/api/reviews": {"GET": api.reviews},
+        "/api/reviews/{id}": {"POST": api.review},
+        "/api/channels/{name}": {"POST": api.hear},
+        "/api/{rest:path}": {},
+    }
+    return [Route(path, _Resource(handlers)) for path, handlers in paths.items()]
+
+
+class _Resource:
+    """What is at one path. Errors are JSON too where there is nothing, or not this."""
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = {method: _guarded(handler) for method, handler in handlers.items()}
+        if "GET" in handlers:
+            self._handlers["HEAD"] = self._handlers["GET"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handler = self._handlers.get(scope["method"])
+        if handler is not None:
+            answer = await handler(HttpRequest(scope, receive))
+        elif not self._handlers:
+            answer = _error(404, "unknown", "there is nothing here; see /openapi.json")
+        else:
+            allowed = ", ".join(sorted(self._handlers))
+            answer = _error(405, "method", f"there is {allowed} here")
+            answer.headers["Allow"] = allowed
+        await answer(scope, receive, send)
 
 
 def _guarded(handler: Handler) -> Handler:
@@ -146,12 +175,17 @@ class _Api:
             raise
         return person, origin
 
-    async def _body(self, asked: HttpRequest) -> dict[str, Any]:
+    async def _bytes(self, asked: HttpRequest, most: int) -> bytes:
         data = b""
         async for chunk in asked.stream():
             data += chunk
-            if len(data) > MAX_BODY_BYTES:
-                raise _Wrong(413, "misused", f"send {MAX_BODY_BYTES} bytes at the most")
+            if len(data) > most:
+                raise _Wrong(413, "misused", f"send {most} bytes at the most")
+        return data
+
+    async def _body(self, asked: HttpRequest, *names: str) -> dict[str, Any]:
+        """The body, which has no other keys than these."""
+        data = await self._bytes(asked, MAX_BODY_BYTES)
         if not data:
             return {}
         try:
@@ -160,7 +194,14 @@ class _Api:
             found = None
         if not isinstance(found, dict):
             raise _Wrong(400, "misused", "the body is not a JSON object")
+        for name in found:
+            if name not in names:
+                raise _Wrong(422, "misused", f"there is no such key; there is {', '.join(names)}")
         return found
+
+    async def openapi(self, asked: HttpRequest) -> Response:
+        """What this is, to anybody."""
+        return Response(document(), headers=HEADERS, media_type="application/json")
 
     # Requests
 
@@ -186,7 +227,7 @@ class _Api:
                 **_request(found),
                 "decisions": [
                     {"person": one.person, "authority": one.authority, "choice": one.choice,
-                     "reason": one.reason, "time": one.time}
+                     "reason": one.reason, "time": one.time, "channel": one.channel}
                     for one in decisions
                 ],
                 "earlier": [
@@ -209,7 +250,7 @@ class _Api:
         """approve, deny, break-glass or withdraw."""
         person, origin = await self._person(asked)
         request, word = asked.path_params["id"], asked.path_params["choice"]
-        reason = _text(await self._body(asked), "reason")
+        reason = _text(await self._body(asked, "reason"), "reason")
         await self._visible(person, request)
         if word == "withdraw":
             return _json(_request(await self._desk.withdraw_by(request, person, reason, origin)))
@@ -255,7 +296,7 @@ class _Api:
     async def delegate(self, asked: HttpRequest) -> Response:
         """Give one."""
         person, origin = await self._person(asked)
-        body = await self._body(asked)
+        body = await self._body(asked, "receiver", "group", "starts", "ends", "reason")
         made = await self._desk.delegate(
             person,
             _text(body, "receiver"),
@@ -286,12 +327,46 @@ class _Api:
     async def review(self, asked: HttpRequest) -> Response:
         """Say whether it was justified."""
         person, origin = await self._person(asked)
-        body = await self._body(asked)
+        body = await self._body(asked, "finding", "note")
         request = asked.path_params["id"]
         await self._visible(person, request)
         finding, note = _text(body, "finding"), _text(body, "note")
         await self._desk.review(request, person, finding, note, origin)
         return Response(status_code=204, headers=HEADERS)
+
+    # Channels
+
+    async def hear(self, asked: HttpRequest) -> Response:
+        """A signed message for a channel."""
+        address = asked.client.host if asked.client else "unknown"
+        origin = f"{address}:{asked.client.port}" if asked.client else address
+        name = asked.path_params["name"]
+        body = await self._bytes(asked, MAX_MESSAGE_BYTES)
+        headers = {key.lower(): value for key, value in asked.headers.items()}
+        try:
+            found = await self._desk.hear(name, Message(headers, body), origin)
+        except NotBelieved as wrong:
+            # what follows of this address is refused as well, and no further line says so
+            if not self._gate.authenticator.throttled(address):
+                self._gate.event(
+                    "auth.failed",
+                    False,
+                    {"detail": f"channel {name}: {wrong}", "kind": "invalid",
+                     "authentication": "channel", "asked_from": origin},
+                )  # fmt: skip
+                self._gate.written()
+            self._gate.authenticator.failed(address)
+            raise _Wrong(
+                401, "authentication", "the message is not signed as it has to be"
+            ) from None
+        except ChannelFailed as wrong:
+            log.error("channel %s: %s", name, wrong)
+            raise _Wrong(
+                503, "channel", "nothing was done; tell whoever runs the gateway"
+            ) from None
+        return (
+            Response(status_code=200, headers=HEADERS) if found is None else _json(_request(found))
+        )
 
 
 def _json(content: object, status: int = 200) -> Response:

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         options.at,
         options.rows,
     )
-    return explain.run(load(options.config), question)
+    return explain.run(load(options.config, files=False), question)
 
 
 def _claims(file: Path | None, single: Sequence[str]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from pangate.question import Question, Unusable, ask
 
 
 class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[expect]]`. `sql` may be a list of statements of which all have this verdict; `rule` is what
+    """One `[[expect]]`. `sql` and `rows` may be lists, of which all have this verdict; `rule` is what
     decides, as the record has it ("rule:NAME", "role:NAME"), or the name of a rule alone."""
 
     resource: str
@@ -26,7 +27,7 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     role: str = ""
     source: str = ""
     at: str = ""
-    rows: float | None = None
+    rows: float | list[float] | None = None
 
 
 class Expectations(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,11 +44,12 @@ def run(file: Path, config: Path | None) -> int:
         if not found.config:
             raise Unusable(f'{file} names no configuration: write config = "FILE", or use --config')
         config = file.parent / found.config
-    settings = load(config)
+    settings = load(config, files=False)
     compared = differing = 0
     for number, expected in enumerate(found.expect, 1):
         texts = [expected.sql] if isinstance(expected.sql, str) else expected.sql
-        for text in texts:
+        rows = expected.rows if isinstance(expected.rows, list) else [expected.rows]
+        for text, estimate in itertools.product(texts, rows):
             try:
                 now = moment(expected.at) if expected.at else None
                 question = Question(
@@ -57,7 +59,7 @@ def run(file: Path, config: Path | None) -> int:
                     expected.role,
                     expected.source,
                     now,
-                    expected.rows,
+                    estimate,
                 )
                 verdict = ask(settings, question)[1].verdict
             except (Unusable, ValueError) as wrong:
@@ -66,11 +68,14 @@ def run(file: Path, config: Path | None) -> int:
             if not _fits(expected, verdict):
                 differing += 1
                 wanted = f"{expected.verdict} {expected.rule}".rstrip()
-                print(f"expect {number}: {' '.join(text.split())}")
+                of = "" if estimate is None else f" ({estimate:g} rows)"
+                print(f"expect {number}: {' '.join(text.split())}{of}")
                 print(f"  - {wanted}")
                 print(f"  + {verdict.action} {verdict.rule}")
                 if verdict.reason:
                     print(f"    {verdict.reason}")
+                if verdict.needs_estimate:
+                    print("    the planner's estimate could change it: write rows = N")
     if not compared:
         raise Unusable(f"{file} expects nothing: write at least one [[expect]]")
     if differing:

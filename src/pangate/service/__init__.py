@@ -16,8 +16,9 @@ import msgspec
 import uvloop
 
 from pangate import config as configuration
-from pangate import logs
+from pangate import credentials, logs
 from pangate.approvals import open_desk
+from pangate.approvals.channels import Channel, open_channels
 from pangate.audit import open_recorder, pan_mask
 from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
@@ -80,7 +81,9 @@ class Service:
             gate = Gate(config, open_authenticator(config), recorder, recordings)
             _note_unfinished(gate)
             stack.push_async_callback(lambda: gate.authenticator.close())
-            gate.desk = await open_desk(config, gate.record, gate.durable, pan_mask())
+            gate.desk = await open_desk(
+                config, gate.record, gate.durable, pan_mask(), _channels(config)
+            )
             stack.push_async_callback(gate.desk.close)
             self._gateway = Gateway(gate, tls)
             self._state = State(self._gateway, sealing, publishing)
@@ -215,6 +218,8 @@ class Service:
         # No await from here on: no session sees half of it, and every later event comes after this one.
         authenticator = open_authenticator(config, gate.authenticator)
         self._gateway.reconfigure(config, authenticator, tls)
+        if gate.desk is not None:
+            gate.desk.use_soon(_channels(config))
         logs.configure(config.log, self._level)
         self._state.loaded_at = time.time()
         for table in waiting:
@@ -293,6 +298,13 @@ def _note_unfinished(gate: Gate) -> None:
             )
         )
         gate.written()
+
+
+def _channels(config: Config) -> list[Channel]:
+    seconds = config.limits.credential_seconds
+    return open_channels(
+        config, lambda settings, key: credentials.read_secret(settings, key, seconds)
+    )
 
 
 def _contexts(config: Config) -> sockets.Contexts:

@@ -97,6 +97,14 @@ class State(Collector):
         yield gauge("connections_limit", "limits.max_sessions.", limits.max_sessions)
         held = gate.desk.waiting if gate.desk else 0
         yield gauge("held_statements", "Statements that wait for approval now.", held)
+        if gate.desk is not None and gate.desk.outbox.channels:
+            outbox = gate.desk.outbox
+            yield counter(
+                "channel_messages", "Messages that a channel took.", outbox.sent, "channel"
+            )
+            yield counter(
+                "channel_failures", "Attempts to tell it that failed.", outbox.failed, "channel"
+            )
         yield gauge(
             "audit_pending_events", "Events that are not in the record yet.", recorder.pending
         )

@@ -78,6 +78,8 @@ class Decision:
     reason: str
     time: float
     claims: Mapping[str, object] = field(default_factory=dict)
+    channel: str = ""
+    """Which one it came by; empty for the API."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +114,29 @@ class Review:
     reviewed: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What one channel is to be told of one step of a request. `id` is the same for every attempt. `body` is
+    a JSON object, masked. It is tried from `due` on; `failure` says why the last attempt failed."""
+
+    id: str
+    channel: str
+    request: str
+    code: str
+    time: float
+    body: bytes
+    due: float
+    attempts: int = 0
+    failure: str = ""
+
+
 class Store(Protocol):
     """Where that is kept. For one event loop; no method blocks it. Every method raises StateFailed when
-    the store does not answer, and then nothing was changed or it is not known whether."""
+    the store does not answer, and then nothing was changed or it is not known whether.
 
-    async def add(self, request: Request) -> None:
+    The `notices` of a change are kept in one step with it: neither is there without the other."""
+
+    async def add(self, request: Request, notices: Sequence[Notice] = ()) -> None:
         """Keep a new request."""
 
     async def get(self, request: str) -> Request | None:
@@ -128,10 +148,23 @@ class Store(Protocol):
     async def alike(self, shape: str, *, most: int = 10) -> list[Request]:
         """Requests of the same shape, the newest first."""
 
-    async def note(self, request: str, *, in_transaction: bool, expires: float) -> None:
+    async def note(
+        self,
+        request: str,
+        *,
+        in_transaction: bool,
+        expires: float,
+        notices: Sequence[Notice] = (),
+    ) -> None:
         """Its session holds locks by now, or does not any more, so that it ends at `expires`."""
 
-    async def decide(self, decision: Decision, state: State, outcome: str) -> bool:
+    async def decide(
+        self,
+        decision: Decision,
+        state: State,
+        outcome: str,
+        notices: Sequence[Notice] = (),
+    ) -> bool:
         """Keep a decision and put its request, which has to be pending and not past its end, into
         `state`. False, and nothing is kept, when it is not, or when the person or the authority
         has decided already."""
@@ -140,11 +173,18 @@ class Store(Protocol):
         """What was said to a request, in order."""
 
     async def settle(
-        self, request: str, states: Sequence[State], state: State, outcome: str, now: float
+        self,
+        request: str,
+        states: Sequence[State],
+        state: State,
+        outcome: str,
+        now: float,
+        notices: Sequence[Notice] = (),
     ) -> bool:
-        """Take a request from one of `states` to `state`; false when it is in none of them."""
+        """Take a request from one of `states` to `state`; false when it is in none of them. What was to be
+        told of its execution and was not yet is dropped: it did not take place."""
 
-    async def consume(self, request: str, now: float) -> bool:
+    async def consume(self, request: str, now: float, notices: Sequence[Notice] = ()) -> bool:
         """Take an approved request that is not past its end to executed: true for one caller only."""
 
     async def add_delegation(self, delegation: Delegation) -> None:
@@ -166,6 +206,31 @@ class Store(Protocol):
 
     async def reviews(self, *, due_only: bool = True) -> list[Review]:
         """Reviews that are asked for, the oldest first."""
+
+    async def due(self, channel: str, now: float, *, most: int) -> list[tuple[Notice, str]]:
+        """What a channel is to be told next: the first of each request, if it is due, with the place that was
+        kept for the request. The longest due first."""
+
+    async def next_due(self, channel: str) -> float | None:
+        """When there is something to be told again; None for nothing."""
+
+    async def told(self, notice: Notice, place: str) -> None:
+        """It was told. `place` is what the channel wants to know of it at the request's next notice."""
+
+    async def postpone(self, notice: str, due: float, failure: str) -> None:
+        """An attempt failed."""
+
+    async def drop_notices(self, channel: str, *, most: int) -> int:
+        """Drop the oldest of what a channel is to be told beyond `most`; how many."""
+
+    async def keep_channels(self, names: Sequence[str]) -> int:
+        """Drop what channels of other names were to be told; how many."""
+
+    async def set_place(self, channel: str, request: str, place: str) -> None:
+        """As `told` does."""
+
+    async def first_seen(self, channel: str, message: str, now: float, until: float) -> bool:
+        """Whether a message of a channel was not seen before; it is from now on, until `until`."""
 
     async def forget(self, before: float) -> int:
         """Drop what was settled before `before` and has no review due. How many requests that were."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from pangate.errors import StateFailed
-from pangate.store import Decision, Delegation, Request, Review, State
+from pangate.store import Decision, Delegation, Notice, Request, Review, State
 
 T = TypeVar("T")
 
@@ -39,6 +39,25 @@ create table delegations (
 create table reviews (
     request text primary key, time real not null, finding text not null, data blob not null
 ) strict;
+""",
+    """
+create table notices (
+    number integer primary key autoincrement, id text not null unique, channel text not null,
+    request text not null references requests (id) on delete cascade, code text not null,
+    time real not null, due real not null, attempts integer not null, failure text not null,
+    body blob not null
+) strict;
+create index notices_in_order on notices (channel, request, number);
+create index notices_by_due on notices (channel, due);
+create table places (
+    channel text not null, request text not null references requests (id) on delete cascade,
+    place text not null, primary key (channel, request)
+) strict;
+create table seen (
+    channel text not null, message text not null, until real not null,
+    primary key (channel, message)
+) strict;
+create index seen_by_until on seen (until);
 """,
 )
 """Each takes the file from the version that is its index to the next. One that was released is never
@@ -133,15 +152,44 @@ class SqliteStore:
         """Run one statement and commit it; how many rows it changed."""
         return self._open_db.execute(statement, values).rowcount
 
+    def _change_and_tell(self, notices: Sequence[Notice], statement: str, *values: object) -> int:
+        """The same, together with what is to be told of it; nothing of both when it changes no row."""
+        if not notices:
+            return self._change(statement, *values)
+        db = self._open_db
+        db.execute("begin immediate")
+        changed = self._change(statement, *values)
+        if changed:
+            self._tell(notices)
+        db.execute("commit" if changed else "rollback")
+        return changed
+
+    def _tell(self, notices: Sequence[Notice]) -> None:
+        for one in notices:
+            self._change(
+                "insert into notices (id, channel, request, code, time, due, attempts, failure, body) "
+                "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                one.id,
+                one.channel,
+                one.request,
+                one.code,
+                one.time,
+                one.due,
+                one.attempts,
+                one.failure,
+                one.body,
+            )
+
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return self._open_db.execute(statement, values).fetchall()
 
     # --- requests -----------------------------------------------------------------------------------
 
-    async def add(self, request: Request) -> None:
+    async def add(self, request: Request, notices: Sequence[Notice] = ()) -> None:
         """Keep a new request."""
         await self._run(
-            self._change,
+            self._change_and_tell,
+            notices,
             "insert into requests values (?, ?, ?, ?, ?, ?, ?, ?)",
             request.id,
             request.state,
@@ -169,7 +217,14 @@ class SqliteStore:
         text = f"{_REQUESTS} where shape = ? order by created desc, id limit ?"
         return [_request(row) for row in await self._run(self._rows, text, shape, most)]
 
-    async def note(self, request: str, *, in_transaction: bool, expires: float) -> None:
+    async def note(
+        self,
+        request: str,
+        *,
+        in_transaction: bool,
+        expires: float,
+        notices: Sequence[Notice] = (),
+    ) -> None:
         """Add what became known."""
 
         def change() -> None:
@@ -184,11 +239,18 @@ class SqliteStore:
                     made.expires,
                     request,
                 )
+                self._tell(notices)
             db.execute("commit")
 
         await self._run(change)
 
-    async def decide(self, decision: Decision, state: State, outcome: str) -> bool:
+    async def decide(
+        self,
+        decision: Decision,
+        state: State,
+        outcome: str,
+        notices: Sequence[Notice] = (),
+    ) -> bool:
         """Keep a decision, once."""
 
         def change() -> bool:
@@ -213,6 +275,8 @@ class SqliteStore:
                     decision.time,
                     _encoded(decision),
                 )
+            if moved:
+                self._tell(notices)
             db.execute("commit" if moved else "rollback")
             return bool(moved)
 
@@ -225,23 +289,41 @@ class SqliteStore:
         return [msgspec.json.decode(row[0], type=Decision) for row in found]
 
     async def settle(
-        self, request: str, states: Sequence[State], state: State, outcome: str, now: float
+        self,
+        request: str,
+        states: Sequence[State],
+        state: State,
+        outcome: str,
+        now: float,
+        notices: Sequence[Notice] = (),
     ) -> bool:
         """From one of `states` to `state`."""
         text = (
             "update requests set state = ?, outcome = ?, settled = ? "  # noqa: S608 - question marks
             f"where id = ? and state in ({_marks(states)})"
         )
-        changed = await self._run(self._change, text, state, outcome, now, request, *states)
-        return bool(changed)
 
-    async def consume(self, request: str, now: float) -> bool:
+        def change() -> bool:
+            db = self._open_db
+            db.execute("begin immediate")
+            changed = self._change(text, state, outcome, now, request, *states)
+            if changed:
+                self._change(
+                    "delete from notices where request = ? and code = 'approval.executed'", request
+                )
+                self._tell(notices)
+            db.execute("commit")
+            return bool(changed)
+
+        return await self._run(change)
+
+    async def consume(self, request: str, now: float, notices: Sequence[Notice] = ()) -> bool:
         """Once."""
         text = (
             "update requests set state = 'executed', settled = ? "
             "where id = ? and state = 'approved' and expires > ?"
         )
-        return bool(await self._run(self._change, text, now, request, now))
+        return bool(await self._run(self._change_and_tell, notices, text, now, request, now))
 
     # --- delegations and reviews --------------------------------------------------------------------
 
@@ -318,6 +400,105 @@ class SqliteStore:
         found = await self._run(self._rows, text, due_only)
         return [msgspec.json.decode(row[0], type=Review) for row in found]
 
+    # --- what channels are told ---------------------------------------------------------------------
+
+    async def due(self, channel: str, now: float, *, most: int) -> list[tuple[Notice, str]]:
+        """The first of each request."""
+        text = (
+            "select id, channel, request, code, time, body, due, attempts, failure, coalesce((select place "
+            "from places where channel = n.channel and request = n.request), '') from notices as n "
+            "where channel = ? and due <= ? and not exists (select 1 from notices as before where "
+            "before.channel = n.channel and before.request = n.request and before.number < n.number) "
+            "order by due, number limit ?"
+        )
+        return [
+            (
+                Notice(
+                    id=row[0],
+                    channel=row[1],
+                    request=row[2],
+                    code=row[3],
+                    time=row[4],
+                    body=row[5],
+                    due=row[6],
+                    attempts=row[7],
+                    failure=row[8],
+                ),
+                row[9],
+            )
+            for row in await self._run(self._rows, text, channel, now, most)
+        ]
+
+    async def next_due(self, channel: str) -> float | None:
+        """Of what is the first of its request."""
+        text = (
+            "select min(due) from notices as n where channel = ? and not exists (select 1 from notices "
+            "as before where before.channel = n.channel and before.request = n.request "
+            "and before.number < n.number)"
+        )
+        found = await self._run(self._rows, text, channel)
+        return cast(float | None, found[0][0])
+
+    async def told(self, notice: Notice, place: str) -> None:
+        """In one step."""
+
+        def change() -> None:
+            db = self._open_db
+            db.execute("begin immediate")
+            self._change("delete from notices where id = ?", notice.id)
+            if place:
+                self._place(notice.channel, notice.request, place)
+            db.execute("commit")
+
+        await self._run(change)
+
+    def _place(self, channel: str, request: str, place: str) -> None:
+        # whose request is forgotten by now has no place
+        self._change(
+            "insert into places select ?, id, ? from requests where id = ? "
+            "on conflict (channel, request) do update set place = excluded.place",
+            channel,
+            place,
+            request,
+        )
+
+    async def set_place(self, channel: str, request: str, place: str) -> None:
+        """Over what was there."""
+        await self._run(self._place, channel, request, place)
+
+    async def postpone(self, notice: str, due: float, failure: str) -> None:
+        """One attempt more."""
+        text = "update notices set due = ?, failure = ?, attempts = attempts + 1 where id = ?"
+        await self._run(self._change, text, due, failure, notice)
+
+    async def drop_notices(self, channel: str, *, most: int) -> int:
+        """The oldest first."""
+        text = (
+            "delete from notices where channel = ? and number <= (select number from notices "
+            "where channel = ? order by number desc limit 1 offset ?)"
+        )
+        return await self._run(self._change, text, channel, channel, most)
+
+    async def keep_channels(self, names: Sequence[str]) -> int:
+        """All of what others were to be told."""
+        text = f"delete from notices where channel not in ({_marks(names)})"  # noqa: S608 - question marks
+        return await self._run(self._change, text, *names)
+
+    async def first_seen(self, channel: str, message: str, now: float, until: float) -> bool:
+        """Once."""
+
+        def change() -> int:
+            db = self._open_db
+            db.execute("begin immediate")
+            self._change("delete from seen where until < ?", now)
+            changed = self._change(
+                "insert or ignore into seen values (?, ?, ?)", channel, message, until
+            )
+            db.execute("commit")
+            return changed
+
+        return bool(await self._run(change))
+
     async def forget(self, before: float) -> int:
         """Drop what is old."""
 
@@ -334,6 +515,7 @@ class SqliteStore:
                 "and request not in (select id from requests)"
             )
             self._change("delete from delegations where ends < ?", before)
+            self._change("delete from seen where until < ?", before)
             db.execute("commit")
             return gone
 

@@ -1,6 +1,7 @@
 """State in SQLite: every step once, nothing lost by a crash, nobody else reads it."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pangate.errors import StateFailed
-from pangate.store import Decision, Delegation, Request, Review, open_store
+from pangate.store import Decision, Delegation, Notice, Request, Review, open_store
 from pangate.store.sqlite import MIGRATIONS
 
 
@@ -232,3 +233,86 @@ async def test_what_was_answered_survives_kill_9(tmp_path):
     found = {one.id for one in await store.find(most=2000)}
     await store.close()
     assert {f"r{number}" for number in range(last + 1)} <= found
+
+
+def notice(number: int, request: str = "aaaa", channel: str = "hook", **changes: object) -> Notice:
+    given = {
+        "id": f"msg_{number}", "channel": channel, "request": request, "code": "approval.requested",
+        "time": 1000.0 + number, "body": b"{}", "due": 1000.0 + number, **changes,
+    }  # fmt: skip
+    return Notice(**given)
+
+
+async def due(store, now: float = 9e9, channel: str = "hook") -> list[str]:
+    return [one.id for one, _ in await store.due(channel, now, most=10)]
+
+
+async def test_what_is_to_be_told_is_kept_with_what_it_is_about(store):
+    await store.add(request(), [notice(1), notice(2, channel="other")])
+    assert not await store.consume(
+        "aaaa", 1500.0, [notice(3)]
+    )  # it is not approved: nothing is kept
+    assert await store.decide(decision("ada"), "approved", "yes", [notice(4)])
+    assert not await store.decide(decision("bob"), "approved", "yes", [notice(5)])
+    assert await store.consume("aaaa", 1500.0, [notice(6, code="approval.executed")])
+    # it did not run after all
+    assert await store.settle("aaaa", ("executed",), "withdrawn", "gone", 1600.0, [notice(7)])
+    assert not await store.settle("aaaa", ("executed",), "withdrawn", "gone", 1600.0, [notice(8)])
+    await store.add(request("bbbb"), [notice(9, "bbbb")])
+    seen = []
+    # one of each request at a time, in order
+    while found := await store.due("hook", 9e9, most=10):
+        seen.append([one.id for one, _ in found])
+        for one, _ in found:
+            await store.told(one, "")
+    assert seen == [["msg_1", "msg_9"], ["msg_4"], ["msg_7"]]
+    assert await due(store, channel="other") == ["msg_2"]
+
+
+async def test_what_failed_comes_again_and_nothing_of_its_request_before(store):
+    await store.add(request(), [notice(1)])
+    await store.note("aaaa", in_transaction=True, expires=1900.0, notices=[notice(2)])
+    assert await due(store, 1000.5) == []
+    assert await store.next_due("hook") == 1001.0
+    await store.postpone("msg_1", 5000.0, "it answers 500")
+    assert await due(store, 4999.0) == []
+    assert await store.next_due("hook") == 5000.0
+    ((found, place),) = await store.due("hook", 5000.0, most=10)
+    assert (found.attempts, found.failure, found.body, place) == (1, "it answers 500", b"{}", "")
+    await store.told(found, "there")
+    ((found, place),) = await store.due("hook", 5000.0, most=10)
+    assert (found.id, place) == ("msg_2", "there")
+    await store.set_place("hook", "aaaa", "elsewhere")
+    await store.set_place("hook", "gone", "nowhere")
+    assert (await store.due("hook", 5000.0, most=10))[0][1] == "elsewhere"
+
+
+async def test_what_is_told_is_bounded(store):
+    for number in range(6):
+        await store.add(request(f"r{number}"), [notice(number, f"r{number}")])
+    assert await store.drop_notices("hook", most=6) == 0
+    assert await store.drop_notices("hook", most=4) == 2
+    assert await due(store) == ["msg_2", "msg_3", "msg_4", "msg_5"]
+    assert await store.keep_channels(["hook"]) == 0
+    assert await store.keep_channels([]) == 4
+    assert await store.next_due("hook") is None
+
+
+async def test_a_message_is_seen_once(store):
+    assert await store.first_seen("hook", "a", 1000.0, 1300.0)
+    assert not await store.first_seen("hook", "a", 1300.0, 1600.0)
+    assert await store.first_seen("other", "a", 1000.0, 1300.0)
+    assert await store.first_seen("hook", "a", 1301.0, 1600.0)
+
+
+async def test_a_file_of_the_first_version_is_taken_on(tmp_path):
+    path = tmp_path / "state.db"
+    path.touch(0o600)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(MIGRATIONS[0] + "; pragma user_version = 1")
+    opened = await open_store(path)
+    try:
+        await opened.add(request(), [notice(1)])
+        assert await due(opened) == ["msg_1"]
+    finally:
+        await opened.close()
