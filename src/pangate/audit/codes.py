@@ -48,8 +48,11 @@ CODES: dict[str, Code] = {
     "auth.failed": Code("no principal could be made of a credential", "10.2.1.4", urgent=True),
     "authorisation.denied": Code("a principal without a grant", "10.2.1.4", urgent=True),
     "catalog.read": Code("the gateway asked the resource what its columns are"),
+    "clock.accepted": Code(
+        "a person says that a clock that went back is right", "10.2.1.6", urgent=True
+    ),
     "clock.back": Code(
-        "the system's clock went back behind the last event; nothing is let through until it has caught up",
+        "the system's clock went back; nothing is let through until it has caught up or is accepted",
         "10.2.1.6",
         urgent=True,
     ),

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pangate.audit.anchors import write_whole
+from pangate.audit.marks import is_whole, read_mark
 from pangate.audit.reader import CHECKPOINT, PUBLIC_KEYS, Ledger
 from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import Checkpoint, open_checkpoint
@@ -88,14 +89,15 @@ class Sealer:
             os.close(self._lock)
             self._fd = -1
 
-    def seal(self) -> Checkpoint | None:
-        """Seal every whole line that is there. The newest checkpoint, None when there was nothing new.
+    def seal(self, *, marked: bool = False) -> Checkpoint | None:
+        """Seal every whole line that is there, and when `marked`, only what the one who writes knows to be on
+        the disk: the rest it may have to write again. The newest checkpoint, None when nothing was new.
 
         Raises LedgerError when a line is not the next event, and when something cannot be read or
         written: then what was sealed before stays."""
         # what could not be written the last time is still to be
         checkpoint = self._store() if self._new else None
-        while leaves := self._next():
+        while leaves := self._next(marked=marked):
             for leaf in leaves:
                 self._append(leaf)
             checkpoint = self._store()
@@ -110,10 +112,12 @@ class Sealer:
         except OSError as error:
             raise LedgerError(f"{journal} cannot be read: {error.strerror}") from None
 
-    def _next(self) -> list[bytes]:
+    def _next(self, *, marked: bool) -> list[bytes]:
         """The next whole lines, which are on the disk when this returns."""
         try:
-            os.fdatasync(self._fd)
+            mark = read_mark(self._journal) if marked else None
+            if mark is None:
+                os.fdatasync(self._fd)
             data = os.pread(self._fd, _PIECE, self._offset)
             while b"\n" not in data and len(data) >= _PIECE:
                 more = os.pread(self._fd, _PIECE, self._offset + len(data))
@@ -122,7 +126,8 @@ class Sealer:
                 data += more
         except OSError as error:
             raise LedgerError(f"{self._journal} cannot be read: {error.strerror}") from None
-        end = data.rfind(b"\n") + 1
+        most = len(data) if mark is None else max(0, mark.size - self._offset)
+        end = data.rfind(b"\n", 0, most) + 1
         if not end:
             return []
         lines = data[: end - 1].split(b"\n")[:_MOST]
@@ -133,7 +138,7 @@ class Sealer:
                     "was recorded before audit.seal_seconds was set; begin a new file (audit.path)"
                 )
             found = _SEQUENCE.search(line)
-            if found is None or int(found[1]) != number:
+            if found is None or int(found[1]) != number or not is_whole(line):
                 raise LedgerError(
                     f"{self._journal} does not go on with the event {number} at byte {self._offset}: "
                     "somebody else wrote there"

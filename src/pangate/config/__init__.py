@@ -527,6 +527,15 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
             "for that.",
         ),
     ] = 0.05
+    clock_back_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="How far the system's clock may go back behind the last event. Beyond that nothing "
+            "is executed until it has caught up, or somebody says with SIGHUP that it is right.",
+        ),
+    ] = 1.0
     seal_seconds: Annotated[
         float,
         Meta(

@@ -212,6 +212,7 @@ class Service:
             self._refuse(["internal error in the gateway; see its log"])
             return
         gate = self._gateway.gate
+        gate.recorder.accept_clock()
         # No await from here on: no session sees half of it, and every later event comes after this one.
         authenticator = open_authenticator(config, gate.authenticator)
         self._gateway.reconfigure(config, authenticator, tls)
@@ -292,7 +293,8 @@ def _note_unfinished(gate: Gate) -> None:
                 "session.unfinished", time.time(), session, "gateway", "local", "audit", True, data
             )
         )
-        gate.written()
+        # though the clock may have gone back: nothing follows from it
+        gate.recorder.flush()
 
 
 def _contexts(config: Config) -> sockets.Contexts:
