@@ -3,7 +3,8 @@ compares what is recorded with what PostgreSQL says that it was asked to do.
 
     python tests/crash.py --kills 200
 
-prints a line and ends with 1 when the record does not verify, has a gap, or lacks a command."""
+prints a line (sooner after SIGUSR1) and ends with 1 when the record does not verify, has a gap, or lacks a
+command."""
 
 from __future__ import annotations
 
@@ -52,6 +53,8 @@ class Found:
     repaired: int = 0
     lost: int = 0
     wrong: list[str] = field(default_factory=list)
+    stopped: bool = False
+    """Whether somebody has seen enough."""
 
     def __str__(self) -> str:
         kills = ", ".join(f"{number} of {who}" for who, number in sorted(self.kills.items()))
@@ -66,6 +69,8 @@ class Found:
 def crash(kills: int, seed: int, say: bool = False) -> Found:
     """Kill `kills` times, and see."""
     chance, found = random.Random(seed), Found()
+    if say:
+        signal.signal(signal.SIGUSR1, lambda number, frame: setattr(found, "stopped", True))
     with (
         EmbeddedPostgres(SETTINGS) as postgres,
         Trial(
@@ -82,6 +87,8 @@ def crash(kills: int, seed: int, say: bool = False) -> Found:
         script = trial.directory / "script.sql"
         script.write_text(SCRIPT)
         for number in range(kills):
+            if found.stopped:
+                break
             with _load(trial, script):
                 time.sleep(chance.uniform(0.02, 0.7))
                 who = chance.choices(("the gateway", "both", "the sealer"), (8, 3, 1))[0]

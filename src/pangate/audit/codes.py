@@ -89,3 +89,11 @@ URGENT_EFFECTS: frozenset[Effect] = frozenset(
 )
 """A statement that does one of these is on the disk before it is forwarded, and one of which it is not known
 what it does."""
+
+
+def reference() -> str:
+    """The table of the documentation."""
+    lines = ["| code | what it says | PCI DSS | on the disk first |", "|---|---|---|---|"]
+    for code, (meaning, pci, urgent) in sorted(CODES.items()):
+        lines.append(f"| `{code}` | {meaning} | {pci} | {'yes' if urgent else ''} |")
+    return "\n".join(lines) + "\n"

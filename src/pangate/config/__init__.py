@@ -544,7 +544,7 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
             description="Seal the record so often, in seconds: a process of its own makes a Merkle log of "
             "it, in the directory of `path`, and signs checkpoints. 0 seals nothing.",
         ),
-    ] = 0.0
+    ] = 1.0
     key: Annotated[
         Path | None,
         Meta(

@@ -103,10 +103,20 @@ def seal(record: Path, key: Path, origin: str, seconds: float) -> int:
     """Seal until standard input ends, which it does when the gateway is gone, and then what is left."""
     failure = ""
     try:
-        sealer = Sealer(record, record.parent, signer(key, origin))
+        made = not key.exists()
+        signs = signer(key, origin)
+        sealer = Sealer(record, record.parent, signs)
     except LedgerError as wrong:
         log.critical("the record cannot be sealed: %s", wrong)
         return 1
+    if made:
+        log.warning(
+            "the key %s was made; keep its public half where nobody of this machine can change it: %s",
+            key,
+            signs.verifier.text(),
+        )
+    else:
+        log.info("the record is sealed with the key of %s", signs.verifier.text())
     with contextlib.closing(sealer):
         over = False
         while not over:
