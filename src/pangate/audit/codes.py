@@ -60,6 +60,11 @@ CODES: dict[str, Code] = {
         "a configuration that was to be loaded is wrong", "10.2.1.2", urgent=True
     ),
     "config.reloaded": Code("another configuration is in force", "10.2.1.2", urgent=True),
+    "key.rotated": Code(
+        "the key that signs the record hands over to the next one: both by their hashes",
+        "10.2.1.6",
+        urgent=True,
+    ),
     "limit.reached": Code("a login beyond a limit of its role", "10.2.1.4", urgent=True),
     "log.start": Code("recording starts", "10.2.1.6", urgent=True),
     "log.stop": Code("recording stops", "10.2.1.6", urgent=True),
