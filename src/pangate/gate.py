@@ -155,9 +155,18 @@ class Gate:
         return sequence
 
     def written(self) -> None:
-        """Everything recorded so far is in the kernel. Raises RecordFailed when it is not."""
-        if not self.recorder.pending:
-            return
+        """Everything recorded so far is in the kernel, and its time is not before that of earlier events.
+        Raises RecordFailed when it is not so, and then nothing may follow from it."""
+        if self.recorder.pending:
+            self._write()
+        if wrong := self.recorder.clock_failure:
+            self._fails(wrong)
+            raise RecordFailed(
+                wrong,
+                "nothing was executed, because the gateway's clock went back; tell whoever runs the gateway",
+            )
+
+    def _write(self) -> None:
         began = time.perf_counter()
         try:
             self.recorder.flush()
@@ -187,6 +196,7 @@ class Gate:
 
     def look(self) -> None:
         """See whether the record can be relied on, when nobody has asked for a while."""
+        self.recorder.look()
         if wrong := self.recorder.failure:
             if not self.record_failure:
                 self._fails(wrong)

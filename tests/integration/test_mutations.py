@@ -1,4 +1,5 @@
-"""10,000 random changes of a ledger, every one of them noticed, given one checkpoint from elsewhere.
+"""10,000 random changes of what gateways have written and sealed, every one of them noticed, given one
+checkpoint from elsewhere.
 
 `PANGATE_SEED` repeats a run; the seed is printed with a failure."""
 
@@ -13,22 +14,33 @@ import pytest
 
 import ledgers
 from pangate.audit.verify import verify
+from pangate.ledger.note import Verifier
+from pangate.trial import Trial
 
-LEDGERS = ((268, 1_500), (24, 8_500))
-"""Leaves and changes: one with a full bundle and a partial one, so that there are two levels and every kind
-of file, and a smaller one, which is verified sooner."""
+LEDGERS = ((140, 1_500), (3, 8_500))
+"""Statements and changes: one ledger with a full bundle and a partial one, so that there are two levels and
+every kind of file, and a smaller one, which is verified sooner."""
+
+EVIDENCE = ("checkpoint", "log.pub", "tile/**/*", "sessions/**/*.rec", "large/*")
 
 
-def whole_ledger(size):
-    file, claim = ledgers.recording(data=b"what was sent" * 9)
-    text, large = ledgers.recording(data=b"a long text" * 20)
-    leaves = [ledgers.event(number, n=number) for number in range(1, size + 1)]
-    leaves[9] = ledgers.event(10, "session.recording", **claim)
-    leaves[19] = ledgers.event(
-        20, large={"digest": large["digest"], "bytes": large["bytes"]}, kind="query"
-    )
-    files = ledgers.files_of(leaves, files=[file, (f"large/{large['digest']}", text[1])])
-    return files, ledgers.note_of(leaves)
+def whole_ledger(postgres, statements):
+    """What a gateway wrote and its sealer sealed: path to bytes, the public keys, and the checkpoint."""
+    with Trial(postgres, audit="seal_seconds = 0.1") as trial:
+        texts = [f"select {number}, t from cards" for number in range(statements - 1)]
+        done = trial.psql(trial.token(), *texts, f"select '{'x' * 60_000}'")
+        assert done.returncode == 0, done.stderr
+        trial.stop_gateway()
+        found = {
+            str(path.relative_to(trial.directory)): path.read_bytes()
+            for pattern in EVIDENCE
+            for path in trial.directory.glob(pattern)
+            if path.is_file()
+        }
+    keys = [Verifier.parse(line) for line in found["log.pub"].decode().splitlines()]
+    kinds = {path.partition("/")[0] for path in found}
+    assert kinds == {"checkpoint", "log.pub", "tile", "sessions", "large"}
+    return found, keys, found["checkpoint"]
 
 
 def changed(chance, data):
@@ -79,12 +91,12 @@ def bundles_changed(chance, data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("size", "count"), LEDGERS)
-def test_every_change_is_noticed(size, count):
+@pytest.mark.parametrize(("statements", "count"), LEDGERS)
+def test_every_change_is_noticed(postgres, trial, statements, count):
     seed = int(os.environ.get("PANGATE_SEED") or secrets.randbits(32))
     print(f"PANGATE_SEED={seed}")
     chance = random.Random(seed)
-    files, anchor = whole_ledger(size)
+    files, keys, anchor = whole_ledger(postgres, statements)
     paths = sorted(files)
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(
@@ -92,15 +104,14 @@ def test_every_change_is_noticed(size, count):
     ) as temporary:
         directory = ledgers.write(Path(temporary) / "ledger", files)
         checkpoints = [("elsewhere", anchor)]
-        assert verify(directory, ledgers.KEYS, checkpoints).ok
+        assert verify(directory, keys, checkpoints).ok
         done = dict.fromkeys(paths, 0)
         while sum(done.values()) < count:
             path = chance.choice(paths)
             data = files[path]
             file = directory / path
             kind = chance.randrange(12)
-            if kind == 0 and not path.startswith("journal/"):
-                # All that the journal holds is sealed: without it nothing is lost.
+            if kind == 0:
                 what, made = "deleted", None
                 file.unlink()
             elif kind == 1:
@@ -114,10 +125,10 @@ def test_every_change_is_noticed(size, count):
                 continue
             if made is not None:
                 file.write_bytes(made)
-            report = verify(directory, ledgers.KEYS, checkpoints)
+            report = verify(directory, keys, checkpoints)
             assert report.findings, f"PANGATE_SEED={seed}: {path} was changed: {what}"
             file.write_bytes(data)
             done[path] += 1
-        assert verify(directory, ledgers.KEYS, checkpoints).ok
+        assert verify(directory, keys, checkpoints).ok
         assert min(done.values()) > count // len(paths) // 2, done
         shutil.rmtree(directory)

@@ -15,7 +15,10 @@ import pytest
 from conftest import EVERYTHING
 from pangate.audit.events import events
 from pangate.audit.reader import Ledger
+from pangate.audit.sealer import signer
 from pangate.errors import LedgerError
+from pangate.ledger.note import Signer, Verifier, parse_note
+from pangate.ledger.rotation import name_of, rotate
 from pangate.trial import Trial, until
 from servers import through
 
@@ -173,3 +176,73 @@ def test_what_cannot_be_sealed_is_said_and_holds_nothing_up(postgres, trial):
         until(lambda: "chmod it to 0600" in made.log.read_text(), "the reason")
         shown = made.psql(made.token(), "select t from cards order by id")
         assert "************1111" in shown.stdout
+
+
+def rotated(trial: Trial) -> str:
+    """The next key of a gateway that runs, once it signs."""
+    words = [
+        sys.executable,
+        "-m",
+        "pangate.cli",
+        "audit",
+        "rotate-key",
+        "--config",
+        str(trial.config),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    public = done.stdout.splitlines()[0]
+    until(lambda: public in (trial.directory / "log.pub").read_text(), "the next key takes over")
+    until(lambda: not (trial.directory / "audit.jsonl.key.next").exists(), "and has its place")
+    return public
+
+
+def test_a_key_hands_over_and_the_first_one_is_enough_to_verify(sealed):
+    until(lambda: size(sealed) > 0, "the first checkpoint")
+    first = (sealed.directory / "log.pub").read_text()
+    second = rotated(sealed)
+    assert first.split("+")[0] == second.split("+")[0], "the same log"
+    sealed.psql(sealed.token(), "select 1 as between")
+    third = rotated(sealed)
+    sealed.psql(sealed.token(), "select 1 as after")
+    sealed.stop_gateway()
+    told = [one["data"] for one in map(json.loads, lines(sealed)) if one["code"] == "key.rotated"]
+    keys = [Verifier.parse(text) for text in (first, second, third)]
+    names = [name_of(key) for key in keys]
+    assert [(one["old"], one["new"]) for one in told] == [tuple(names[:2]), tuple(names[1:])]
+    _, signed = parse_note((sealed.directory / "checkpoint").read_bytes())
+    assert [line.key_id for line in signed] == [keys[2].key_id]
+    given = sealed.directory / "first.pub"
+    given.write_text(first)
+    done = verified(sealed, "--key", str(given))
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("was handed over to by the one before") == 2
+    # and it goes on with the key that is there now
+    sealed.start_gateway()
+    sealed.psql(sealed.token(), "select 1 as again")
+    sealed.stop_gateway()
+    assert verified(sealed, "--key", str(given)).returncode == 0
+    # Whoever has no key of these signs with another one, and says so as well as can be.
+    rotations = (sealed.directory / "log.rotations").read_text().splitlines()
+    (sealed.directory / "log.rotations").write_text(rotations[0] + "\n")
+    done = verified(sealed, "--key", str(given))
+    assert done.returncode == 1
+    assert "signed again with another key" in done.stdout
+    forger = Signer.generate(keys[0].name)
+    forged = rotate(forger, Signer.generate(keys[0].name)).text().split()
+    forged[0] = keys[0].text()
+    (sealed.directory / "log.rotations").write_text(" ".join(forged) + "\n")
+    done = verified(sealed, "--key", str(given))
+    assert done.returncode == 1
+    assert "is not signed by" in done.stdout
+
+
+def test_a_rotation_that_no_event_tells_of_shows(sealed):
+    until(lambda: size(sealed) > 0, "the first checkpoint")
+    sealed.stop_gateway()
+    old = signer(sealed.directory / "audit.jsonl.key", "")
+    line = rotate(old, Signer.generate(old.verifier.name)).text()
+    (sealed.directory / "log.rotations").write_text(line + "\n")
+    done = verified(sealed)
+    assert done.returncode == 1
+    assert "no event says that" in done.stdout

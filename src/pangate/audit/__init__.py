@@ -17,6 +17,7 @@ from pangate.ledger.letters import letters
 from pangate.model import Event
 
 if TYPE_CHECKING:
+    from pangate.audit.clock import Steps
     from pangate.config import Config
 
 MAX_LEAF = 48 << 10
@@ -91,10 +92,13 @@ class Recorder:
         clock: Callable[[], float] = time.time,
         about: Mapping[str, object] | None = None,
         fsync: Fsync = "urgent",
+        steps: Steps | None = None,
     ) -> None:
-        """`about` goes into the data of `log.start`, which is written before this returns."""
+        """`about` goes into the data of `log.start`, which is written before this returns. `steps` sees the
+        time of every event."""
         self._sink = sink
-        self._fsync = fsync
+        self._fsync, self._steps = fsync, steps
+        self._behind = False
         self.urgent = 0
         """Sequence of the last event that has to be on the disk before anything follows from it."""
         self._encode = encode
@@ -131,6 +135,7 @@ class Recorder:
         Raises RecordFailed when too much is waiting, and TypeError for data that has no form."""
         if self._closed:
             raise RecordFailed("the record is closed; the gateway is stopping")
+        self._see(event.time)
         leaf = self._encode(event, self._sequence + 1)
         if self._pending_bytes + len(leaf) > MAX_PENDING_BYTES:
             raise RecordFailed(
@@ -151,7 +156,39 @@ class Recorder:
     @property
     def failure(self) -> str:
         """Why nothing that was written may be relied on; empty when it may."""
-        return self._sink.failure
+        return self._sink.failure or self.clock_failure
+
+    @property
+    def clock_failure(self) -> str:
+        """Why nothing may follow from what is recorded now, by its time; empty when it may."""
+        if self._steps is None or not self._steps.behind:
+            return ""
+        return (
+            f"the system's clock went back and is {self._steps.behind:.1f} seconds behind the last event: "
+            "set it right, or when it is right, say so with SIGHUP (audit.clock_back_seconds)"
+        )
+
+    def look(self) -> None:
+        """See what the clock says, when nothing is recorded for a while."""
+        if not self._closed:
+            self._see(self._clock())
+
+    def accept_clock(self) -> None:
+        """Somebody says that the clock is right; recorded when it had gone back."""
+        if self._steps is None or not self._steps.behind:
+            return
+        now, behind = self._clock(), self._steps.behind
+        self._steps.accept(now)
+        self._behind = False
+        self._record_own("clock.accepted", {"seconds": round(behind, 3)})
+
+    def _see(self, moment: float) -> None:
+        if self._steps is None:
+            return
+        self._steps.see(moment)
+        was, self._behind = self._behind, self._steps.behind > 0
+        if self._behind and not was:
+            self._record_own("clock.back", {"seconds": round(self._steps.behind, 3)})
 
     def flush(self) -> None:
         """Write all that was recorded, and begin to bring it to the disk when something in it is urgent.
@@ -207,40 +244,43 @@ def open_recorder(config: Config, about: Mapping[str, object] | None = None) -> 
 
     Raises RecordFailed when its file cannot be opened, is not a record, or belongs to another
     gateway that is running."""
+    from pangate.audit.clock import Steps
     from pangate.audit.jsonl import JsonLines
 
     sink = JsonLines(config.audit.path, config.audit.fsync_seconds)
     try:
         large = config.audit.ledger / LARGE if config.audit.seal_seconds else None
-        encode = leaf_encoder(large)
+        steps = Steps(config.audit.clock_back_seconds, sink.last_time)
+        encode = leaf_encoder(large, steps)
         about = {"config": config.digest, **(about or {})}
-        return Recorder(sink, encode, about=about, fsync=config.audit.fsync)
+        return Recorder(sink, encode, about=about, fsync=config.audit.fsync, steps=steps)
     except BaseException:
         sink.close()
         raise
 
 
-def leaf_encoder(large: Path | None = None) -> Encode:
+def leaf_encoder(large: Path | None = None, steps: Steps | None = None) -> Encode:
     """What the gateway makes its leaves with: texts masked as the cells of a result are, the state of the
-    clock in each leaf.
+    clock in each leaf, which is "back" while `steps` say so.
 
     With `large`, a directory, the data of an event that is too long for a leaf of a Merkle log is in a file
     there, named by its digest, and the leaf has the digest. RecordFailed when that cannot be written."""
     from pangate._leaf import Encoder
-    from pangate.audit.clock import ClockState
+    from pangate.audit.clock import BACK, ClockState
     from pangate.masking import default_scanner
     from pangate.masking.keys import wiped_names
 
     encoder, clock = Encoder(default_scanner(), wiped_names()), ClockState()
 
     def encode(event: Event, sequence: int) -> bytes:
-        leaf = encoder.encode(event, sequence, event.time, clock.now())
+        state = BACK if steps is not None and steps.behind else clock.now()
+        leaf = encoder.encode(event, sequence, event.time, state)
         if large is None or len(leaf) <= MAX_LEAF:
             return leaf
         data = encoder.encode_value(event.data)
         kept = {key: value for key, value in event.data.items() if _short(value)}
         kept["large"] = {"bytes": len(data), "digest": _keep_large(large, data)}
-        return encoder.encode(event._replace(data=kept), sequence, event.time, clock.now())
+        return encoder.encode(event._replace(data=kept), sequence, event.time, state)
 
     return encode
 

@@ -48,8 +48,11 @@ CODES: dict[str, Code] = {
     "auth.failed": Code("no principal could be made of a credential", "10.2.1.4", urgent=True),
     "authorisation.denied": Code("a principal without a grant", "10.2.1.4", urgent=True),
     "catalog.read": Code("the gateway asked the resource what its columns are"),
+    "clock.accepted": Code(
+        "a person says that a clock that went back is right", "10.2.1.6", urgent=True
+    ),
     "clock.back": Code(
-        "the system's clock went back behind the last event; nothing is let through until it has caught up",
+        "the system's clock went back; nothing is let through until it has caught up or is accepted",
         "10.2.1.6",
         urgent=True,
     ),
@@ -57,6 +60,11 @@ CODES: dict[str, Code] = {
         "a configuration that was to be loaded is wrong", "10.2.1.2", urgent=True
     ),
     "config.reloaded": Code("another configuration is in force", "10.2.1.2", urgent=True),
+    "key.rotated": Code(
+        "the key that signs the record hands over to the next one: both by their hashes",
+        "10.2.1.6",
+        urgent=True,
+    ),
     "limit.reached": Code("a login beyond a limit of its role", "10.2.1.4", urgent=True),
     "log.start": Code("recording starts", "10.2.1.6", urgent=True),
     "log.stop": Code("recording stops", "10.2.1.6", urgent=True),
@@ -86,3 +94,11 @@ URGENT_EFFECTS: frozenset[Effect] = frozenset(
 )
 """A statement that does one of these is on the disk before it is forwarded, and one of which it is not known
 what it does."""
+
+
+def reference() -> str:
+    """The table of the documentation."""
+    lines = ["| code | what it says | PCI DSS | on the disk first |", "|---|---|---|---|"]
+    for code, (meaning, pci, urgent) in sorted(CODES.items()):
+        lines.append(f"| `{code}` | {meaning} | {pci} | {'yes' if urgent else ''} |")
+    return "\n".join(lines) + "\n"

@@ -8,8 +8,11 @@ import json
 import os
 import stat
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
+from pangate.audit.clock import BACK
+from pangate.audit.marks import Marker, is_whole, read_mark
 from pangate.audit.syncer import Syncer
 from pangate.errors import RecordFailed
 
@@ -39,19 +42,24 @@ class JsonLines:
         """`seconds` is the longest time between a write and its fsync."""
         self.path = path
         self.last_sequence = 0
+        self.last_time = 0.0
+        """The latest time of an event, by what it says, but of those whose clock was behind."""
         self.repaired_bytes = 0
         self._broken = ""
         self._torn = False
         self._fd = self._open()
         try:
             self._length = self._recover()
+            self._marker = Marker(path)
         except OSError as error:
             self._release()
             raise self._failed(f"cannot be read: {error.strerror}") from None
         except BaseException:
             self._release()
             raise
-        self._syncer = Syncer(path, self._fd, self._length, self.last_sequence, seconds)
+        self._syncer = Syncer(
+            path, self._fd, self._length, self.last_sequence, seconds, self._marker.put
+        )
 
     @property
     def synced_sequence(self) -> int:
@@ -105,6 +113,7 @@ class JsonLines:
         if self._fd < 0:
             return
         self._syncer.close()
+        self._marker.close()
         self._release()
         if wrong := self.failure:
             raise RecordFailed(wrong)
@@ -155,22 +164,76 @@ class JsonLines:
             os.close(directory)
 
     def _recover(self) -> int:
-        """Find the last record, take away what follows it, and return the length that is left."""
+        """Find the last whole record, take away what follows it, and return the length that is left."""
         length = os.fstat(self._fd).st_size
-        end = self._newline_before(length) + 1
-        tail = os.pread(self._fd, len(BEGINNING), end)
-        if tail and not BEGINNING.startswith(tail) and tail != BEGINNING and tail.strip(b"\0"):
-            raise self._not_a_record(end)
-        if end:
-            start = self._newline_before(end - 1) + 1
-            self.last_sequence = self._sequence_of(
-                os.pread(self._fd, end - 1 - start, start), start
-            )
+        mark = read_mark(self.path)
+        if mark is None:
+            end = self._newline_before(length) + 1
+            # of the last record alone, because a file without a mark may be of any length
+            start = self._newline_before(end - 1) + 1 if end else 0
+            end = self._whole_from(start, end, None)
+        else:
+            if length < mark.size:
+                raise self._failed(
+                    f"has {length} bytes where {mark.size} were on its disk: somebody cut it off, or the "
+                    "disk lost them; keep it as evidence under another name, and the gateway begins a new one"
+                )
+            if mark.size:
+                start = self._newline_before(mark.size - 1) + 1
+                if self._whole_from(start, mark.size, mark.sequence) != mark.size:
+                    raise self._not_a_record(start)
+            self.last_sequence = mark.sequence
+            end = self._whole_from(mark.size, length, mark.sequence + 1)
         if length > end:
-            os.ftruncate(self._fd, end)
-            os.fsync(self._fd)
-            self.repaired_bytes = length - end
+            self._take_away(end, length)
+        before = end
+        while not self.last_time and before:
+            # by a clock that was behind: when was it right?
+            start = self._newline_before(before - 1) + 1
+            self._sequence_of(os.pread(self._fd, before - 1 - start, start), start)
+            before = start
         return end
+
+    def _whole_from(self, start: int, end: int, sequence: int | None) -> int:
+        """Where the whole records between `start` and `end` end, the first of which is `sequence`."""
+        rest = b""
+        while start + len(rest) < end:
+            piece = os.pread(self._fd, min(_BLOCK, end - start - len(rest)), start + len(rest))
+            if not piece:
+                break
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                if b"\0" in line:
+                    return start
+                found = self._sequence_of(line, start)
+                if sequence is not None and found != sequence:
+                    raise self._not_a_record(start)
+                self.last_sequence, sequence = found, found + 1
+                start += len(line) + 1
+        return start
+
+    def _take_away(self, end: int, length: int) -> None:
+        """Take away what stands behind the last whole record, when it is what a crash leaves: a record
+        without its end, or pages that never came to the disk, which are zeros, and what stands behind them.
+        It is kept beside the file."""
+        torn = os.pread(self._fd, min(length - end, MAX_UNSYNCED_BYTES), end)
+        begun = torn[: len(BEGINNING)]
+        if not BEGINNING.startswith(begun) and b"\0" not in torn:
+            raise self._not_a_record(end)
+        if b"\n" in torn and b"\0" not in torn:
+            raise self._not_a_record(end)
+        kept = os.open(
+            self.path.with_name(self.path.name + ".torn"),
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW,
+            0o600,
+        )
+        with os.fdopen(kept, "ab") as file:
+            file.write(torn)
+            file.flush()
+            os.fsync(kept)
+        os.ftruncate(self._fd, end)
+        os.fsync(self._fd)
+        self.repaired_bytes = length - end
 
     def _newline_before(self, end: int) -> int:
         """Offset of the last newline before `end`, or -1."""
@@ -190,8 +253,16 @@ class JsonLines:
         if not line.startswith(BEGINNING) or not isinstance(record, dict):
             raise self._not_a_record(offset)
         sequence = record.get("sequence")
-        if record.get("v") != 2 or type(sequence) is not int or sequence < 1:
+        if record.get("v") not in (2, 3) or type(sequence) is not int or sequence < 1:
             raise self._not_a_record(offset)
+        if record["v"] == 3 and not is_whole(line):
+            raise self._failed(
+                f"has a record at byte {offset} that is not what was written; keep it as evidence under "
+                "another name, and the gateway begins a new one"
+            )
+        if record.get("clock") != BACK:
+            with contextlib.suppress(ValueError):
+                self.last_time = datetime.fromisoformat(str(record.get("time"))).timestamp()
         return sequence
 
     # Writing

@@ -25,6 +25,10 @@ from pangate.ledger.tree import HASH_BYTES, ReadHash
 
 CHECKPOINT = "checkpoint"
 PUBLIC_KEYS = "log.pub"
+
+ROTATIONS = "log.rotations"
+"""How each of these handed over to the next one."""
+
 JOURNAL = "journal"
 SESSIONS = "sessions"
 LARGE = "large"

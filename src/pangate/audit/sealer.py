@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pangate.audit.anchors import write_whole
-from pangate.audit.reader import CHECKPOINT, PUBLIC_KEYS, Ledger
+from pangate.audit.marks import is_whole, read_mark
+from pangate.audit.reader import CHECKPOINT, PUBLIC_KEYS, ROTATIONS, Ledger
 from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import Checkpoint, open_checkpoint
 from pangate.ledger.note import Signer, Verifier
+from pangate.ledger.rotation import Rotation, name_of, rotate
 from pangate.ledger.tiles import (
     MAX_LEAF_BYTES,
     WIDTH,
@@ -47,6 +49,9 @@ _MOST = 1 << 16
 _SEQUENCE = re.compile(rb'"sequence":([0-9]+),"session":"')
 
 
+_ROTATED = b'"code":"key.rotated"'
+
+
 class Sealer:
     """The ledger in `directory`, which grows by the lines of `journal`, signed by `signer`.
 
@@ -62,6 +67,9 @@ class Sealer:
         """By level, the hashes of the tile that is not full."""
         self._new: dict[str, bytes] = {}
         self._offset = 0
+        self._next_signer: Signer | None = None
+        self._rotation = b""
+        """What the event has in it by which this one takes over; empty when none is to."""
         self._lock = _lock(directory / LOCK)
         try:
             self._publish_key()
@@ -88,18 +96,47 @@ class Sealer:
             os.close(self._lock)
             self._fd = -1
 
-    def seal(self) -> Checkpoint | None:
-        """Seal every whole line that is there. The newest checkpoint, None when there was nothing new.
+    def hand_over(self, signer: Signer) -> Rotation:
+        """From the event on that says so, `signer` signs. What the event has to say is in what comes back."""
+        found = rotate(self._signer, signer)
+        self._next_signer = signer
+        self._rotation = f'"new":"{name_of(signer.verifier)}"'.encode()
+        return found
+
+    @property
+    def signer(self) -> Signer:
+        """Who signs now."""
+        return self._signer
+
+    def seal(self, *, marked: bool = False) -> Checkpoint | None:
+        """Seal every whole line that is there, and when `marked`, only what the one who writes knows to be on
+        the disk: the rest it may have to write again. The newest checkpoint, None when nothing was new.
 
         Raises LedgerError when a line is not the next event, and when something cannot be read or
         written: then what was sealed before stays."""
         # what could not be written the last time is still to be
         checkpoint = self._store() if self._new else None
-        while leaves := self._next():
+        while leaves := self._next(marked=marked):
             for leaf in leaves:
                 self._append(leaf)
-            checkpoint = self._store()
+            if self._rotation and any(
+                self._rotation in leaf and _ROTATED in leaf for leaf in leaves
+            ):
+                checkpoint = self._store(self._next_signer)
+                self._taken_over()
+            else:
+                checkpoint = self._store()
         return checkpoint
+
+    def _taken_over(self) -> None:
+        """The next key has signed the newest checkpoint too; from now on it alone does."""
+        assert self._next_signer is not None
+        path = self._directory / ROTATIONS
+        found = rotate(self._signer, self._next_signer)
+        before = path.read_bytes() if path.exists() else b""
+        write_whole(path, before + f"{found.text()}\n".encode())
+        self._signer, self._next_signer, self._rotation = self._next_signer, None, b""
+        self._publish_key()
 
     # The file
 
@@ -110,10 +147,12 @@ class Sealer:
         except OSError as error:
             raise LedgerError(f"{journal} cannot be read: {error.strerror}") from None
 
-    def _next(self) -> list[bytes]:
+    def _next(self, *, marked: bool) -> list[bytes]:
         """The next whole lines, which are on the disk when this returns."""
         try:
-            os.fdatasync(self._fd)
+            mark = read_mark(self._journal) if marked else None
+            if mark is None:
+                os.fdatasync(self._fd)
             data = os.pread(self._fd, _PIECE, self._offset)
             while b"\n" not in data and len(data) >= _PIECE:
                 more = os.pread(self._fd, _PIECE, self._offset + len(data))
@@ -122,7 +161,8 @@ class Sealer:
                 data += more
         except OSError as error:
             raise LedgerError(f"{self._journal} cannot be read: {error.strerror}") from None
-        end = data.rfind(b"\n") + 1
+        most = len(data) if mark is None else max(0, mark.size - self._offset)
+        end = data.rfind(b"\n", 0, most) + 1
         if not end:
             return []
         lines = data[: end - 1].split(b"\n")[:_MOST]
@@ -133,7 +173,7 @@ class Sealer:
                     "was recorded before audit.seal_seconds was set; begin a new file (audit.path)"
                 )
             found = _SEQUENCE.search(line)
-            if found is None or int(found[1]) != number:
+            if found is None or int(found[1]) != number or not is_whole(line):
                 raise LedgerError(
                     f"{self._journal} does not go on with the event {number} at byte {self._offset}: "
                     "somebody else wrote there"
@@ -222,8 +262,8 @@ class Sealer:
             index //= WIDTH
             level += 1
 
-    def _store(self) -> Checkpoint:
-        """Write the tiles, then the checkpoint over them."""
+    def _store(self, also: Signer | None = None) -> Checkpoint:
+        """Write the tiles, then the checkpoint over them, which `also` signs too."""
         size = self._frontier.size
         for level, full, partial in tile_widths(size):
             if partial:
@@ -237,6 +277,8 @@ class Sealer:
         self._new = {}
         checkpoint = Checkpoint(self._signer.verifier.name, size, self._frontier.root())
         note = self._signer.sign_note(checkpoint.body())
+        if also is not None:
+            note += also.sign(checkpoint.body()).text()
         write_whole(self._directory / CHECKPOINT, note.encode())
         position = json.dumps({"offset": self._offset, "size": size})
         write_whole(self._directory / POSITION, position.encode())
@@ -287,6 +329,11 @@ def _lock(path: Path) -> int:
             time.sleep(0.05)
         else:
             return fd
+
+
+def next_key(path: Path) -> Path:
+    """Where the key waits that takes over from the one in the file at `path`."""
+    return path.with_name(path.name + ".next")
 
 
 def signer(path: Path, origin: str) -> Signer:

@@ -3,7 +3,8 @@
     add(parser)    gives the command's own arguments to its argparse.ArgumentParser
     run(options)   does the work and returns the exit code
 
-and is one line in COMMANDS. The file is `<name>.py`, and only the one that is asked for is imported."""
+and is one line in COMMANDS. The file is `<name>.py`, with _ for -, and only the one that is asked for is
+imported."""
 
 from __future__ import annotations
 
@@ -36,6 +37,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("anchor", "put the newest checkpoint out of reach, at witnesses and in files"),
     Command("witness", "cosign the checkpoints of ledgers that run elsewhere"),
     Command("keygen", "make a key that signs checkpoints"),
+    Command("rotate-key", "make the next key of a gateway's record"),
 )
 """The commands in the order of the help. A new one is one line here and one file beside this."""
 
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f'pangate audit: there is no command "{name}"; {hint}', file=sys.stderr)
         return MISUSED
     command = COMMANDS[names.index(name)]
-    module = importlib.import_module(f"pangate.audit_cli.{name}")
+    module = importlib.import_module(f"pangate.audit_cli.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"pangate audit {name}",
         description=f"{command.summary[0].upper()}{command.summary[1:]}.",

@@ -35,18 +35,23 @@ def write_key(path: Path, signer: Signer) -> None:
     """Write `signer` to the new file `path`, and its public key to the same name with ".pub".
 
     Raises LedgerError when one of the files is there or cannot be written."""
-    public = path.with_name(path.name + ".pub")
-    for name, text, mode in (
-        (path, signer.private_text(), 0o600),
-        (public, signer.verifier.text(), 0o644),
-    ):
-        try:
-            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            with os.fdopen(fd, "w") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(fd)
-        except FileExistsError:
-            raise LedgerError(f"{name} is there already; no key is ever written over") from None
-        except OSError as error:
-            raise LedgerError(f"{name} cannot be written: {error.strerror}") from None
+    write_private(path, signer)
+    _write(path.with_name(path.name + ".pub"), signer.verifier.text(), 0o644)
+
+
+def write_private(path: Path, signer: Signer) -> None:
+    """Write `signer` to the new file `path`. Raises LedgerError when it is there or cannot be written."""
+    _write(path, signer.private_text(), 0o600)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(fd, "w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(fd)
+    except FileExistsError:
+        raise LedgerError(f"{path} is there already; no key is ever written over") from None
+    except OSError as error:
+        raise LedgerError(f"{path} cannot be written: {error.strerror}") from None

@@ -528,6 +528,15 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
             "for that.",
         ),
     ] = 0.05
+    clock_back_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="How far the system's clock may go back behind the last event. Beyond that nothing "
+            "is executed until it has caught up, or somebody says with SIGHUP that it is right.",
+        ),
+    ] = 1.0
     seal_seconds: Annotated[
         float,
         Meta(
@@ -536,7 +545,7 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
             description="Seal the record so often, in seconds: a process of its own makes a Merkle log of "
             "it, in the directory of `path`, and signs checkpoints. 0 seals nothing.",
         ),
-    ] = 0.0
+    ] = 1.0
     key: Annotated[
         Path | None,
         Meta(

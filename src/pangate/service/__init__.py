@@ -66,7 +66,7 @@ class Service:
             self._handle_signals(stack)
             listener = stack.enter_context(self._listen())
             tls = _contexts(config)
-            sealing = Sealing(config.audit, config.log) if config.audit.seal_seconds else None
+            sealing = self._sealing()
             publishing = Publishing(config.audit, config.log) if config.audit.anchors else None
             if publishing is not None:
                 # after the sealer: the last checkpoint is published too
@@ -113,6 +113,15 @@ class Service:
                 system.notify("STOPPING=1\nSTATUS=draining")
                 await self._gateway.drain(gate.config.limits.drain_seconds, self._at_once)
         log.info("stopped")
+
+    def _sealing(self) -> Sealing | None:
+        """Who seals the record, if it is to be sealed."""
+        audit = self._config.audit
+
+        def rotates(data: Mapping[str, object]) -> None:
+            self._record("key.rotated", True, data)
+
+        return Sealing(audit, self._config.log, rotates) if audit.seal_seconds else None
 
     @contextlib.asynccontextmanager
     async def _running(self, *work: Coroutine[object, object, None]) -> AsyncIterator[None]:
@@ -215,6 +224,7 @@ class Service:
             self._refuse(["internal error in the gateway; see its log"])
             return
         gate = self._gateway.gate
+        gate.recorder.accept_clock()
         # No await from here on: no session sees half of it, and every later event comes after this one.
         authenticator = open_authenticator(config, gate.authenticator)
         self._gateway.reconfigure(config, authenticator, tls)
@@ -297,7 +307,8 @@ def _note_unfinished(gate: Gate) -> None:
                 "session.unfinished", time.time(), session, "gateway", "local", "audit", True, data
             )
         )
-        gate.written()
+        # though the clock may have gone back: nothing follows from it
+        gate.recorder.flush()
 
 
 def _channels(config: Config) -> list[Channel]:

@@ -12,15 +12,18 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pangate import logs
 from pangate.audit.reader import CHECKPOINT
-from pangate.audit.sealer import Sealer, signer
+from pangate.audit.sealer import Sealer, next_key, signer
 from pangate.config import AuditSettings, LogSettings
 from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import Checkpoint
+from pangate.ledger.letters import letters
 from pangate.ledger.note import parse_note
+from pangate.ledger.rotation import Rotation, name_of
 from pangate.service import system
 
 log = logging.getLogger("pangate")
@@ -38,8 +41,14 @@ _INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITE
 class Sealing:
     """Runs the sealer of a record for as long as the gateway runs."""
 
-    def __init__(self, settings: AuditSettings, look: LogSettings) -> None:
-        self._settings, self._look = settings, look
+    def __init__(
+        self,
+        settings: AuditSettings,
+        look: LogSettings,
+        rotates: Callable[[Mapping[str, object]], None] = lambda data: None,
+    ) -> None:
+        """`rotates` records what a key says that hands over to the next one."""
+        self._settings, self._look, self._rotates = settings, look, rotates
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
 
@@ -62,11 +71,31 @@ class Sealing:
         while not self._stopping.is_set():
             await self._start()
             assert self._process is not None
+            assert self._process.stdout is not None
+            while line := await self._process.stdout.readline():
+                self._asked(line)
             code = await self._process.wait()
             if self._stopping.is_set():
                 return
             log.error("the sealer ended (%d); what is recorded is not sealed meanwhile", code)
             await asyncio.sleep(AGAIN_SECONDS)
+
+    def _asked(self, line: bytes) -> None:
+        """The sealer has a key that is to take over, and waits for the event that says so."""
+        try:
+            found = Rotation.parse(line.decode().rstrip("\n"))
+        except (LedgerError, UnicodeDecodeError) as wrong:
+            log.error("the sealer said what is not understood: %s", wrong)
+            return
+        log.warning("the record is sealed with another key from now on: %s", found.new.text())
+        self._rotates(
+            {
+                "old": name_of(found.old),
+                "new": name_of(found.new),
+                "key": letters(found.new.public),
+                "signature": letters(found.by_old),
+            }
+        )
 
     async def _start(self) -> None:
         settings = self._settings
@@ -77,6 +106,7 @@ class Sealing:
             *("--seconds", str(settings.seal_seconds)),
             *("--log-format", self._look.format, "--log-level", self._look.level),
             stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
             env={name: os.environ[name] for name in _INHERITED if name in os.environ},
             start_new_session=True,
         )
@@ -103,16 +133,36 @@ def seal(record: Path, key: Path, origin: str, seconds: float) -> int:
     """Seal until standard input ends, which it does when the gateway is gone, and then what is left."""
     failure = ""
     try:
-        sealer = Sealer(record, record.parent, signer(key, origin))
+        made = not key.exists()
+        signs = signer(key, origin)
+        sealer = Sealer(record, record.parent, signs)
     except LedgerError as wrong:
         log.critical("the record cannot be sealed: %s", wrong)
         return 1
+    if made:
+        log.warning(
+            "the key %s was made; keep its public half where nobody of this machine can change it: %s",
+            key,
+            signs.verifier.text(),
+        )
+    else:
+        log.info("the record is sealed with the key of %s", signs.verifier.text())
     with contextlib.closing(sealer):
         over = False
+        asked = False
         while not over:
             over = bool(select.select([sys.stdin], [], [], seconds)[0])
             try:
-                sealer.seal()
+                if not asked and not over and next_key(key).exists():
+                    rotation = sealer.hand_over(signer(next_key(key), origin))
+                    sys.stdout.write(f"{rotation.text()}\n")
+                    sys.stdout.flush()
+                    asked = True
+                # when the gateway is gone, what is in the file is all that there will be
+                sealer.seal(marked=not over)
+                if asked and sealer.signer is not signs:
+                    next_key(key).replace(key)
+                    signs, asked = sealer.signer, False
             except LedgerError as wrong:
                 if str(wrong) != failure:
                     failure = str(wrong)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from leaves import encode
+from leaves import encode, with_check
 from pangate.audit import Recorder, syncer
 from pangate.audit import jsonl as module
 from pangate.audit.jsonl import JsonLines
+from pangate.audit.marks import Marker, mark_of, read_mark
 from pangate.errors import RecordFailed
 from pangate.model import Event
 
@@ -38,6 +39,13 @@ def leaf(sequence: int, text: str = "") -> bytes:
 
 def content(*sequences: int) -> bytes:
     return b"".join(leaf(sequence) + b"\n" for sequence in sequences)
+
+
+def put(path: Path, data: bytes) -> None:
+    """The file as it is found after a crash, without a mark."""
+    path.write_bytes(data)
+    path.chmod(0o600)
+    mark_of(path).unlink(missing_ok=True)
 
 
 def detail(path: Path, **options: object) -> str:
@@ -87,8 +95,7 @@ def test_every_torn_tail_is_repaired_by_taking_away_the_torn_line_alone(path):
     whole = content(1, 2, 3)
     last = whole.rstrip(b"\n").rfind(b"\n") + 1
     for cut in range(1, len(whole) + 1):
-        path.write_bytes(whole[:cut])
-        path.chmod(0o600)
+        put(path, whole[:cut])
         sink = JsonLines(path)
         kept = whole[:cut].rfind(b"\n") + 1
         assert path.read_bytes() == whole[:kept]
@@ -103,18 +110,115 @@ def test_every_torn_tail_is_repaired_by_taking_away_the_torn_line_alone(path):
 @pytest.mark.parametrize("zeros", [1, 4096, 200_000])
 def test_zeros_that_a_crash_left_are_taken_away(path, zeros):
     for torn in (b"", leaf(2)[:20]):
-        path.write_bytes(content(1) + torn + bytes(zeros))
-        path.chmod(0o600)
+        put(path, content(1) + torn + bytes(zeros))
         sink = JsonLines(path)
         assert (sink.last_sequence, sink.repaired_bytes) == (1, len(torn) + zeros)
         sink.close()
         assert path.read_bytes() == content(1)
 
 
+def checked(sequence: int, text: str = "x" * 50) -> bytes:
+    return with_check(leaf(sequence, text).replace(b'"v":2', b'"v":3'))
+
+
+def marked(path: Path, data: bytes, size: int, sequence: int) -> None:
+    """The file as it is found after a loss of power: so much of it was on the disk before."""
+    put(path, data)
+    marker = Marker(path)
+    marker.put(size, sequence)
+    marker.close()
+
+
+def lines(*sequences: int) -> bytes:
+    return b"".join(checked(sequence) + b"\n" for sequence in sequences)
+
+
+def test_behind_the_mark_every_record_is_proven_and_what_is_torn_is_kept_beside(path):
+    whole, sure = lines(1, 2, 3, 4), len(lines(1, 2))
+    for cut in range(sure, len(whole) + 1):
+        marked(path, whole[:cut], sure, 2)
+        sink = JsonLines(path)
+        kept = whole[:cut].rfind(b"\n") + 1
+        assert path.read_bytes() == whole[:kept]
+        assert (sink.repaired_bytes, sink.last_sequence) == (cut - kept, whole[:kept].count(b"\n"))
+        sink.close()
+        assert read_mark(path) == (kept, sink.last_sequence)
+        beside = path.with_name("audit.jsonl.torn")
+        if cut > kept:
+            assert beside.read_bytes() == whole[kept:cut]
+            assert beside.stat().st_mode & 0o777 == 0o600
+            beside.unlink()
+        assert not beside.exists()
+
+
+@pytest.mark.parametrize("hole", [(150, 200), (150, 350), (310, 480), (150, 10_000)])
+def test_pages_that_never_came_to_the_disk(path, hole):
+    """And what stands behind them, which came without them, is not proven either."""
+    data = bytearray(lines(*range(1, 6)))
+    begin, end = hole
+    data[begin:end] = bytes(min(end, len(data)) - begin)
+    one = len(checked(1)) + 1
+    marked(path, bytes(data), one, 1)
+    sink = JsonLines(path)
+    whole = begin // one
+    assert sink.last_sequence == whole
+    assert path.read_bytes() == lines(*range(1, whole + 1))
+    assert path.with_name("audit.jsonl.torn").read_bytes() == data[whole * one :]
+    sink.append([checked(whole + 1)])
+    sink.close()
+    assert JsonLines(path).last_sequence == whole + 1
+
+
+def test_what_is_not_the_work_of_a_crash_is_left_alone(path):
+    one = len(checked(1)) + 1
+    changed = lines(1, 2).replace(b"xxx", b"xyx")
+    for data, size, sequence, told in (
+        (lines(1)[:-1], one, 1, "bytes where"),
+        (lines(1, 3), one, 1, "not a record"),
+        (lines(1, 1), one, 1, "not a record"),
+        (lines(2, 3), one, 1, "not a record"),
+        (lines(1, 2) + b"x", one, 1, "not a record"),
+        (lines(1) + changed[one:], one, 1, "not what was written"),
+        (lines(1) + b"x" * 300 + b"\n" + lines(2), one, 1, "not a record"),
+        (lines(1) + b"\n" + lines(2), one, 1, "not a record"),
+        (lines(1, 2), one - 1, 1, "not a record"),
+        (changed[:one] + lines(2), one, 1, "not what was written"),
+    ):
+        marked(path, data, size, sequence)
+        assert told in detail(path)
+    put(path, changed[:one])
+    assert "not what was written" in detail(path)
+
+
+def test_a_mark_that_is_not_whole_is_none(path):
+    marked(path, lines(1, 2), len(lines(1)), 1)
+    found = mark_of(path).read_bytes()
+    assert (len(found), read_mark(path)) == (64, (len(lines(1)), 1))
+    for data in (b"", found[:10], found.replace(b" ", b"1 ", 1), bytes(64), b"\xff" * 64):
+        mark_of(path).write_bytes(data)
+        assert read_mark(path) is None
+        sink = JsonLines(path)
+        assert sink.last_sequence == 2
+        sink.close()
+
+
+def test_the_latest_time_is_that_of_a_clock_that_was_right(path):
+    moment = 1_700_000_000.0
+    found = []
+    for sequence, (clock, seconds) in enumerate(
+        [("unknown", 0), ("synchronised", 50), ("back", 20), ("back", 21)], 1
+    ):
+        made = Event("x", moment + seconds, "s", "p", "o", "r", True)
+        found.append(encode(made, sequence, clock))
+    put(path, b"".join(line + b"\n" for line in found))
+    sink = JsonLines(path)
+    assert sink.last_time == moment + 50
+    sink.close()
+
+
 def test_long_lines_are_read_whole(path):
     text = "x" * 300_000
-    path.write_bytes(leaf(1, text) + b"\n" + leaf(2, text) + b"\n" + leaf(3, text))
-    path.chmod(0o600)
+    put(path, leaf(1, text) + b"\n" + leaf(2, text) + b"\n" + leaf(3, text))
     sink = JsonLines(path)
     assert sink.last_sequence == 2
     assert sink.repaired_bytes == len(leaf(3, text))
@@ -142,8 +246,7 @@ def test_long_lines_are_read_whole(path):
     ],
 )
 def test_a_file_that_is_not_a_record_is_left_alone(path, data):
-    path.write_bytes(data)
-    path.chmod(0o600)
+    put(path, data)
     assert "not a record at byte" in detail(path)
 
 
@@ -217,7 +320,7 @@ def test_a_short_write_leaves_whole_lines_and_heals(path, room):
         sink.append([leaf(2), leaf(3)][whole:])
         sink.close()
         assert path.read_bytes() == content(1, 2, 3)
-        path.write_bytes(content(1))
+        put(path, content(1))
         sink = JsonLines(path)
     room(len(content(1)))
     with pytest.raises(RecordFailed) as caught:

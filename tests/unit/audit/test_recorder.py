@@ -84,7 +84,7 @@ def test_the_form_of_a_record():
         '"data":{"b":null,"rows":3,"text":"select \'é\'"},'
         '"origin":"192.0.2.1:4711","principal":"https://issuer.example#agent-1",'
         '"resource":"payments","role":"","sequence":7,"session":"s-1","statement":0,"success":true,'
-        '"time":"2023-11-14T22:13:20.123456Z","v":2}'
+        '"time":"2023-11-14T22:13:20.123456Z","v":3,"whole":"hhllnohl"}'
     )
     assert b"\n" not in encode(event(data={"text": "a\nb\r\u2028\x85\0"}), 1, mask_text)
     # Equal events have equal bytes, whatever order their data was put in.

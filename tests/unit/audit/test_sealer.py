@@ -6,6 +6,8 @@ import random
 import pytest
 
 import ledgers
+from leaves import with_check
+from pangate.audit.marks import Marker
 from pangate.audit.reader import Ledger
 from pangate.audit.sealer import POSITION, Sealer, signer
 from pangate.audit.verify import verify
@@ -44,6 +46,27 @@ def expect(path, leaves):
     report = verify(path.parent, ledgers.KEYS)
     assert [(item.kind, item.where) for item in report.findings] == []
     assert report.events == len(leaves)
+
+
+def test_what_the_gateway_may_have_to_write_again_is_not_sealed(journal):
+    leaves = ledgers.events(10)
+    write(journal, leaves)
+    marker, sealer = Marker(journal), Sealer(journal, journal.parent, KEY)
+    for sure in (0, 3, 3, 7):
+        marker.put(sum(len(leaf) + 1 for leaf in leaves[:sure]), sure)
+        sealer.seal(marked=True)
+        assert sealer.size == sure
+    sealer.seal()
+    sealer.close()
+    marker.close()
+    expect(journal, leaves)
+
+
+def test_a_line_that_is_not_what_was_written_is_not_sealed(journal):
+    leaf = with_check(ledgers.event(1).replace(b'"v":2', b'"v":3'))
+    write(journal, [leaf.replace(b"payments", b"paymemts")])
+    with pytest.raises(LedgerError, match="somebody else wrote there"):
+        seal(journal)
 
 
 @pytest.mark.parametrize("count", [1, 2, 255, 256, 257, 700, 66_000])

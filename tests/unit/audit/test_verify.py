@@ -354,7 +354,7 @@ def test_what_events_say_of_themselves(tmp_path):
     leaves[10] = ledgers.event(99)
     leaves[20] = b"no event"
     leaves[30] = ledgers.event(31, second=5)
-    leaves[40] = ledgers.event(41).replace(b'"v":2', b'"v":3')
+    leaves[40] = ledgers.event(41).replace(b'"v":2', b'"v":4')
     report = run(ledgers.write(tmp_path / "l", ledgers.files_of(leaves)))
     assert told(report) == [
         ("event", "sequence 11", 11),

@@ -17,6 +17,8 @@ RECORDED, UNFINISHED = "session.recording", "session.unfinished"
 
 MARKED, RETIRED = "session.recorded", "audit.retired"
 
+ROTATED = "key.rotated"
+
 _LARGE = b'"large":{"bytes":'
 _BLOCK = 1 << 20
 
@@ -33,7 +35,13 @@ class _Claim(NamedTuple):
 class Claims:
     """Gathered while events are read; checked when all have been."""
 
-    _MARKS = (b'"session.record', b'"session.unfinished"', b'"audit.retired"', _LARGE)
+    _MARKS = (
+        b'"session.record',
+        b'"session.unfinished"',
+        b'"audit.retired"',
+        b'"key.rotated"',
+        _LARGE,
+    )
 
     @classmethod
     def may_be_in(cls, leaves: bytes) -> bool:
@@ -44,6 +52,8 @@ class Claims:
         self._files: dict[str, list[_Claim]] = {}
         self._retired: list[tuple[int, int, int]] = []
         self._retired_files: set[str] = set()
+        self.rotated: dict[str, int] = {}
+        """By the name of a key, the sequence of the event by which it took over."""
 
     def take(self, leaf: bytes, sequence: int) -> None:
         """Note what the event with this sequence says."""
@@ -59,6 +69,8 @@ class Claims:
                 self._retired.append((first, last, sequence))
             files = found.get("files")
             self._retired_files.update(map(str, files if isinstance(files, list) else ()))
+        elif code == ROTATED:
+            self.rotated.setdefault(str(found.get("new")), sequence)
         elif code in (RECORDED, UNFINISHED, MARKED):
             self._claim(found.get("file"), found, sequence, whole=code != MARKED)
         large = found.get("large")
@@ -77,6 +89,8 @@ class Claims:
         for file, claims in other._files.items():
             self._files.setdefault(file, []).extend(claims)
         self._retired += other._retired
+        for name, sequence in other.rotated.items():
+            self.rotated[name] = min(sequence, self.rotated.get(name, sequence))
         self._retired_files |= other._retired_files
 
     def is_retired(self, first: int, last: int) -> bool:

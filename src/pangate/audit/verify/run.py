@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.x509 import Certificate
 
 from pangate.audit.anchors.evidence import Evidence
-from pangate.audit.reader import CHECKPOINT, JOURNAL, PUBLIC_KEYS, Ledger
+from pangate.audit.reader import CHECKPOINT, JOURNAL, PUBLIC_KEYS, ROTATIONS, Ledger
 from pangate.audit.verify.diagnosis import Diagnosis, edge_root, edges_of, levels_of
 from pangate.audit.verify.others import Others
 from pangate.audit.verify.report import KINDS, MAX_FINDINGS, Finding, Report
@@ -18,6 +18,7 @@ from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import open_checkpoint
 from pangate.ledger.note import UnknownSigner, Verifier
 from pangate.ledger.records import decode_records
+from pangate.ledger.rotation import Rotation, heirs, name_of
 from pangate.ledger.tiles import (
     TILE_HEIGHT,
     WIDTH,
@@ -69,6 +70,7 @@ class Run:
         self._leaves()
         self._tree()
         self._retired()
+        self._handed_over()
         self._others.compare()
         self._leftovers(self._journal())
         self._files()
@@ -108,6 +110,18 @@ class Run:
 
     def _public_keys(self) -> None:
         own: list[Verifier] = []
+        self._rotations: list[Rotation] = []
+        try:
+            lines = (self.directory / ROTATIONS).read_text().splitlines()
+            self._rotations = [Rotation.parse(line) for line in lines]
+        except FileNotFoundError:
+            pass
+        except (OSError, UnicodeDecodeError, LedgerError) as error:
+            detail = error.strerror if isinstance(error, OSError) else str(error)
+            self.find("key", ROTATIONS, f"how keys handed over cannot be read: {detail}")
+        for key in heirs(self.verifiers, self._rotations):
+            self.verifiers.append(key)
+            self.report.notices.append(f"the key {key.text()} was handed over to by the one before")
         try:
             text = (self.directory / PUBLIC_KEYS).read_bytes()
             own = [Verifier.parse(line) for line in text.decode().splitlines()]
@@ -132,6 +146,12 @@ class Run:
                 "change them too; keep a copy elsewhere and give it with --key"
             )
         self._own = own
+
+    def _handed_over(self) -> None:
+        """Every rotation is an event too."""
+        for rotation in self._rotations:
+            if name_of(rotation.new) not in self.walk.claims.rotated:
+                self.find("key", ROTATIONS, f"no event says that {rotation.new.text()} took over")
 
     def _signatures(self) -> None:
         try:

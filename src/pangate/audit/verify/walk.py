@@ -17,7 +17,7 @@ from pangate.errors import LedgerError
 from pangate.ledger.tiles import WIDTH, decode_bundle, entries_path, split_tile, tile_path
 from pangate.ledger.tree import HASH_BYTES, whole_root
 
-VERSION = 2
+VERSIONS = {2, 3}
 """The version of events that is read here, their member `v`."""
 
 PART = 512
@@ -173,7 +173,7 @@ class Walk:
             not events
             or [event.sequence for event in events]
             != list(range(first + 1, first + 1 + len(leaves)))
-            or {event.v for event in events} != {VERSION}
+            or not {event.v for event in events} <= VERSIONS
             or times[0] < self.last_time
             or sorted(times) != times
         ):
@@ -200,7 +200,7 @@ class Walk:
                 f"the event that stands here has the sequence {event.sequence}",
                 sequence,
             )
-        if event.v != VERSION:
+        if event.v not in VERSIONS:
             self.find("event", where, f"has the version {event.v}", sequence)
         if event.time < self.last_time:
             self.times_back.append(sequence)
