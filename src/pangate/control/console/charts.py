@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 720.0, 180.0
-LEFT, BELOW, ABOVE = 48.0, 22.0, 8.0
+WIDTH, HEIGHT = 440.0, 170.0
+LEFT, BELOW, ABOVE = 44.0, 22.0, 10.0
 MOST_SERIES = 6
 OTHERS = "others"
 
@@ -76,7 +76,7 @@ def chart(title: str, times: Sequence[str], counts: Mapping[str, Mapping[str, in
         )
         for part in (0, 1, 2)
     ]
-    every = max(1, math.ceil(len(times) / 8))
+    every = max(1, math.ceil(len(times) / 6))
     marks = [
         (round(LEFT + place * step + step / 2, 1), _short(time))
         for place, time in enumerate(times)

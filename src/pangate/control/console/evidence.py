@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
+from markupsafe import Markup
 from starlette.responses import Response
 
 from pangate.audit import replay
@@ -39,6 +40,7 @@ class Block:
     rows: list[Sequence[str | None]] = field(default_factory=list)
     text: str = ""
     code: str = ""
+    sql: Markup | str = ""
 
 
 async def sessions(web: Web, visit: Visit) -> Response:
@@ -63,8 +65,6 @@ async def session(web: Web, visit: Visit) -> Response:
         blocks=blocks,
         skip=skip,
         more=skip + MOST_MOMENTS if more else None,
-        coloured=texts.coloured,
-        mask=web.gate.mask_text,
     )
 
 
@@ -73,6 +73,7 @@ def _played(web: Web, found: replay.Session, skip: int) -> tuple[replay.Checked,
     checked = replay.check(found, recordings(web.records.path))
     blocks: list[Block] = []
     names: Sequence[str] = ()
+    left = texts.MOST_COLOURED
     for count, moment in enumerate(replay.moments(found, checked.path)):
         if count >= skip + MOST_MOMENTS:
             return checked, blocks, True
@@ -87,7 +88,12 @@ def _played(web: Web, found: replay.Session, skip: int) -> tuple[replay.Checked,
         if moment.kind == "row" and last is not None:
             last.rows.append([_cell(cell) for cell in moment.value])
         else:
-            blocks.append(_block(moment, names))
+            made = _block(moment, names)
+            blocks.append(made)
+            if made.kind == "command":
+                text = web.gate.mask_text(str(made.event["data"].get("text", "")))
+                made.sql = texts.coloured(text, left)
+                left = max(0, left - len(text))
     return checked, blocks, False
 
 

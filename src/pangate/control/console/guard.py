@@ -56,8 +56,13 @@ def route(web: Web, page: Page) -> Route:
             return web.page(
                 "error.html", visit, 404, title="Not in the record", text=str(wrong), back=""
             )
-        except Refused as wrong:
-            return web.page("error.html", visit, 503, title="Not now", text=wrong.reason, back="")
+        except Exception as wrong:
+            if isinstance(wrong, Refused):
+                title, text = "Not now", wrong.reason
+            else:
+                log.error("internal error in the console", exc_info=wrong)
+                title, text = "Internal error", "The log of the gateway says more."
+            return web.page("error.html", visit, 503, title=title, text=text, back="")
 
     return Route(page.path, guarded, methods=[page.method])
 
@@ -108,7 +113,7 @@ def _visit(web: Web, asked: HttpRequest, page: Page) -> Visit | Response:
             401, "You are not signed in any more", "Nothing was done. Sign in and do it again."
         )
     path = asked.url.path + (f"?{asked.url.query}" if asked.url.query else "")
-    return web.page("sign_in.html", to=path if path != "/console" else "", said="", status=401)
+    return web.page("sign_in.html", to=path if path != "/console" else "", said="")
 
 
 def _check_role(web: Web, visit: Visit, page: Page) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -34,7 +35,7 @@ async def explained(web: Web, visit: Visit) -> Response:
         visit,
         found=found,
         principal=principal,
-        coloured=texts.coloured(web.gate.mask_text(question.text)),
+        coloured=await asyncio.to_thread(texts.coloured, web.gate.mask_text(question.text)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -121,6 +122,8 @@ class Web:
         self.cookies = Cookies(secure=settings.secure)
         self.sign_ins = Throttle(settings.sign_ins_per_minute)
         self.actions = Throttle(settings.actions_per_minute)
+        self.ending = asyncio.Event()
+        """Set when the gateway stops, so that nothing that has no end keeps it."""
         self.records = Records(gate.config.audit.path)
         folder = resources.files(__package__)
         self.static = {name: (folder / "static" / name).read_bytes() for name in STATIC}
@@ -139,6 +142,10 @@ class Web:
         )
         self._pages.filters |= texts.FILTERS
         self._pages.globals |= {"version": version, "now": time.time, "query": _query}
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self.provider.close()
 
     @property
     def desk(self) -> Desk:
