@@ -208,7 +208,7 @@ async def console_office(directory: Path, issuer: str, console: str = "") -> Asy
     recorder, authenticator = open_recorder(settings), open_authenticator(settings)
     recordings = open_recordings(settings)
     gate = Gate(settings, authenticator, recorder, recordings)
-    gate.desk = await open_desk(settings, gate.record, gate.written, pan_mask())
+    gate.desk = await open_desk(settings, gate.record, gate.durable, pan_mask())
     web = Web(gate, settings.control.console)
     made = Office(gate, web, issuer)
     try:

@@ -31,7 +31,7 @@ CHOICES: dict[str, Choice] = {
 
 async def listed(web: Web, visit: Visit) -> Response:
     """The page with the list."""
-    web.record(visit, "console.viewed", {"page": "approvals"})
+    await web.record(visit, "console.viewed", {"page": "approvals"})
     return web.page("approvals.html", visit, **await _lists(web, visit))
 
 
@@ -98,7 +98,7 @@ async def show(web: Web, visit: Visit) -> Response:
     """One request."""
     found, decisions, alike = await _visible(web, visit)
     web.desk.viewed(found, visit.session.person, visit.origin)
-    web.gate.written()
+    await web.gate.durable()
     return web.page("approval.html", visit, **await _about(web, visit, found, decisions, alike))
 
 

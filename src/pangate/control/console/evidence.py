@@ -45,7 +45,7 @@ class Block:
 
 async def sessions(web: Web, visit: Visit) -> Response:
     """The list of sessions."""
-    web.record(visit, "console.viewed", {"page": "sessions"})
+    await web.record(visit, "console.viewed", {"page": "sessions"})
     found = await web.records.sessions(_place(visit))
     return web.page("sessions.html", visit, found=found, first=not visit.query("at"))
 
@@ -54,7 +54,7 @@ async def session(web: Web, visit: Visit) -> Response:
     """One session, played again."""
     name = visit.asked.path_params["id"]
     skip = _place(visit) or 0
-    web.record(visit, "console.viewed", {"page": "session", "of": name, "from": skip})
+    await web.record(visit, "console.viewed", {"page": "session", "of": name, "from": skip})
     found = await web.records.session(name)
     checked, blocks, more = await asyncio.to_thread(_played, web, found, skip)
     return web.page(
@@ -141,7 +141,9 @@ async def record(web: Web, visit: Visit) -> Response:
     wanted = Wanted(**asked, failures=failures)
     at = _place(visit)
     said = {name: value for name, value in asked.items() if value}
-    web.record(visit, "console.viewed", {"page": "record", "search": said, "failures": failures})
+    await web.record(
+        visit, "console.viewed", {"page": "record", "search": said, "failures": failures}
+    )
     found = await web.records.search(wanted, at)
     return web.page("record.html", visit, found=found, wanted=wanted, first=at is None)
 

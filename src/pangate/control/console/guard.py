@@ -37,7 +37,7 @@ def route(web: Web, page: Page) -> Route:
             if isinstance(found, Response):
                 return found
             visit = found
-            _check_role(web, visit, page)
+            await _check_role(web, visit, page)
             if page.method == "POST":
                 visit.form = await _form(web, visit)
             assert page.show is not None
@@ -116,10 +116,10 @@ def _visit(web: Web, asked: HttpRequest, page: Page) -> Visit | Response:
     return web.page("sign_in.html", to=path if path != "/console" else "", said="")
 
 
-def _check_role(web: Web, visit: Visit, page: Page) -> None:
+async def _check_role(web: Web, visit: Visit, page: Page) -> None:
     if page.roles and not visit.session.has(*page.roles):
         data = {"page": page.path, "needs": list(page.roles), "detail": "not one of these roles"}
-        web.record(visit, "console.refused", data, success=False)
+        await web.record(visit, "console.refused", data, success=False)
         raise Refusal(
             403,
             "Not for your role",
@@ -151,7 +151,7 @@ async def _form(web: Web, visit: Visit) -> dict[str, str]:
         wrong = "without the token of this session's forms"
     if wrong:
         data_of = {"page": asked.url.path, "detail": f"a form {wrong}"}
-        web.record(visit, "console.refused", data_of, success=False)
+        await web.record(visit, "console.refused", data_of, success=False)
         raise Refusal(
             403,
             "This form is not from here",
@@ -159,7 +159,7 @@ async def _form(web: Web, visit: Visit) -> dict[str, str]:
         )
     who = hashlib.sha256(visit.session.person.name.encode()).hexdigest()
     if web.actions.reached(who):
-        web.record(
+        await web.record(
             visit, "console.refused", {"page": asked.url.path, "detail": "too many"}, success=False
         )
         raise Refusal(

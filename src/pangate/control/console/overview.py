@@ -50,7 +50,7 @@ class Standing:
 
 async def first(web: Web, visit: Visit) -> Response:
     """Where somebody comes to who has signed in."""
-    web.record(visit, "console.viewed", {"page": "overview"})
+    await web.record(visit, "console.viewed", {"page": "overview"})
     waiting = [
         one
         for one in await web.desk.requests(("pending",), 500)
@@ -78,7 +78,7 @@ async def first(web: Web, visit: Visit) -> Response:
 async def counted(web: Web, visit: Visit) -> Response:
     """Charts."""
     span = visit.query("span") if visit.query("span") in SPANS else "day"
-    web.record(visit, "console.viewed", {"page": "counts", "span": span})
+    await web.record(visit, "console.viewed", {"page": "counts", "span": span})
     counts = await web.records.counts(_times(span)[0], SPANS[span][2])
     return web.page(
         "counts.html",
@@ -92,7 +92,7 @@ async def counted(web: Web, visit: Visit) -> Response:
 
 async def ledger(web: Web, visit: Visit) -> Response:
     """How far the record is sealed, and who has seen it."""
-    web.record(visit, "console.viewed", {"page": "ledger"})
+    await web.record(visit, "console.viewed", {"page": "ledger"})
     audit, recorder = web.gate.config.audit, web.gate.recorder
     standing = await asyncio.to_thread(_standing, audit.ledger)
     return web.page(

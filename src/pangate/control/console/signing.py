@@ -33,7 +33,7 @@ async def begin(web: Web, asked: HttpRequest, origin: str) -> Response:
     if web.sign_ins.reached(address):
         data = {"detail": "too many sign-ins (control.console.sign_ins_per_minute)",
                 "kind": "throttled", "authentication": "console"}  # fmt: skip
-        web.event("auth.failed", UNKNOWN, origin, data, success=False)
+        await web.event("auth.failed", UNKNOWN, origin, data, success=False)
         raise Refusal(429, "Too many sign-ins", "Too many began at your address. Wait a minute.")
     web.sign_ins.failed(address)  # it counts all of them, not failures
     strong = asked.query_params.get("again", "") == "1"
@@ -41,7 +41,7 @@ async def begin(web: Web, asked: HttpRequest, origin: str) -> Response:
     try:
         where = await web.provider.address(pending, acr.split() if _CONTEXT.fullmatch(acr) else ())
     except SignInFailed as wrong:
-        return _failed(web, origin, wrong, to)
+        return await _failed(web, origin, wrong, to)
     answer = RedirectResponse(where, 303, web.headers)
     web.cookies.give(answer, web.cookies.sign_in, name, SIGN_IN_SECONDS)
     return answer
@@ -58,17 +58,17 @@ async def back(web: Web, asked: HttpRequest, origin: str) -> Response:
             "this sign-in was not begun in this browser, or took too long; sign in again",
             "no such sign-in (state)",
         )
-        return _failed(web, origin, wrong, "")
+        return await _failed(web, origin, wrong, "")
     try:
         person = await web.provider.person(pending, parameters, address_of(asked))
     except SignInFailed as failed:
-        return _failed(web, origin, failed, pending.to)
+        return await _failed(web, origin, failed, pending.to)
     roles = frozenset(
         role for role, wanted in web.settings.matches() if matches_table(wanted, person.claims)
     )
     if not roles:
         data = {"detail": "no role of the console", "claims": _claims(web, person)}
-        web.event("console.refused", person.name, origin, data, success=False)
+        await web.event("console.refused", person.name, origin, data, success=False)
         raise Refusal(
             403,
             "No role for you here",
@@ -81,7 +81,7 @@ async def back(web: Web, asked: HttpRequest, origin: str) -> Response:
     name, session = web.sessions.begin(person, roles, origin)
     try:
         data = {"roles": sorted(roles), "claims": _claims(web, person)}
-        web.event("console.signed_in", person.name, origin, data, session.id)
+        await web.event("console.signed_in", person.name, origin, data, session.id)
     except BaseException:
         web.sessions.end(session)
         raise
@@ -96,15 +96,15 @@ async def back(web: Web, asked: HttpRequest, origin: str) -> Response:
 async def out(web: Web, visit: Visit) -> Response:
     """Sign out."""
     web.sessions.end(visit.session)
-    web.record(visit, "console.signed_out", {"by": visit.session.person.name})
+    await web.record(visit, "console.signed_out", {"by": visit.session.person.name})
     answer = web.page("sign_in.html", to="", said="You are signed out.")
     web.cookies.take(answer, web.cookies.session)
     return answer
 
 
-def _failed(web: Web, origin: str, wrong: SignInFailed, to: str) -> Response:
+async def _failed(web: Web, origin: str, wrong: SignInFailed, to: str) -> Response:
     data = {"detail": wrong.detail, "kind": wrong.kind, "authentication": "console"}
-    web.event("auth.failed", UNKNOWN, origin, data, success=False)
+    await web.event("auth.failed", UNKNOWN, origin, data, success=False)
     text = str(wrong)
     return web.page("sign_in.html", to=to, said=f"You are not signed in: {text}.", status=403)
 

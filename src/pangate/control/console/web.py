@@ -185,15 +185,15 @@ class Web:
 
     # --- the record ---------------------------------------------------------------------------------
 
-    def record(
+    async def record(
         self, visit: Visit, code: str, data: Mapping[str, object], *, success: bool = True
     ) -> None:
         """Have it in the record what somebody does or reads; then it may be done or shown. Raises
         RecordFailed."""
         session = visit.session
-        self.event(code, session.person.name, visit.origin, data, session.id, success=success)
+        await self.event(code, session.person.name, visit.origin, data, session.id, success=success)
 
-    def event(
+    async def event(
         self,
         code: str,
         principal: str,
@@ -207,7 +207,7 @@ class Web:
         self.gate.record(
             Event(code, time.time(), session, principal, origin, "console", success, data)
         )
-        self.gate.written()
+        await self.gate.durable()
 
 
 def _query(**values: object) -> str:
