@@ -245,7 +245,7 @@ def test_evidence(served, browser):
         ann.go("/counts")
         assert page.locator("svg rect.series-0").count()
         page.get_by_text("As a table").first.click()
-        page.get_by_role("columnheader", name="visa").first.wait_for()
+        page.get_by_role("columnheader", name="payments").first.wait_for()
         for pan in PANS:
             assert pan not in page.content()
         assert ann.said == []

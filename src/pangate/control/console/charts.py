@@ -44,7 +44,8 @@ def chart(title: str, times: Sequence[str], counts: Mapping[str, Mapping[str, in
     totals: dict[str, int] = {}
     for of_time in counts.values():
         for name, count in of_time.items():
-            totals[name] = totals.get(name, 0) + count
+            if count:
+                totals[name] = totals.get(name, 0) + count
     names = sorted(totals, key=lambda name: (-totals[name], name))
     if len(names) > MOST_SERIES:
         names = [*names[: MOST_SERIES - 1], OTHERS]

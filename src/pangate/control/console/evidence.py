@@ -14,10 +14,11 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from pangate.audit import replay
-from pangate.audit.events import recordings
 from pangate.control.console import texts
+from pangate.control.console.records import Page as Results
 from pangate.control.console.records import Wanted
-from pangate.control.console.web import READING, Page, Visit, Web
+from pangate.control.console.web import READING, Page, Refusal, Visit, Web
+from pangate.errors import LedgerError
 
 MOST_MOMENTS = 500
 """Commands, rows and messages of a session on one page."""
@@ -55,7 +56,10 @@ async def session(web: Web, visit: Visit) -> Response:
     name = visit.asked.path_params["id"]
     skip = _place(visit) or 0
     await web.record(visit, "console.viewed", {"page": "session", "of": name, "from": skip})
-    found = await web.records.session(name)
+    try:
+        found = await web.records.session(name)
+    except LedgerError as wrong:
+        raise Refusal(404, "Not in the record", f"{str(wrong).capitalize()}.") from None
     checked, blocks, more = await asyncio.to_thread(_played, web, found, skip)
     return web.page(
         "session.html",
@@ -70,7 +74,7 @@ async def session(web: Web, visit: Visit) -> Response:
 
 def _played(web: Web, found: replay.Session, skip: int) -> tuple[replay.Checked, list[Block], bool]:
     """A page of a session: from the moment `skip` on. In a thread."""
-    checked = replay.check(found, recordings(web.records.path))
+    checked = replay.check(found, web.records.path.parent)
     blocks: list[Block] = []
     names: Sequence[str] = ()
     left = texts.MOST_COLOURED
@@ -126,7 +130,7 @@ async def record(web: Web, visit: Visit) -> Response:
     """Search the record."""
     asked = {
         name: visit.query(name)
-        for name in ("text", "code", "principal", "resource", "session", "after", "before")
+        for name in ("text", "code", "principal", "resource", "table", "session", "after", "before")
     }
     masked = {name: web.gate.mask_text(value) for name, value in asked.items()}
     if masked != asked:
@@ -138,14 +142,22 @@ async def record(web: Web, visit: Visit) -> Response:
         if not _DAY.fullmatch(asked[name]):
             asked[name] = ""
     failures = visit.query("failures") == "1"
-    wanted = Wanted(**asked, failures=failures)
+    masked_least = visit.query("masked", 9)
+    number = int(masked_least) if masked_least.isascii() and masked_least.isdigit() else 0
+    wanted = Wanted(**asked, masked=number, failures=failures)
     at = _place(visit)
     said = {name: value for name, value in asked.items() if value}
     await web.record(
-        visit, "console.viewed", {"page": "record", "search": said, "failures": failures}
+        visit,
+        "console.viewed",
+        {"page": "record", "search": said, "masked": number, "failures": failures},
     )
-    found = await web.records.search(wanted, at)
-    return web.page("record.html", visit, found=found, wanted=wanted, first=at is None)
+    wrong = ""
+    try:
+        found = await web.records.search(wanted, at)
+    except LedgerError as failed:
+        found, wrong = Results(), str(failed)
+    return web.page("record.html", visit, found=found, wanted=wanted, first=at is None, wrong=wrong)
 
 
 def _place(visit: Visit) -> int | None:

@@ -53,9 +53,8 @@ def route(web: Web, page: Page) -> Route:
             title = "The record or the state cannot be written"
             return web.page("error.html", visit, 503, title=title, text=NOT_DONE, back="")
         except LedgerError as wrong:
-            return web.page(
-                "error.html", visit, 404, title="Not in the record", text=str(wrong), back=""
-            )
+            title = "The record cannot be read"
+            return web.page("error.html", visit, 503, title=title, text=f"{wrong}.", back="")
         except Exception as wrong:
             if isinstance(wrong, Refused):
                 title, text = "Not now", wrong.reason
