@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,19 @@ async def test_what_does_not_concern_somebody_is_not_there(office):
     text = (await auditor.get(f"/console/approvals/{ticket.request.id}")).text
     assert "Your role here is to read" in text
     assert ticket.request.id in (await auditor.get("/console/approvals")).text
+
+
+async def test_somebody_who_stands_in(office):
+    ticket = await office.held()
+    ada = office.person("ada", "owners")
+    now = time.time()
+    receiver = office.person("dora").name
+    await office.web.desk.delegate(ada, receiver, "owners", now, now + 600, "leave")
+    browser, _ = office.signed_in("dora", "staff", roles=("approver",))
+    assert ticket.request.id in (await browser.get("/console/approvals/list")).text
+    path = f"/console/approvals/{ticket.request.id}"
+    assert (await browser.send_form(f"{path}/approve")).status_code == 303
+    assert "dora for ada" in (await browser.get(path)).text
 
 
 async def test_a_stronger_sign_in_is_asked_for(office):

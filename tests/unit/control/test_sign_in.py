@@ -185,6 +185,14 @@ async def test_sign_ins_of_an_address_are_limited(office):
     assert len(office.events("auth.failed")) == 2
 
 
+async def test_answers_that_nobody_asked_for_are_limited(office):
+    limit = office.web.settings.sign_ins_per_minute
+    browser = office.browser()
+    path = "/console/callback?code=c&state=s"
+    found = [(await browser.get(path)).status_code for _ in range(limit + 1)]
+    assert found == [403] * limit + [429]
+
+
 async def test_pending_sign_ins_are_bounded(office):
     from pangate.control.console.sessions import MOST_PENDING, MOST_SESSIONS
 

@@ -49,7 +49,11 @@ async def _lists(web: Web, visit: Visit) -> dict[str, Any]:
         if _sees(web, visit, found):
             due.append((review, found))
     return {
-        "waiting": [one for one in waiting if _sees(web, visit, one)],
+        "waiting": [
+            one
+            for one in waiting
+            if _sees(web, visit, one) or await web.desk.stands_in(visit.session.person, one)
+        ],
         "settled": [one for one in settled if _sees(web, visit, one)][:20],
         "due": due,
     }
