@@ -26,13 +26,22 @@ INSTALLED = ROOT / "build" / "oidc"
 class Provider:
     """One provider, from `with` to its end. `stop` and `start` keep its URL and give it other keys.
 
-    `clients` maps the id of a client to its team, which its tokens have as a claim."""
+    `clients` maps the id of a client to its team, which its tokens have as a claim. `callback` is where
+    people who signed in to the client `console` are sent back to, with `secret` as its secret; `people` maps
+    their names to their passwords (as `password`) and claims."""
 
     def __init__(
-        self, clients: dict[str, str], audience: str = "pangate", seconds: int = 600
+        self,
+        clients: dict[str, str],
+        audience: str = "pangate",
+        seconds: int = 600,
+        *,
+        callback: str = "",
+        secret: str = "",
+        people: dict[str, dict[str, object]] | None = None,
     ) -> None:
         self._secrets = {name: secrets.token_urlsafe(18) for name in clients}
-        self._settings = {
+        self._settings: dict[str, object] = {
             "port": free_port(),
             "audience": audience,
             "seconds": seconds,
@@ -41,6 +50,9 @@ class Provider:
                 for name, team in clients.items()
             ],
         }
+        if callback:
+            self._settings["console"] = {"id": "console", "secret": secret, "callback": callback}
+            self._settings["people"] = people or {}
         self.url = f"http://127.0.0.1:{self._settings['port']}"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -52,6 +52,10 @@ def test_the_wheel_holds_what_it_should(built):
         "py.typed",
         "_scan.pyi",
         "_frame.pyi",
+        "control/console/static/console.css",
+        "control/console/static/live.js",
+        "control/console/static/mark.svg",
+        "control/console/templates/base.html",
         "masking/iin.csv",
         "sql/functions.csv",
         "cli.py",
@@ -69,6 +73,7 @@ def test_the_sdist_can_be_built_from(built):
     for wanted in (
         "ext/pangate/scan.c",
         "ext/pangate/_scan.pyx",
+        "src/pangate/control/console/templates/approval.html",
         "src/pangate/masking/iin.csv",
         "LICENSE",
     ):

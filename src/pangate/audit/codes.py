@@ -60,6 +60,18 @@ CODES: dict[str, Code] = {
         "a configuration that was to be loaded is wrong", "10.2.1.2", urgent=True
     ),
     "config.reloaded": Code("another configuration is in force", "10.2.1.2", urgent=True),
+    "console.refused": Code(
+        "somebody asked the console for what is not for them: a page, a form from elsewhere",
+        "10.2.1.4",
+        urgent=True,
+    ),
+    "console.signed_in": Code(
+        "somebody signed in to the console: their roles there and their claims", "10.2.1.5"
+    ),
+    "console.signed_out": Code("they signed out, or an administrator ended it", "10.2.1.5"),
+    "console.viewed": Code(
+        "somebody looked at a page of the console, and what they searched for", "10.2.1.3"
+    ),
     "key.rotated": Code(
         "the key that signs the record hands over to the next one: both by their hashes",
         "10.2.1.6",

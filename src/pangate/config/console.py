@@ -88,7 +88,10 @@ class ConsoleSettings(Settings, frozen=True, kw_only=True):
     ] = 28_800.0
     sign_ins_per_minute: Annotated[
         Count,
-        Meta(description="Sign-ins that one address may begin in a minute (an IPv6 one: its /64)."),
+        Meta(
+            description="Sign-ins that one address may begin in a minute (an IPv6 one: its /64); failed "
+            "ones count twice."
+        ),
     ] = 20
     actions_per_minute: Annotated[
         Count, Meta(description="Forms that one person may send in a minute, searches too.")

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
@@ -18,6 +19,9 @@ from pangate.config.approvals import ControlSettings
 from pangate.control.api import routes
 from pangate.gate import Gate
 
+if TYPE_CHECKING:
+    from pangate.control.console import Web
+
 log = logging.getLogger("pangate")
 
 MAX_CONNECTIONS = 200
@@ -25,15 +29,25 @@ KEEP_ALIVE_SECONDS = 15
 END_SECONDS = 2
 
 
-def application(gate: Gate) -> Starlette:
-    """The whole of it as an ASGI application."""
+def application(gate: Gate, web: Web | None = None) -> Starlette:
+    """The whole of it as an ASGI application; `web` is the console."""
     paths: list[BaseRoute] = [*routes(gate)]
-    if gate.config.control.console is not None:
-        # what only some need takes a while to import
+    if web is not None:
         from pangate.control import console
 
-        paths += console.routes(gate, gate.config.control.console)
+        paths += console.routes(web)
     return Starlette(routes=paths)
+
+
+def open_console(gate: Gate) -> Web | None:
+    """The console, where the configuration asks for one."""
+    settings = gate.config.control.console
+    if settings is None:
+        return None
+    # what only some need takes a while to import
+    from pangate.control.console import Web
+
+    return Web(gate, settings)
 
 
 class Control(uvicorn.Server):
@@ -41,9 +55,10 @@ class Control(uvicorn.Server):
 
     def __init__(self, gate: Gate, settings: ControlSettings) -> None:
         self.ending = False
+        self._web = open_console(gate)
         super().__init__(
             uvicorn.Config(
-                application(gate),
+                application(gate, self._web),
                 http="httptools",
                 ws="none",
                 lifespan="off",
@@ -72,6 +87,11 @@ class Control(uvicorn.Server):
             await asyncio.shield(serving)
         except asyncio.CancelledError:
             self.should_exit = True
+            if self._web is not None:
+                self._web.ending.set()
             await asyncio.wait({serving}, timeout=END_SECONDS + 1)
             serving.cancel()
             raise
+        finally:
+            if self._web is not None:
+                await self._web.close()

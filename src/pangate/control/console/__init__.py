@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from pangate.config.console import ConsoleSettings
 from pangate.control.console import approvals, evidence, overview, people, policy, signing
 from pangate.control.console.guard import route, static
 from pangate.control.console.web import Page, Web
-from pangate.gate import Gate
+
+__all__ = ["PAGES", "Web", "routes"]
 
 PAGES: tuple[Page, ...] = (
     *signing.PAGES,
@@ -25,7 +25,6 @@ PAGES: tuple[Page, ...] = (
 )
 
 
-def routes(gate: Gate, settings: ConsoleSettings) -> list[BaseRoute]:
+def routes(web: Web) -> list[BaseRoute]:
     """The paths of the console."""
-    web = Web(gate, settings)
     return [static(web), *(route(web, page) for page in PAGES)]

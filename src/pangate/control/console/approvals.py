@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+from markupsafe import Markup
 from starlette.responses import Response, StreamingResponse
 
 from pangate.approvals import DecisionRefused
@@ -30,7 +31,7 @@ CHOICES: dict[str, Choice] = {
 
 async def listed(web: Web, visit: Visit) -> Response:
     """The page with the list."""
-    web.record(visit, "console.viewed", {"page": "approvals"})
+    await web.record(visit, "console.viewed", {"page": "approvals"})
     return web.page("approvals.html", visit, **await _lists(web, visit))
 
 
@@ -48,7 +49,11 @@ async def _lists(web: Web, visit: Visit) -> dict[str, Any]:
         if _sees(web, visit, found):
             due.append((review, found))
     return {
-        "waiting": [one for one in waiting if _sees(web, visit, one)],
+        "waiting": [
+            one
+            for one in waiting
+            if _sees(web, visit, one) or await web.desk.stands_in(visit.session.person, one)
+        ],
         "settled": [one for one in settled if _sees(web, visit, one)][:20],
         "due": due,
     }
@@ -68,10 +73,16 @@ async def _changes(web: Web, visit: Visit) -> AsyncIterator[str]:
     session.streams += 1
     changes = web.desk.watch()
     following = asyncio.ensure_future(anext(changes))
+    ending = asyncio.ensure_future(web.ending.wait())
+    both = asyncio.FIRST_COMPLETED
     try:
         yield "retry: 3000\n\n"
         while not web.sessions.over(session):
-            done, _ = await asyncio.wait({following}, timeout=BEAT_SECONDS)
+            done, _ = await asyncio.wait(
+                {following, ending}, timeout=BEAT_SECONDS, return_when=both
+            )
+            if ending in done:
+                return
             if not done:
                 yield "data: beat\n\n"
                 continue
@@ -82,15 +93,16 @@ async def _changes(web: Web, visit: Visit) -> AsyncIterator[str]:
         yield "data: over\n\n"
     finally:
         session.streams -= 1
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        for task in (following, ending):
+            task.cancel()
+        await asyncio.gather(following, ending, return_exceptions=True)
 
 
 async def show(web: Web, visit: Visit) -> Response:
     """One request."""
     found, decisions, alike = await _visible(web, visit)
     web.desk.viewed(found, visit.session.person, visit.origin)
-    web.gate.written()
+    await web.gate.durable()
     return web.page("approval.html", visit, **await _about(web, visit, found, decisions, alike))
 
 
@@ -103,20 +115,24 @@ async def _about(
     due: Review | None = next(
         (one for one in await web.desk.reviews() if one.request == found.id), None
     )
+    laid_out, exact = await asyncio.to_thread(_read_out, web.gate.mask_text(found.statement))
     return {
         "one": found,
         "decisions": decisions,
-        "alike": alike,
         "earlier": [(one, (await web.desk.show(one.id))[1]) for one in alike],
-        "laid_out": texts.laid_out(web.gate.mask_text(found.statement)),
-        "exact": texts.coloured(web.gate.mask_text(found.statement)),
-        "coloured": texts.coloured,
+        "laid_out": laid_out,
+        "exact": exact,
         "missing": sign_in_missing(found, person.claims),
         "mine": web.desk.called(person) == found.principal,
         "may_break": bool(glass),
         "decides": visit.session.has(*DECIDING),
         "review": due,
     }
+
+
+def _read_out(text: str) -> tuple[Markup, Markup]:
+    """A statement laid out, and as it is; both with colours. In a thread."""
+    return texts.coloured(texts.laid_out(text)), texts.coloured(text)
 
 
 async def decide(web: Web, visit: Visit) -> Response:

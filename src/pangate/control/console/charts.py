@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 720.0, 180.0
-LEFT, BELOW, ABOVE = 48.0, 22.0, 8.0
+WIDTH, HEIGHT = 440.0, 170.0
+LEFT, BELOW, ABOVE = 44.0, 22.0, 10.0
 MOST_SERIES = 6
 OTHERS = "others"
 
@@ -44,7 +44,8 @@ def chart(title: str, times: Sequence[str], counts: Mapping[str, Mapping[str, in
     totals: dict[str, int] = {}
     for of_time in counts.values():
         for name, count in of_time.items():
-            totals[name] = totals.get(name, 0) + count
+            if count:
+                totals[name] = totals.get(name, 0) + count
     names = sorted(totals, key=lambda name: (-totals[name], name))
     if len(names) > MOST_SERIES:
         names = [*names[: MOST_SERIES - 1], OTHERS]
@@ -76,7 +77,7 @@ def chart(title: str, times: Sequence[str], counts: Mapping[str, Mapping[str, in
         )
         for part in (0, 1, 2)
     ]
-    every = max(1, math.ceil(len(times) / 8))
+    every = max(1, math.ceil(len(times) / 6))
     marks = [
         (round(LEFT + place * step + step / 2, 1), _short(time))
         for place, time in enumerate(times)

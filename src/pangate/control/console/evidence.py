@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
+from markupsafe import Markup
 from starlette.responses import Response
 
 from pangate.audit import replay
-from pangate.audit.events import recordings
 from pangate.control.console import texts
+from pangate.control.console.records import Page as Results
 from pangate.control.console.records import Wanted
-from pangate.control.console.web import READING, Page, Visit, Web
+from pangate.control.console.web import READING, Page, Refusal, Visit, Web
+from pangate.errors import LedgerError
 
 MOST_MOMENTS = 500
 """Commands, rows and messages of a session on one page."""
@@ -39,11 +41,12 @@ class Block:
     rows: list[Sequence[str | None]] = field(default_factory=list)
     text: str = ""
     code: str = ""
+    sql: Markup | str = ""
 
 
 async def sessions(web: Web, visit: Visit) -> Response:
     """The list of sessions."""
-    web.record(visit, "console.viewed", {"page": "sessions"})
+    await web.record(visit, "console.viewed", {"page": "sessions"})
     found = await web.records.sessions(_place(visit))
     return web.page("sessions.html", visit, found=found, first=not visit.query("at"))
 
@@ -52,8 +55,11 @@ async def session(web: Web, visit: Visit) -> Response:
     """One session, played again."""
     name = visit.asked.path_params["id"]
     skip = _place(visit) or 0
-    web.record(visit, "console.viewed", {"page": "session", "of": name, "from": skip})
-    found = await web.records.session(name)
+    await web.record(visit, "console.viewed", {"page": "session", "of": name, "from": skip})
+    try:
+        found = await web.records.session(name)
+    except LedgerError as wrong:
+        raise Refusal(404, "Not in the record", f"{str(wrong).capitalize()}.") from None
     checked, blocks, more = await asyncio.to_thread(_played, web, found, skip)
     return web.page(
         "session.html",
@@ -63,16 +69,15 @@ async def session(web: Web, visit: Visit) -> Response:
         blocks=blocks,
         skip=skip,
         more=skip + MOST_MOMENTS if more else None,
-        coloured=texts.coloured,
-        mask=web.gate.mask_text,
     )
 
 
 def _played(web: Web, found: replay.Session, skip: int) -> tuple[replay.Checked, list[Block], bool]:
     """A page of a session: from the moment `skip` on. In a thread."""
-    checked = replay.check(found, recordings(web.records.path))
+    checked = replay.check(found, web.records.path.parent)
     blocks: list[Block] = []
     names: Sequence[str] = ()
+    left = texts.MOST_COLOURED
     for count, moment in enumerate(replay.moments(found, checked.path)):
         if count >= skip + MOST_MOMENTS:
             return checked, blocks, True
@@ -87,7 +92,12 @@ def _played(web: Web, found: replay.Session, skip: int) -> tuple[replay.Checked,
         if moment.kind == "row" and last is not None:
             last.rows.append([_cell(cell) for cell in moment.value])
         else:
-            blocks.append(_block(moment, names))
+            made = _block(moment, names)
+            blocks.append(made)
+            if made.kind == "command":
+                text = web.gate.mask_text(str(made.event["data"].get("text", "")))
+                made.sql = texts.coloured(text, left)
+                left = max(0, left - len(text))
     return checked, blocks, False
 
 
@@ -120,7 +130,7 @@ async def record(web: Web, visit: Visit) -> Response:
     """Search the record."""
     asked = {
         name: visit.query(name)
-        for name in ("text", "code", "principal", "resource", "session", "after", "before")
+        for name in ("text", "code", "principal", "resource", "table", "session", "after", "before")
     }
     masked = {name: web.gate.mask_text(value) for name, value in asked.items()}
     if masked != asked:
@@ -132,12 +142,22 @@ async def record(web: Web, visit: Visit) -> Response:
         if not _DAY.fullmatch(asked[name]):
             asked[name] = ""
     failures = visit.query("failures") == "1"
-    wanted = Wanted(**asked, failures=failures)
+    masked_least = visit.query("masked", 9)
+    number = int(masked_least) if masked_least.isascii() and masked_least.isdigit() else 0
+    wanted = Wanted(**asked, masked=number, failures=failures)
     at = _place(visit)
     said = {name: value for name, value in asked.items() if value}
-    web.record(visit, "console.viewed", {"page": "record", "search": said, "failures": failures})
-    found = await web.records.search(wanted, at)
-    return web.page("record.html", visit, found=found, wanted=wanted, first=at is None)
+    await web.record(
+        visit,
+        "console.viewed",
+        {"page": "record", "search": said, "masked": number, "failures": failures},
+    )
+    wrong = ""
+    try:
+        found = await web.records.search(wanted, at)
+    except LedgerError as failed:
+        found, wrong = Results(), str(failed)
+    return web.page("record.html", visit, found=found, wanted=wanted, first=at is None, wrong=wrong)
 
 
 def _place(visit: Visit) -> int | None:

@@ -37,7 +37,7 @@ def route(web: Web, page: Page) -> Route:
             if isinstance(found, Response):
                 return found
             visit = found
-            _check_role(web, visit, page)
+            await _check_role(web, visit, page)
             if page.method == "POST":
                 visit.form = await _form(web, visit)
             assert page.show is not None
@@ -53,11 +53,15 @@ def route(web: Web, page: Page) -> Route:
             title = "The record or the state cannot be written"
             return web.page("error.html", visit, 503, title=title, text=NOT_DONE, back="")
         except LedgerError as wrong:
-            return web.page(
-                "error.html", visit, 404, title="Not in the record", text=str(wrong), back=""
-            )
-        except Refused as wrong:
-            return web.page("error.html", visit, 503, title="Not now", text=wrong.reason, back="")
+            title = "The record cannot be read"
+            return web.page("error.html", visit, 503, title=title, text=f"{wrong}.", back="")
+        except Exception as wrong:
+            if isinstance(wrong, Refused):
+                title, text = "Not now", wrong.reason
+            else:
+                log.error("internal error in the console", exc_info=wrong)
+                title, text = "Internal error", "The log of the gateway says more."
+            return web.page("error.html", visit, 503, title=title, text=text, back="")
 
     return Route(page.path, guarded, methods=[page.method])
 
@@ -108,13 +112,13 @@ def _visit(web: Web, asked: HttpRequest, page: Page) -> Visit | Response:
             401, "You are not signed in any more", "Nothing was done. Sign in and do it again."
         )
     path = asked.url.path + (f"?{asked.url.query}" if asked.url.query else "")
-    return web.page("sign_in.html", to=path if path != "/console" else "", said="", status=401)
+    return web.page("sign_in.html", to=path if path != "/console" else "", said="")
 
 
-def _check_role(web: Web, visit: Visit, page: Page) -> None:
+async def _check_role(web: Web, visit: Visit, page: Page) -> None:
     if page.roles and not visit.session.has(*page.roles):
         data = {"page": page.path, "needs": list(page.roles), "detail": "not one of these roles"}
-        web.record(visit, "console.refused", data, success=False)
+        await web.record(visit, "console.refused", data, success=False)
         raise Refusal(
             403,
             "Not for your role",
@@ -146,7 +150,7 @@ async def _form(web: Web, visit: Visit) -> dict[str, str]:
         wrong = "without the token of this session's forms"
     if wrong:
         data_of = {"page": asked.url.path, "detail": f"a form {wrong}"}
-        web.record(visit, "console.refused", data_of, success=False)
+        await web.record(visit, "console.refused", data_of, success=False)
         raise Refusal(
             403,
             "This form is not from here",
@@ -154,7 +158,7 @@ async def _form(web: Web, visit: Visit) -> dict[str, str]:
         )
     who = hashlib.sha256(visit.session.person.name.encode()).hexdigest()
     if web.actions.reached(who):
-        web.record(
+        await web.record(
             visit, "console.refused", {"page": asked.url.path, "detail": "too many"}, success=False
         )
         raise Refusal(

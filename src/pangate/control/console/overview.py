@@ -50,7 +50,7 @@ class Standing:
 
 async def first(web: Web, visit: Visit) -> Response:
     """Where somebody comes to who has signed in."""
-    web.record(visit, "console.viewed", {"page": "overview"})
+    await web.record(visit, "console.viewed", {"page": "overview"})
     waiting = [
         one
         for one in await web.desk.requests(("pending",), 500)
@@ -58,7 +58,7 @@ async def first(web: Web, visit: Visit) -> Response:
     ]
     gate = web.gate
     standing = await asyncio.to_thread(_standing, gate.config.audit.ledger)
-    counts = await web.records.counts(_times("day")[0], 13)
+    counts = await web.records.counts(_spans("day"))
     keys = [state for state in gate.authenticator.key_states() if not state.usable]
     return web.page(
         "overview.html",
@@ -71,28 +71,28 @@ async def first(web: Web, visit: Visit) -> Response:
         failure=gate.record_failure,
         keys=keys,
         charts=_charts(counts, "day"),
-        whole=counts.whole,
+        behind=counts.behind,
     )
 
 
 async def counted(web: Web, visit: Visit) -> Response:
     """Charts."""
     span = visit.query("span") if visit.query("span") in SPANS else "day"
-    web.record(visit, "console.viewed", {"page": "counts", "span": span})
-    counts = await web.records.counts(_times(span)[0], SPANS[span][2])
+    await web.record(visit, "console.viewed", {"page": "counts", "span": span})
+    counts = await web.records.counts(_spans(span))
     return web.page(
         "counts.html",
         visit,
         span=span,
         spans={name: about[0] for name, about in SPANS.items()},
         charts=[*_charts(counts, span), _sessions(counts, span)],
-        whole=counts.whole,
+        behind=counts.behind,
     )
 
 
 async def ledger(web: Web, visit: Visit) -> Response:
     """How far the record is sealed, and who has seen it."""
-    web.record(visit, "console.viewed", {"page": "ledger"})
+    await web.record(visit, "console.viewed", {"page": "ledger"})
     audit, recorder = web.gate.config.audit, web.gate.recorder
     standing = await asyncio.to_thread(_standing, audit.ledger)
     return web.page(
@@ -130,24 +130,27 @@ def _standing(directory: Path) -> Standing:
     return found
 
 
-def _times(span: str) -> list[str]:
+def _spans(span: str) -> list[tuple[str, float]]:
+    """The columns of a chart: name and when each begins."""
     _, columns, width = SPANS[span]
-    now = datetime.datetime.now(datetime.UTC)
-    step = datetime.timedelta(hours=1) if width == 13 else datetime.timedelta(days=1)
-    return [(now - step * back).isoformat()[:width] for back in reversed(range(columns))]
+    now = datetime.datetime.now(datetime.UTC).replace(minute=0, second=0, microsecond=0)
+    step = datetime.timedelta(hours=1)
+    if width < 13:
+        now, step = now.replace(hour=0), datetime.timedelta(days=1)
+    times = [now - step * back for back in reversed(range(columns))]
+    return [(time.isoformat()[:width], time.timestamp()) for time in times]
 
 
 def _charts(counts: Counts, span: str) -> list[Chart]:
-    times = _times(span)
+    times = [name for name, _ in _spans(span)]
     return [
-        chart("Card numbers masked, by network", times, counts.masked),
+        chart("Card numbers masked, by resource", times, counts.masked),
         chart("Statements, by verdict", times, counts.statements),
     ]
 
 
 def _sessions(counts: Counts, span: str) -> Chart:
-    by_time = {time: {"sessions": count} for time, count in counts.sessions.items()}
-    return chart("Sessions that began", _times(span), by_time)
+    return chart("Sessions that began", [name for name, _ in _spans(span)], counts.sessions)
 
 
 PAGES = (

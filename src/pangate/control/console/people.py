@@ -9,7 +9,7 @@ from pangate.control.console.web import ADMIN, Page, Refusal, Visit, Web
 
 async def listed(web: Web, visit: Visit) -> Response:
     """All sessions."""
-    web.record(visit, "console.viewed", {"page": "people"})
+    await web.record(visit, "console.viewed", {"page": "people"})
     rows = [
         (one, web.sessions.age(one), web.sessions.idle(one), web.sessions.left(one))
         for one in web.sessions.all()
@@ -24,7 +24,7 @@ async def end(web: Web, visit: Visit) -> Response:
     if found is None:
         raise Refusal(404, "Nobody is there", "This session has ended already.")
     data = {"by": visit.session.person.name, "of": found.person.name, "ended": found.id}
-    web.record(visit, "console.signed_out", data)
+    await web.record(visit, "console.signed_out", data)
     web.sessions.end(found)
     return web.to("/console/people")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -25,7 +26,7 @@ async def explained(web: Web, visit: Visit) -> Response:
         question = _question(visit)
         data = {"page": "policy", "resource": question.resource, "text": question.text,
                 "claims": dict(question.claims), "source": question.source}  # fmt: skip
-        web.record(visit, "console.viewed", data)
+        await web.record(visit, "console.viewed", data)
         principal, found = ask(web.gate.config, question)
     except Unusable as wrong:
         return _page(web, visit, wrong=str(wrong))
@@ -34,7 +35,7 @@ async def explained(web: Web, visit: Visit) -> Response:
         visit,
         found=found,
         principal=principal,
-        coloured=texts.coloured(web.gate.mask_text(question.text)),
+        coloured=await asyncio.to_thread(texts.coloured, web.gate.mask_text(question.text)),
     )
 
 

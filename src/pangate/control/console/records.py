@@ -1,25 +1,30 @@
-"""The record, read for people: the newest first, a bounded piece of the file at a time, in a thread, and
-for one of them after the other, so that looking back takes little from sessions that run."""
+"""The record, read for people: by its index (audit/index), in a thread and for one of them after the other,
+so that looking back takes little from sessions that run. What is shown is read from the record itself."""
 
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from pangate.audit.events import whole
+from pangate.audit.index import Hit, Index, Query, Record
 from pangate.audit.replay import Session, session_of
 from pangate.errors import LedgerError
 
-BLOCK_BYTES = 1 << 18
-MOST_BYTES = 32 << 20
-"""Of the record, so much is looked at for one page."""
+log = logging.getLogger("pangate")
+
+AT_A_TIME = 20_000
+"""Events that are indexed before a question is answered, at the most. The sealer's process, where there is
+one, has mostly done it."""
+
+MOST_OF_SESSION = 50_000
+"""Events of one session that are looked at."""
 
 Row = Mapping[str, Any]
 Answer = TypeVar("Answer")
@@ -27,45 +32,63 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is searched for; what is empty matches everything. `text` is anywhere in an event, `code` is how
-    its code begins, `after` and `before` are days."""
+    """What is searched for; what is empty matches everything. `text` are words, `code` ends in a dot for all
+    that begin with it, `after` and `before` are days."""
 
     text: str = ""
     code: str = ""
     principal: str = ""
     resource: str = ""
+    table: str = ""
     session: str = ""
     after: str = ""
     before: str = ""
+    masked: int = 0
     failures: bool = False
 
-    def matches(self, event: Row) -> bool:
-        """Whether an event is one of them; its text is not looked at."""
-        return (
-            str(event.get("code", "")).startswith(self.code)
-            and self.principal.lower() in str(event.get("principal", "")).lower()
-            and self.resource in ("", event.get("resource"))
-            and self.session in ("", event.get("session"))
-            and self.after <= str(event.get("time", ""))[: len(self.after)]
-            and (not self.before or str(event.get("time", ""))[: len(self.before)] <= self.before)
-            and not (self.failures and event.get("success"))
+    def query(self, before: int | None) -> Query:
+        """The same as a question to the index."""
+        code = f"{self.code}*" if self.code.endswith(".") else self.code
+        given = {
+            "code": code,
+            "principal": self.principal,
+            "resource": self.resource,
+            "table": self.table,
+            "session": self.session,
+            "success": "false" if self.failures else "",
+        }
+        return Query(
+            {kind: [value] for kind, value in given.items() if value},
+            text=self.text,
+            since=_day(self.after),
+            until=_day(self.before, 1),
+            masked=self.masked,
+            before=before,
         )
 
 
 @dataclass
 class Page:
     """Some of what is looked for, the newest first. `on` is where the next page begins, None when there is
-    no more; `oldest` is how far back it was looked."""
+    no more; `behind` is true when the newest events are not indexed yet."""
 
     rows: list[Any] = field(default_factory=list)
     on: int | None = None
-    oldest: str = ""
+    behind: bool = False
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An event, and the one that says how it ended, None where there is none."""
+
+    event: Row
+    ended: Row | None
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
-    """A session as the record has it. `state` is "open", "ended", "broken off" when the gateway went
-    before it, and empty when its end is not in what was looked at."""
+    """A session as the record has it. `state` is "open", "ended", or "broken off" when the gateway went
+    before it."""
 
     start: Row
     end: Row | None
@@ -74,13 +97,12 @@ class Listed:
 
 @dataclass
 class Counts:
-    """What happened by hour or day (the first letters of the time), the newest first."""
+    """What happened in each span of time, by what it is counted by. `masked` are card numbers."""
 
-    by: int
-    whole: bool = True
-    masked: dict[str, Counter[str]] = field(default_factory=dict)
-    statements: dict[str, Counter[str]] = field(default_factory=dict)
-    sessions: Counter[str] = field(default_factory=Counter)
+    masked: dict[str, dict[str, int]] = field(default_factory=dict)
+    statements: dict[str, dict[str, int]] = field(default_factory=dict)
+    sessions: dict[str, dict[str, int]] = field(default_factory=dict)
+    behind: bool = False
 
 
 class Records:
@@ -88,131 +110,107 @@ class Records:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._index: Index | None = None
         self._one = asyncio.Semaphore(1)
 
-    async def search(self, wanted: Wanted, at: int | None = None, most: int = 50) -> Page:
-        """Events, from the place `at` backwards. Raises LedgerError."""
-        return await self._read(lambda: self._search(wanted, at, most))
+    async def search(self, wanted: Wanted, before: int | None = None, most: int = 50) -> Page:
+        """Events before the sequence `before`, with how they ended. Raises LedgerError."""
 
-    async def sessions(self, at: int | None = None, most: int = 50) -> Page:
-        """Sessions by their beginning, as rows that are `Listed`."""
-        return await self._read(lambda: self._sessions(at, most))
+        def work(index: Index) -> Page:
+            page, hits = _page(index.search(wanted.query(before), most + 1), most)
+            for hit in hits:
+                event = self._event(hit.sequence, hit.offset)
+                ended = self._event(hit.ended, hit.ended_offset) if hit.ended else None
+                page.rows.append(Found(event, ended))
+            return page
 
-    async def counts(self, since: str, by: int) -> Counts:
-        """Counts from the time `since` on, by the first `by` letters of the time."""
-        return await self._read(lambda: self._counts(since, by))
+        return await self._read(work)
+
+    async def sessions(self, before: int | None = None, most: int = 50) -> Page:
+        """Sessions that began before the sequence `before`, as `Listed`."""
+
+        def work(index: Index) -> Page:
+            asked = Query({"code": ["session.start"]}, before=before)
+            page, hits = _page(index.search(asked, most + 1), most)
+            starts = [self._event(hit.sequence, hit.offset) for hit in hits]
+            ends = {}
+            if starts:
+                names = [str(start["session"]) for start in starts]
+                asked = Query({"code": ["session.end"], "session": names})
+                for hit in index.search(asked, 2 * most):
+                    end = self._event(hit.sequence, hit.offset)
+                    ends[end["session"]] = end
+            last = index.search(Query({"code": ["log.start"]}), 1)
+            began = last[0].sequence if last else 0
+            for start in starts:
+                over = ends.get(start["session"])
+                state = "ended" if over else "open" if start["sequence"] > began else "broken off"
+                page.rows.append(Listed(start, over, state))
+            return page
+
+        return await self._read(work)
+
+    async def counts(self, spans: Sequence[tuple[str, float]]) -> Counts:
+        """Counts of each of `spans`, (name, when it begins), in their order; the last one is up to now."""
+
+        def work(index: Index) -> Counts:
+            found = Counts()
+            firsts = [index.first_at(begins) for _, begins in spans]
+            ends: list[int | None] = [*firsts[1:], None]
+            for (name, _), first, end in zip(spans, firsts, ends, strict=True):
+                if first == end:
+                    continue
+                asked = Query(after=first - 1, before=end)
+                by = index.count(asked, ("resource", "verdict", "code"))
+                found.masked[name] = {value: one.masked for value, one in by["resource"]}
+                found.statements[name] = {value: one.events for value, one in by["verdict"]}
+                began = dict(by["code"]).get("session.start")
+                found.sessions[name] = {"sessions": began.events} if began else {}
+            return found
+
+        return await self._read(work)
 
     async def session(self, name: str) -> Session:
-        """What the record has of one session. Raises LedgerError."""
-        return await self._read(lambda: session_of(self._of_session(name), name))
+        """What the record has of one session. Raises LedgerError, also when that is nothing."""
 
-    async def _read(self, work: Callable[[], Answer]) -> Answer:
+        def work(index: Index) -> Session:
+            hits = index.search(Query({"session": [name]}), MOST_OF_SESSION)
+            return session_of(
+                (self._event(hit.sequence, hit.offset) for hit in reversed(hits)), name
+            )
+
+        return await self._read(work)
+
+    async def _read(self, work: Callable[[Index], Answer]) -> Answer:
         async with self._one:
-            try:
-                return await asyncio.to_thread(work)
-            except OSError as wrong:
-                raise LedgerError(f"{self.path} cannot be read: {wrong.strerror}") from None
+            return await asyncio.to_thread(self._answer, work)
 
-    def _search(self, wanted: Wanted, at: int | None, most: int) -> Page:
-        page = Page()
-        needle = json.dumps(wanted.text, ensure_ascii=False)[1:-1].lower().encode()
-        line = b""
-        for page.on, line in self._back(at):
-            if needle and needle not in line.lower():
-                continue
-            event = _event(line)
-            if wanted.after and str(event.get("time", ""))[: len(wanted.after)] < wanted.after:
-                page.on = None
-                break
-            if wanted.matches(event):
-                page.rows.append(whole(event, self.path.parent))
-                if len(page.rows) == most:
-                    break
-        page.on = page.on or None
-        page.oldest = str(_event(line).get("time", "")) if line else ""
-        return page
+    def _answer(self, work: Callable[[Index], Answer]) -> Answer:
+        if self._index is None:
+            self._index = Index(Record(self.path), notice=log.warning)
+        behind = self._index.catch_up(AT_A_TIME) == AT_A_TIME
+        answer = work(self._index)
+        if isinstance(answer, (Page, Counts)):
+            answer.behind = behind
+        return answer
 
-    def _sessions(self, at: int | None, most: int) -> Page:
-        page = Page()
-        ends: dict[str, Row] = {}
-        running = at is None
-        for page.on, line in self._back(at):
-            if b'"code":"session.' not in line and b'"code":"log.start"' not in line:
-                continue
-            event = _event(line)
-            page.oldest = str(event["time"])
-            if event["code"] == "log.start":
-                running = False
-            elif event["code"] == "session.end":
-                ends[event["session"]] = event
-            elif event["code"] == "session.start":
-                end = ends.pop(event["session"], None)
-                state = "ended" if end else "open" if running else "" if at else "broken off"
-                page.rows.append(Listed(event, end, state))
-                if len(page.rows) == most:
-                    break
-        page.on = page.on or None
-        return page
-
-    def _counts(self, since: str, by: int) -> Counts:
-        found = Counts(by)
-        place = 0  # when there is nothing
-        for place, line in self._back(None):  # noqa: B007 - used behind the loop
-            event = _event(line)
-            at = str(event.get("time", ""))
-            if at < since:
-                return found
-            code, when = str(event.get("code", "")), at[:by]
-            data = event.get("data", {})
-            if code == "statement.finished":
-                found.masked.setdefault(when, Counter()).update(data.get("masked", {}))
-            elif code in ("statement.allowed", "statement.denied"):
-                found.statements.setdefault(when, Counter())[code[10:]] += 1
-            elif code == "approval.requested":
-                found.statements.setdefault(when, Counter())["held"] += 1
-            elif code == "session.start":
-                found.sessions[when] += 1
-        found.whole = not place
-        return found
-
-    def _of_session(self, name: str) -> Iterator[Row]:
-        mark = f'"session":{json.dumps(name)}'.encode()
-        with self.path.open("rb") as file:
-            for line in file:
-                if mark in line and line.endswith(b"\n"):
-                    yield whole(_event(line), self.path.parent)
-
-    def _back(self, at: int | None) -> Iterator[tuple[int, bytes]]:
-        """Whole lines with the place where each begins, from the one before `at` backwards, until so many
-        bytes are looked at as one page may take."""
-        with self.path.open("rb") as file:
-            end = file.seek(0, 2)
-            at = end if at is None else min(max(at, 0), end)
-            least = max(0, at - MOST_BYTES)
-            kept = b""  # of a line that began in a block that is not read yet
-            first = True
-            while at > least:
-                size = min(BLOCK_BYTES, at - least)
-                at -= size
-                file.seek(at)
-                lines = (file.read(size) + kept).split(b"\n")
-                kept = lines[0]
-                place = at + sum(len(line) + 1 for line in lines)
-                for line in reversed(lines[1:]):
-                    place -= len(line) + 1
-                    # the last piece of the file is a line that is being written, or nothing
-                    if line and not first:
-                        yield place, line
-                    first = False
-            if at == 0 and kept and not first:
-                yield 0, kept
+    def _event(self, sequence: int, offset: int) -> Row:
+        assert self._index is not None
+        found = json.loads(self._index.record.line(sequence, offset))
+        if not isinstance(found, dict):
+            raise LedgerError(f"event {sequence} is no event; `pangate audit verify` says more")
+        return whole(found, self.path.parent)
 
 
-def _event(line: bytes) -> dict[str, Any]:
+def _page(hits: list[Hit], most: int) -> tuple[Page, list[Hit]]:
+    """A page for what was found, which is one more than fits when there is more."""
+    return Page(on=hits[most - 1].sequence if len(hits) > most else None), hits[:most]
+
+
+def _day(text: str, more: int = 0) -> float | None:
+    """When a day, or the one `more` days behind it, begins; None for what is none."""
     try:
-        found = msgspec.json.decode(line)
-    except msgspec.DecodeError:
-        found = None
-    if not isinstance(found, dict):
-        raise LedgerError("a line of the record is no event; `pangate audit verify` says which")
-    return found
+        day = datetime.date.fromisoformat(text) + datetime.timedelta(days=more)
+    except (ValueError, OverflowError):
+        return None
+    return datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.UTC).timestamp()

@@ -29,19 +29,14 @@ async def begin(web: Web, asked: HttpRequest, origin: str) -> Response:
     to, acr = asked.query_params.get("to", ""), asked.query_params.get("acr", "")
     if not _PATH.fullmatch(to) or "//" in to.partition("?")[0]:
         to = "/console"
-    address = address_of(asked)
-    if web.sign_ins.reached(address):
-        data = {"detail": "too many sign-ins (control.console.sign_ins_per_minute)",
-                "kind": "throttled", "authentication": "console"}  # fmt: skip
-        web.event("auth.failed", UNKNOWN, origin, data, success=False)
-        raise Refusal(429, "Too many sign-ins", "Too many began at your address. Wait a minute.")
-    web.sign_ins.failed(address)  # it counts all of them, not failures
+    await _limited(web, asked, origin)
+    web.sign_ins.failed(address_of(asked))  # it counts all of them, not failures
     strong = asked.query_params.get("again", "") == "1"
     name, pending = web.sessions.ask(to, strong=strong)
     try:
         where = await web.provider.address(pending, acr.split() if _CONTEXT.fullmatch(acr) else ())
     except SignInFailed as wrong:
-        return _failed(web, origin, wrong, to)
+        return await _failed(web, asked, origin, wrong, to)
     answer = RedirectResponse(where, 303, web.headers)
     web.cookies.give(answer, web.cookies.sign_in, name, SIGN_IN_SECONDS)
     return answer
@@ -49,6 +44,7 @@ async def begin(web: Web, asked: HttpRequest, origin: str) -> Response:
 
 async def back(web: Web, asked: HttpRequest, origin: str) -> Response:
     """Somebody comes back from the issuer."""
+    await _limited(web, asked, origin)
     parameters = dict(asked.query_params)
     pending = web.sessions.asked(
         asked.cookies.get(web.cookies.sign_in), parameters.get("state", "")
@@ -58,17 +54,17 @@ async def back(web: Web, asked: HttpRequest, origin: str) -> Response:
             "this sign-in was not begun in this browser, or took too long; sign in again",
             "no such sign-in (state)",
         )
-        return _failed(web, origin, wrong, "")
+        return await _failed(web, asked, origin, wrong, "")
     try:
         person = await web.provider.person(pending, parameters, address_of(asked))
     except SignInFailed as failed:
-        return _failed(web, origin, failed, pending.to)
+        return await _failed(web, asked, origin, failed, pending.to)
     roles = frozenset(
         role for role, wanted in web.settings.matches() if matches_table(wanted, person.claims)
     )
     if not roles:
         data = {"detail": "no role of the console", "claims": _claims(web, person)}
-        web.event("console.refused", person.name, origin, data, success=False)
+        await web.event("console.refused", person.name, origin, data, success=False)
         raise Refusal(
             403,
             "No role for you here",
@@ -81,7 +77,7 @@ async def back(web: Web, asked: HttpRequest, origin: str) -> Response:
     name, session = web.sessions.begin(person, roles, origin)
     try:
         data = {"roles": sorted(roles), "claims": _claims(web, person)}
-        web.event("console.signed_in", person.name, origin, data, session.id)
+        await web.event("console.signed_in", person.name, origin, data, session.id)
     except BaseException:
         web.sessions.end(session)
         raise
@@ -96,15 +92,26 @@ async def back(web: Web, asked: HttpRequest, origin: str) -> Response:
 async def out(web: Web, visit: Visit) -> Response:
     """Sign out."""
     web.sessions.end(visit.session)
-    web.record(visit, "console.signed_out", {"by": visit.session.person.name})
+    await web.record(visit, "console.signed_out", {"by": visit.session.person.name})
     answer = web.page("sign_in.html", to="", said="You are signed out.")
     web.cookies.take(answer, web.cookies.session)
     return answer
 
 
-def _failed(web: Web, origin: str, wrong: SignInFailed, to: str) -> Response:
+async def _limited(web: Web, asked: HttpRequest, origin: str) -> None:
+    if web.sign_ins.reached(address_of(asked)):
+        data = {"detail": "too many sign-ins (control.console.sign_ins_per_minute)",
+                "kind": "throttled", "authentication": "console"}  # fmt: skip
+        await web.event("auth.failed", UNKNOWN, origin, data, success=False)
+        raise Refusal(429, "Too many sign-ins", "Too many began at your address. Wait a minute.")
+
+
+async def _failed(
+    web: Web, asked: HttpRequest, origin: str, wrong: SignInFailed, to: str
+) -> Response:
+    web.sign_ins.failed(address_of(asked))
     data = {"detail": wrong.detail, "kind": wrong.kind, "authentication": "console"}
-    web.event("auth.failed", UNKNOWN, origin, data, success=False)
+    await web.event("auth.failed", UNKNOWN, origin, data, success=False)
     text = str(wrong)
     return web.page("sign_in.html", to=to, said=f"You are not signed in: {text}.", status=403)
 

@@ -17,10 +17,11 @@ from pygments.lexers.sql import PostgresLexer
 from pygments.token import Token
 from sqlparse.exceptions import SQLParseError
 
-MOST_LAID_OUT = 5_000
+MOST_LAID_OUT = 2_000
 """Characters of the longest statement that is laid out: it takes longer the longer it is."""
 
-MOST_COLOURED = 50_000
+MOST_COLOURED = 8_000
+"""Characters that are coloured on one page. Callers do this in a thread: it takes tenths of a second."""
 
 _CLASSES = (
     (Token.Keyword, "k"),
@@ -43,23 +44,24 @@ def visible(text: str) -> str:
 
 
 def laid_out(text: str) -> str:
-    """A statement with a line for each of its clauses; empty when that is not possible, or when anything
-    but its white space would be another than in `text`."""
+    """A statement with a line for each of its clauses; empty when that is not possible or nothing new, and
+    when anything but its white space would be another than in `text`."""
     if len(text) > MOST_LAID_OUT:
         return ""
     try:
         made = sqlparse.format(text, reindent=True)
     except (SQLParseError, RecursionError, ValueError, IndexError):
         return ""
-    if "".join(made.split()) != "".join(text.split()):
+    made = made.strip()
+    if made == text.strip() or "".join(made.split()) != "".join(text.split()):
         return ""
-    return made.strip()
+    return made
 
 
-def coloured(text: str) -> Markup:
-    """A statement with its words marked by kind. `text` is masked already."""
+def coloured(text: str, most: int = MOST_COLOURED) -> Markup:
+    """A statement with its words marked by kind, unless it is longer than `most`. It is masked already."""
     text = visible(text)
-    if len(text) > MOST_COLOURED:
+    if len(text) > most:
         return escape(text)
     made = []
     lexer = PostgresLexer(stripnl=False, stripall=False, ensurenl=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -121,6 +122,8 @@ class Web:
         self.cookies = Cookies(secure=settings.secure)
         self.sign_ins = Throttle(settings.sign_ins_per_minute)
         self.actions = Throttle(settings.actions_per_minute)
+        self.ending = asyncio.Event()
+        """Set when the gateway stops, so that nothing that has no end keeps it."""
         self.records = Records(gate.config.audit.path)
         folder = resources.files(__package__)
         self.static = {name: (folder / "static" / name).read_bytes() for name in STATIC}
@@ -139,6 +142,10 @@ class Web:
         )
         self._pages.filters |= texts.FILTERS
         self._pages.globals |= {"version": version, "now": time.time, "query": _query}
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self.provider.close()
 
     @property
     def desk(self) -> Desk:
@@ -178,15 +185,15 @@ class Web:
 
     # --- the record ---------------------------------------------------------------------------------
 
-    def record(
+    async def record(
         self, visit: Visit, code: str, data: Mapping[str, object], *, success: bool = True
     ) -> None:
         """Have it in the record what somebody does or reads; then it may be done or shown. Raises
         RecordFailed."""
         session = visit.session
-        self.event(code, session.person.name, visit.origin, data, session.id, success=success)
+        await self.event(code, session.person.name, visit.origin, data, session.id, success=success)
 
-    def event(
+    async def event(
         self,
         code: str,
         principal: str,
@@ -200,7 +207,7 @@ class Web:
         self.gate.record(
             Event(code, time.time(), session, principal, origin, "console", success, data)
         )
-        self.gate.written()
+        await self.gate.durable()
 
 
 def _query(**values: object) -> str:

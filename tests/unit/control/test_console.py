@@ -1,0 +1,412 @@
+"""The pages of the console: who gets to them, what they show, and what of that is in the record."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+import pangate.control.console
+from console_office import FORM, URL, console_office
+from pangate.control.console import PAGES
+from pangate.control.console.web import ANYBODY, HEADERS
+
+PAN = "4111111111111111"
+TEMPLATES = Path(pangate.control.console.__file__).parent / "templates"
+
+ROLES = {"viewer": "staff", "approver": "owners", "auditor": "audit", "admin": "admins"}
+
+
+def signed_in(office, role: str, name: str = "ada"):
+    return office.signed_in(name, ROLES[role], roles=(role,))
+
+
+@pytest.mark.parametrize("page", [one for one in PAGES if one.roles], ids=lambda one: one.path)
+@pytest.mark.parametrize("role", ANYBODY)
+async def test_who_gets_to_a_page(office, page, role):
+    ticket = await office.held()
+    browser, _ = signed_in(office, role)
+    path = page.path.replace("{id}", ticket.request.id).replace("{choice}", "deny")
+    if path.endswith("/live"):
+        return  # has no end; tested with a browser
+    ask = browser.send_form if page.method == "POST" else browser.get
+    answer = await ask(path)
+    if role in page.roles:
+        # a session is not found by the name of a request, and neither is a person
+        assert answer.status_code in (200, 303, 404), answer.text
+        assert office.events("console.refused") == []
+    else:
+        assert answer.status_code == 403
+        assert "Not for your role" in answer.text
+        (refused,) = office.events("console.refused")
+        assert refused["success"] is False
+        assert refused["data"]["page"] == page.path
+        assert ticket.request.state == "pending"
+
+
+@pytest.mark.parametrize("page", [one for one in PAGES if one.roles], ids=lambda one: one.path)
+async def test_who_is_not_signed_in_gets_to_none(office, page):
+    ticket = await office.held()
+    path = page.path.replace("{id}", ticket.request.id).replace("{choice}", "approve")
+    browser = office.browser()
+    browser.cookies.set(office.web.cookies.session, "guessed", domain="gateway.example")
+    answer = await browser.request(page.method, path)
+    assert ticket.request.id not in answer.text.replace(path, "").replace(
+        path.replace("/", "%2F"), ""
+    )
+    if page.method == "POST" or not page.by_hand:
+        assert answer.status_code == 401
+    else:
+        assert "Sign in</a>" in answer.text
+    assert office.events("console.") == []
+
+
+async def test_every_answer_has_the_headers(office):
+    browser, _ = signed_in(office, "admin")
+    for path in ("/console", "/console/nothing", "/console/people", "/console/sessions/x",
+                 "/console/static/console.css", "/console/static/web.py", "/console/callback"):  # fmt: skip
+        answer = await browser.get(path)
+        if answer.status_code == 404 and answer.text == "Not Found":
+            continue  # no path of the console
+        for name, value in HEADERS.items():
+            if name != "Cache-Control":
+                assert answer.headers[name] == value, path
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert "unsafe" not in HEADERS["Content-Security-Policy"]
+
+
+def test_pages_hold_no_script_and_no_style():
+    for path in TEMPLATES.glob("*.html"):
+        text = path.read_text()
+        assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", text), path
+        assert all("src=" in tag for tag in re.findall(r"<script[^>]*>", text)), path
+        assert not re.search(r"(src|href|action)=\"(https?:)?//", text), path
+        assert "|safe" not in text, path
+        # each form that changes something has the token of its session
+        forms = re.findall(r"<form[^>]*method=\"post\".*?</form>", text, re.DOTALL)
+        assert all('name="form"' in form for form in forms), path
+
+
+async def test_only_under_its_own_name(office):
+    browser = office.browser("https://evil.example")
+    answer = await browser.get("/console")
+    assert answer.status_code == 421
+    assert "https://gateway.example" in answer.text
+
+
+# --- forms -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "headers"),
+    [
+        (None, {}),
+        ("", {}),
+        ("wrong", {}),
+        ("other", {}),
+        ("right", {"Origin": "https://evil.example"}),
+        ("right", {"Origin": "null"}),
+        ("right", {"Sec-Fetch-Site": "cross-site"}),
+    ],
+)
+async def test_a_form_from_elsewhere_changes_nothing(office, form, headers):
+    ticket = await office.held()
+    browser, session = signed_in(office, "approver")
+    _, other = signed_in(office, "approver", "eve")
+    token = {"right": session.form, "other": other.form}.get(form, form)
+    data = {"reason": "x"} if token is None else {"reason": "x", "form": token}
+    path = f"/console/approvals/{ticket.request.id}/approve"
+    answer = await browser.post(path, data=data, headers=headers)
+    assert answer.status_code == 403
+    assert ticket.request.state == "pending"
+    assert office.events("approval.decided") == []
+    (refused,) = office.events("console.refused")
+    assert refused["principal"].endswith("#ada")
+
+
+async def test_forms_within_bounds(office):
+    browser, _ = signed_in(office, "viewer")
+    path = "/console/policy"
+    assert (await browser.send_form(path, text="x" * 200_000)).status_code == 413
+    assert (await browser.post(path, content=b"\xff=1")).status_code == 400
+    many = "&".join(f"a{n}=1" for n in range(60))
+    assert (await browser.post(path, content=many)).status_code == 400
+    limit = office.web.settings.actions_per_minute
+    statuses = [
+        (await browser.send_form(path, text="select 1")).status_code for _ in range(limit + 1)
+    ]
+    assert statuses == [200] * limit + [429]
+    # somebody else is not concerned
+    other, _ = signed_in(office, "viewer", "bob")
+    assert (await other.send_form(path, text="select 1")).status_code == 200
+
+
+# --- requests ----------------------------------------------------------------------------------
+
+
+async def test_approving(office):
+    ticket = await office.held(
+        "select * from a; drop table a", reason_required=True, parameters=("x", None)
+    )
+    browser, session = signed_in(office, "approver")
+    path = f"/console/approvals/{ticket.request.id}"
+    shown = await browser.get(path)
+    assert shown.status_code == 200
+    assert FORM.findall(shown.text).count(session.form) == len(FORM.findall(shown.text)) > 1
+    for text in (
+        "DROP TABLE on a.",
+        "10.0.0.1:5",
+        "team",
+        "payments",
+        "left, until",
+        "<em>NULL</em>",
+    ):
+        assert text in shown.text
+    answer = await browser.send_form(f"{path}/approve", reason="  ")
+    assert (answer.status_code, ticket.request.state) == (422, "pending")
+    assert "needs a reason" in answer.text
+    answer = await browser.send_form(f"{path}/approve", {"Origin": URL}, reason="planned")
+    assert (answer.status_code, answer.headers["location"]) == (303, path)
+    assert ticket.request.state == "approved"
+    again = await browser.send_form(f"{path}/deny", reason="no")
+    assert (again.status_code, ticket.request.state) == (409, "approved")
+    codes = [event["code"] for event in office.events("approval.")]
+    assert codes == ["approval.requested", "approval.viewed", "approval.refused",
+                     "approval.decided", "approval.refused"]  # fmt: skip
+    decided = office.events("approval.decided")[0]
+    assert decided["origin"] == "192.0.2.7:9"
+    assert decided["data"]["reason"] == "planned"
+    later = await office.held("select * from a; drop table a")
+    text = (await browser.get(f"/console/approvals/{later.request.id}")).text
+    assert "ada: approve (planned)" in text
+
+
+async def test_nobody_approves_their_own(office):
+    mine = await office.held(principal=office.person("ada", "owners"))
+    owned = await office.held("drop table b", principal=office.person("job", owner="ada"))
+    browser, _ = signed_in(office, "approver")
+    assert (
+        "This is your own request"
+        in (await browser.get(f"/console/approvals/{mine.request.id}")).text
+    )
+    for ticket in (mine, owned):
+        path = f"/console/approvals/{ticket.request.id}"
+        for choice in ("approve", "deny", "break-glass"):
+            answer = await browser.send_form(f"{path}/{choice}", reason="mine")
+            assert answer.status_code == 403
+            assert "Not your own" in answer.text
+        assert ticket.request.state == "pending"
+    assert (await browser.send_form(f"{path}/withdraw", reason="oh")).status_code == 303
+    assert owned.request.state == "withdrawn"
+
+
+async def test_what_does_not_concern_somebody_is_not_there(office):
+    ticket = await office.held(approvers=("night",))
+    browser, _ = signed_in(office, "approver")
+    path = f"/console/approvals/{ticket.request.id}"
+    assert (await browser.get(path)).status_code == 404
+    assert (await browser.send_form(f"{path}/approve", reason="x")).status_code == 404
+    for path in ("/console/approvals", "/console/approvals/list"):
+        assert ticket.request.id not in (await browser.get(path)).text
+    auditor, _ = signed_in(office, "auditor")
+    text = (await auditor.get(f"/console/approvals/{ticket.request.id}")).text
+    assert "Your role here is to read" in text
+    assert ticket.request.id in (await auditor.get("/console/approvals")).text
+
+
+async def test_somebody_who_stands_in(office):
+    ticket = await office.held()
+    ada = office.person("ada", "owners")
+    now = time.time()
+    receiver = office.person("dora").name
+    await office.web.desk.delegate(ada, receiver, "owners", now, now + 600, "leave")
+    browser, _ = office.signed_in("dora", "staff", roles=("approver",))
+    assert ticket.request.id in (await browser.get("/console/approvals/list")).text
+    path = f"/console/approvals/{ticket.request.id}"
+    assert (await browser.send_form(f"{path}/approve")).status_code == 303
+    assert "dora for ada" in (await browser.get(path)).text
+
+
+async def test_a_stronger_sign_in_is_asked_for(office):
+    ticket = await office.held(acr=("strong",))
+    browser, _ = signed_in(office, "approver")
+    path = f"/console/approvals/{ticket.request.id}"
+    text = (await browser.get(path)).text
+    assert f"/console/sign-in?to={path.replace('/', '%2F')}&amp;acr=strong&amp;again=1" in text
+    assert "Approve</button>" not in text
+    assert (await browser.send_form(f"{path}/approve", reason="x")).status_code == 403
+    strong, _ = office.signed_in("ada", "owners", roles=("approver",), acr="strong")
+    assert (await strong.send_form(f"{path}/approve", reason="x")).status_code == 303
+    assert ticket.request.state == "approved"
+
+
+async def test_the_glass_and_its_review(office):
+    ticket = await office.held()
+    night, _ = office.signed_in("zoe", "night", roles=("approver",))
+    path = f"/console/approvals/{ticket.request.id}"
+    assert "Break the glass" in (await night.get(path)).text
+    assert (await night.send_form(f"{path}/break-glass", reason="down")).status_code == 303
+    assert ticket.request.state == "approved"
+    assert (
+        await night.send_form(f"{path}/review", finding="justified", reason="x")
+    ).status_code == 403
+    browser, _ = signed_in(office, "approver")
+    assert "Reviews due" in (await browser.get("/console/approvals")).text
+    done = await browser.send_form(f"{path}/review", finding="not justified", reason="it was up")
+    assert done.status_code == 303
+    assert "Reviews due" not in (await browser.get("/console/approvals")).text
+    assert office.events("approval.reviewed")[0]["data"]["finding"] == "not justified"
+
+
+NASTY = f"drop table a; -- <script>alert(1)</script> {PAN} \u202e\u200b \x07"
+
+
+async def test_nothing_of_an_agent_is_markup_or_a_card_number(office):
+    agent = office.person("<b>job</b>", team=f"<i>{PAN}</i>", note="\u2066x")
+    ticket = await office.held(
+        NASTY, principal=agent, parameters=(f"<u>{PAN}", '"><script src=//x>'),
+        origin="<10.0.0.1>",
+    )  # fmt: skip
+    admin, _ = office.signed_in("max", "owners", "admins", roles=("approver", "admin"))
+    path = f"/console/approvals/{ticket.request.id}"
+    for where in ("/console", "/console/approvals", "/console/approvals/list", path,
+                  "/console/record", "/console/sessions"):  # fmt: skip
+        text = (await admin.get(where)).text
+        assert not re.search(r"<script(?! src=\"/console/static/live.js)|<[bui]>", text), where
+        assert "4111111" not in text, where
+        assert not set(text) & {"\u202e", "\u200b", "\u2066", "\x07"}, where
+    text = (await admin.get(path)).text
+    assert "************1111" in text
+    assert "\u27e8U+202E\u27e9" in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in re.sub(r"</?span[^>]*>", "", text)
+    # and so what people write
+    answer = await admin.send_form(f"{path}/deny", reason=f"<script>{PAN}</script>")
+    assert answer.status_code == 303
+    text = (await admin.get(path)).text
+    assert "&lt;script&gt;************1111" in text
+    answer = await admin.send_form(
+        "/console/policy", text=f"select '{PAN}'", claims="{}", resource="payments"
+    )
+    assert PAN not in answer.text
+    assert PAN not in office.gate.config.audit.path.read_text()
+
+
+# --- evidence ----------------------------------------------------------------------------------
+
+
+async def test_reading_is_recorded_before_it_is_shown(office):
+    browser, session = signed_in(office, "auditor")
+    for path, page in (("/console/sessions", "sessions"), ("/console/record?text=x", "record"),
+                       ("/console/counts", "counts"), ("/console/ledger", "ledger")):  # fmt: skip
+        assert (await browser.get(path)).status_code == 200
+        last = office.events("console.viewed")[-1]
+        assert (last["data"]["page"], last["session"]) == (page, session.id)
+        assert last["principal"].endswith("#ada")
+    office.gate.config.audit.path.unlink()  # nothing can be written any more
+    ticket_free = await browser.get("/console/record?text=log.start")
+    assert ticket_free.status_code == 503
+    assert "log.start" not in ticket_free.text
+
+
+async def test_searching(office):
+    browser, _ = signed_in(office, "auditor")
+    await office.held("drop table needle")
+    await office.held("drop table haystack")
+    text = (await browser.get("/console/record?text=table+NEEDLE&code=approval.")).text
+    assert "1 event" in text
+    assert "haystack" not in text
+    answer = await browser.get(f"/console/record?text={PAN}&code=statement.")
+    assert (
+        answer.headers["location"]
+        == "/console/record?text=%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A%2A1111&code=statement."
+    )
+    assert "Nothing found" in (await browser.get("/console/record?failures=1&code=approval.")).text
+    assert "Nothing found" in (await browser.get("/console/record?after=2999-01-01")).text
+    assert (await browser.get("/console/record?after=nonsense&at=x")).status_code == 200
+
+
+async def test_a_session_that_is_not_there(office):
+    browser, _ = signed_in(office, "auditor")
+    for name in ("nothing", "..%2f..%2fetc", "A1"):
+        answer = await browser.get(f"/console/sessions/{name}")
+        assert answer.status_code == 404
+
+
+async def test_policy(office):
+    browser, _ = signed_in(office, "viewer")
+    fields = {"text": "drop table a", "claims": '{"team": "payments"}', "resource": "payments"}
+    text = (await browser.send_form("/console/policy", **fields)).text
+    assert "by role:reader" in text
+    assert "needs schema" in text
+    for change, wrong in (
+        ({"claims": "[1]"}, "no JSON object"), ({"text": " "}, "write the statement"),
+        ({"rows": "many"}, "a whole number"), ({"resource": "odd"}, "there is no resource"),
+    ):  # fmt: skip
+        answer = await browser.send_form("/console/policy", **{**fields, **change})
+        assert wrong in answer.text
+    assert office.events("console.viewed")[0]["data"]["text"] == "drop table a"
+
+
+# --- sessions of people ------------------------------------------------------------------------
+
+
+async def test_an_admin_ends_a_session(office):
+    admin, own = signed_in(office, "admin", "max")
+    browser, session = signed_in(office, "viewer")
+    text = (await admin.get("/console/people")).text
+    assert "max (you)" in text
+    assert session.form not in text
+    assert (await admin.send_form(f"/console/people/{session.id}/end")).status_code == 303
+    assert "Sign in</a>" in (await browser.get("/console")).text
+    ended = office.events("console.signed_out")[-1]
+    assert ended["data"]["of"].endswith("#ada")
+    assert (await admin.send_form(f"/console/people/{session.id}/end")).status_code == 404
+    assert not own.ended
+
+
+async def test_signing_out(office):
+    browser, _ = signed_in(office, "viewer")
+    answer = await browser.send_form("/console/sign-out")
+    assert "You are signed out" in answer.text
+    assert "Max-Age=0" in answer.headers["set-cookie"]
+    assert "Sign in</a>" in (await browser.get("/console")).text
+    assert office.events("console.signed_out")
+
+
+async def test_sessions_end_by_themselves(office):
+    now = [1000.0]
+    office.web.sessions._clock = lambda: now[0]
+    browser, session = signed_in(office, "approver")
+    now[0] += 800
+    assert "Overview" in (await browser.get("/console")).text
+    # a page that loads its list by itself keeps nobody signed in
+    for _ in range(4):
+        now[0] += 220
+        await browser.get("/console/approvals/list")
+    now[0] += 21
+    assert (await browser.get("/console/approvals/list")).status_code == 401
+    assert session.ended
+    browser, session = signed_in(office, "approver")
+    for _ in range(40):
+        now[0] += 719
+        await browser.get("/console/approvals")
+    now[0] += 50
+    assert "Sign in</a>" in (await browser.get("/console/approvals")).text
+
+
+async def test_an_issuer_that_is_believed_no_more_ends_its_sessions(office):
+    browser, session = signed_in(office, "viewer")
+    office.gate.authenticator.tokens._keys.clear()
+    assert "Sign in</a>" in (await browser.get("/console")).text
+    assert session.ended
+
+
+async def test_without_tls_on_loopback(tmp_path, at, monkeypatch):
+    monkeypatch.setenv("PANGATE_TEST_PASSWORD", "x")
+    async with console_office(tmp_path, at.url) as office:
+        assert office.web.cookies.session == "__Host-pangate"
+    from pangate.control.console.sessions import Cookies
+
+    assert Cookies(secure=False).session == "pangate"
