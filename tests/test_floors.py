@@ -31,7 +31,7 @@ pan.py and iin.py say, which are no rules."""
 
 SHARED = {
     "masking": {"iin", "pan", "hit", "tokens"},
-    "audit": {"recorded", "reader", "anchors", "codes", "events", "syncer", "syslog"},
+    "audit": {"recorded", "reader", "anchors", "codes", "events", "syncer", "syslog", "lines"},
 }
 
 COMPOSED = {

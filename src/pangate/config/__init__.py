@@ -25,7 +25,7 @@ from pangate.config.approvals import (
     DeskSettings,
     StateSettings,
 )
-from pangate.config.audit import AnchorSettings
+from pangate.config.audit import AnchorSettings, SinkSettings
 from pangate.config.base import (
     AnyPort,
     Count,
@@ -557,6 +557,11 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
             description="Where checkpoints are kept out of reach of whoever has the record; each is a table "
             "`[[audit.anchors]]`. Needs `seal_seconds`."
         ),
+    ] = ()
+
+    sinks: Annotated[
+        tuple[SinkSettings, ...],
+        Meta(description="Who gets the events beside the file; each is a table `[[audit.sinks]]`."),
     ] = ()
 
     @property

@@ -40,7 +40,7 @@ from pangate.config import (
     url_problem,
 )
 from pangate.config.approvals import ControlSettings, StateSettings
-from pangate.config.audit import AnchorSettings, anchor_problems
+from pangate.config.audit import AnchorSettings, SinkSettings, anchor_problems, sink_problems
 from pangate.config.base import Settings
 from pangate.config.console import ConsoleSettings, console_problems
 from pangate.config.profiles import Profile, profile_rules
@@ -272,6 +272,7 @@ class _Check:
             WhenSettings: self.when,
             AuditSettings: self.audit,
             AnchorSettings: self.anchor,
+            SinkSettings: self.sink,
             MonitorSettings: self.monitor,
             StateSettings: self.state,
             ControlSettings: self.control,
@@ -604,6 +605,15 @@ class _Check:
         if anchor.authority is not None:
             self.certificates(anchor.authority, f"{key}.authority")
         self.tls_files(anchor.ca, anchor.certificate, anchor.key, key)
+
+    def sink(self, sink: SinkSettings, key: str) -> None:
+        for name, wrong in sink_problems(sink):
+            self.problem(f"{key}.{name}", wrong)
+        if sink.kind == "file" and sink.path is not None:
+            self.own_file(sink.path, f"{key}.path")
+        if sink.host is not None:
+            self.host(sink.host, f"{key}.host")
+        self.tls_files(sink.ca, sink.certificate, sink.key, key)
 
     def tls_files(
         self, ca: Path | None, certificate: Path | None, key_file: Path | None, key: str

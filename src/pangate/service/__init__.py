@@ -66,7 +66,9 @@ class Service:
             listener = stack.enter_context(self._listen())
             tls = _contexts(config)
             sealing = Sealing(config.audit, config.log) if config.audit.seal_seconds else None
-            publishing = Publishing(config.audit, config.log) if config.audit.anchors else None
+            publishing = None
+            if config.audit.anchors or config.audit.sinks:
+                publishing = Publishing(config.audit, config.log)
             if publishing is not None:
                 # after the sealer: the last checkpoint is published too
                 stack.push_async_callback(publishing.stop)
