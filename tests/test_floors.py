@@ -31,10 +31,22 @@ pan.py and iin.py say, which are no rules."""
 
 SHARED = {
     "masking": {"iin", "pan", "hit", "tokens"},
-    "audit": {"recorded", "reader", "anchors", "codes", "events", "syncer", "syslog", "lines"},
+    "audit": {
+        "recorded",
+        "reader",
+        "anchors",
+        "codes",
+        "events",
+        "syncer",
+        "syslog",
+        "lines",
+        "tombstones",
+        "holds",
+    },
 }
 
 COMPOSED = {
+    "audit": {"retention", "verify"},
     "masking": {
         "masker",
         "stream",
@@ -45,7 +57,7 @@ COMPOSED = {
         "rules",
         "tokens",
         "keys",
-    }
+    },
 }
 """Files of such a folder that put its rules together, so that they know them."""
 

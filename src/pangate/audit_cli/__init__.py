@@ -35,6 +35,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("replay", "show a session as it happened"),
     Command("anchor", "put the newest checkpoint out of reach, at witnesses and in files"),
     Command("witness", "cosign the checkpoints of ledgers that run elsewhere"),
+    Command(
+        "retain", "take away what is older than the configuration keeps; says what, unless told to"
+    ),
+    Command("hold", "keep events whatever their age, until they are let go"),
     Command("keygen", "make a key that signs checkpoints"),
 )
 """The commands in the order of the help. A new one is one line here and one file beside this."""

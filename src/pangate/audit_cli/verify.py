@@ -143,6 +143,7 @@ def _lines(report: Report) -> list[str]:
         )
     if report.retired:
         lines.append(f"retired: {report.retired:,} events, whose hashes are there")
+    lines += [f"tombstone: {item}" for item in report.tombstones]
     lines += [f"note: {notice}" for notice in report.notices]
     for item in report.findings:
         lines.append(f"WRONG ({item.kind}) {item.where}: {item.message}")

@@ -25,7 +25,7 @@ from pangate.config.approvals import (
     DeskSettings,
     StateSettings,
 )
-from pangate.config.audit import AnchorSettings, SinkSettings
+from pangate.config.audit import AnchorSettings, RetentionSettings, SinkSettings
 from pangate.config.base import (
     AnyPort,
     Count,
@@ -563,6 +563,10 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
         tuple[SinkSettings, ...],
         Meta(description="Who gets the events beside the file; each is a table `[[audit.sinks]]`."),
     ] = ()
+
+    retention: Annotated[RetentionSettings, Meta(description="How long the record is kept.")] = (
+        RetentionSettings()
+    )
 
     @property
     def ledger(self) -> Path:

@@ -165,6 +165,42 @@ def sink_problems(sink: SinkSettings) -> Iterator[tuple[str, str]]:
     yield from tls_problems(sink.transport, sink.ca, sink.certificate, sink.key)
 
 
+REQUIRED_DAYS = 366
+"""Twelve months, whichever these are (PCI DSS 10.5.1)."""
+
+
+class RetentionSettings(Settings, frozen=True, kw_only=True):
+    """How long the record is kept. `pangate audit retain` takes away what is older, and nothing does it by
+    itself; all that is kept is at hand."""
+
+    keep_days: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=36_600,
+            description="Days that events, recordings and long texts are kept. Fewer than 366 need a "
+            "`justification`.",
+        ),
+    ] = REQUIRED_DAYS
+    justification: Annotated[
+        str,
+        Meta(
+            max_length=2000,
+            description="Why less than twelve months are kept (PCI DSS 4.0.1, requirement 10.5.1).",
+        ),
+    ] = ""
+
+
+def retention_problems(retention: RetentionSettings) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong with it) for all that the types cannot say."""
+    if retention.keep_days < REQUIRED_DAYS and not retention.justification.strip():
+        yield (
+            "justification",
+            f"missing: keep_days = {retention.keep_days} is less than the twelve months "
+            f"({REQUIRED_DAYS} days) of PCI DSS 10.5.1; raise it, or write here why",
+        )
+
+
 _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "file": (("path",), ()),
     "witness": (("url", "witness_key"), ("ca",)),

@@ -40,7 +40,14 @@ from pangate.config import (
     url_problem,
 )
 from pangate.config.approvals import ControlSettings, StateSettings
-from pangate.config.audit import AnchorSettings, SinkSettings, anchor_problems, sink_problems
+from pangate.config.audit import (
+    AnchorSettings,
+    RetentionSettings,
+    SinkSettings,
+    anchor_problems,
+    retention_problems,
+    sink_problems,
+)
 from pangate.config.base import Settings
 from pangate.config.console import ConsoleSettings, console_problems
 from pangate.config.profiles import Profile, profile_rules
@@ -273,6 +280,7 @@ class _Check:
             AuditSettings: self.audit,
             AnchorSettings: self.anchor,
             SinkSettings: self.sink,
+            RetentionSettings: self.retention,
             MonitorSettings: self.monitor,
             StateSettings: self.state,
             ControlSettings: self.control,
@@ -605,6 +613,10 @@ class _Check:
         if anchor.authority is not None:
             self.certificates(anchor.authority, f"{key}.authority")
         self.tls_files(anchor.ca, anchor.certificate, anchor.key, key)
+
+    def retention(self, retention: RetentionSettings, key: str) -> None:
+        for name, wrong in retention_problems(retention):
+            self.problem(f"{key}.{name}", wrong)
 
     def sink(self, sink: SinkSettings, key: str) -> None:
         for name, wrong in sink_problems(sink):
