@@ -46,7 +46,7 @@ SHARED = {
 }
 
 COMPOSED = {
-    "audit": {"retention", "verify"},
+    "audit": {"retention", "export", "verify"},
     "masking": {
         "masker",
         "stream",

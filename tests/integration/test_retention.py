@@ -83,6 +83,33 @@ def test_it_is_written_sealed_and_read_all_the_while(postgres, trial, capsys):
         apply(made)
         assert next(events(made.audit))["sequence"] > first
         verified(made)
+        out = made.directory / "period.tar.gz"
+        day = datetime.now(UTC).date()
+        export = [
+            "audit",
+            "export",
+            *config,
+            "--from",
+            str(day - timedelta(days=1)),
+            "--to",
+            str(day),
+        ]
+        assert cli.main([*export, "--out", str(out)]) == 0
+        assert "of them retired" in capsys.readouterr().out
+        assert (
+            cli.main(["audit", "verify", str(out), "--key", str(made.directory / "log.pub")]) == 0
+        )
+        (made.directory / "unpacked").mkdir()
+        subprocess.run(
+            ["tar", "-xzf", out, "-C", made.directory / "unpacked"], check=True, timeout=60
+        )
+        done = subprocess.run(
+            [sys.executable, "-I", "unpacked/verify.py", "log.pub", out], cwd=made.directory,
+            capture_output=True, text=True, timeout=60, check=False, env={},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("verified: ")
+        capsys.readouterr()
         assert cli.main(["audit", "retain", *config, "--apply"]) == 0
         assert "before 20" in capsys.readouterr().out
 

@@ -24,6 +24,7 @@ KINDS: Mapping[str, str] = {
     "file": "a recording or a long text is missing or was changed",
     "tombstone": "what says that events were retired does not hold, or had no right to",
     "hold": "the file of legal holds was changed or cut",
+    "archive": "an archive is not what was exported",
     "permissions": "others can read or change what they must not",
 }
 """What findings are about."""
