@@ -64,12 +64,24 @@ def test_it_is_written_sealed_and_read_all_the_while(postgres, trial, capsys):
         made.start_gateway()
         made.psql(made.token(), "select t from cards order by id")
         config = ["--config", str(made.config)]
-        hold = ["audit", "hold", "add", "case-7", "--reason", "a court asks", *config]
+        hold = [
+            "audit",
+            "hold",
+            "add",
+            "case-7",
+            "--reason",
+            "a court asks for 4111111111111111",
+            *config,
+        ]
         assert cli.main([*hold, "--from", "2020-01-01"]) == 0
         assert cli.main([*hold, "--from", "2020-01-01"]) == 1
         assert cli.main(["audit", "hold", "list", *config]) == 0
         shown = capsys.readouterr()
-        assert "case-7: from 2020-01-01T00:00:00.000000Z; a court asks (by " in shown.out
+        assert (
+            "case-7: from 2020-01-01T00:00:00.000000Z; a court asks for ************1111 (by "
+            in shown.out
+        )
+        assert b"4111111111111111" not in (made.directory / "holds.jsonl").read_bytes()
         assert 'there is a hold "case-7" already' in shown.err
         with psycopg.connect(through(made, made.token()), autocommit=True) as connection:
             for number in range(200):

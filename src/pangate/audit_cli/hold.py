@@ -6,6 +6,7 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pangate.audit import pan_mask
 from pangate.audit.holds import change, history, moment
 from pangate.audit.reader import Ledger
 from pangate.audit_cli.retain import keys_in, private_key, who
@@ -69,16 +70,18 @@ def run(options: argparse.Namespace) -> int:
         }
         if not any(given.values()):
             raise LedgerError("say what to keep: --from, --to, --session or --principal")
+    # what people write may hold a card number
+    mask = pan_mask()
     change(
         directory,
         private_key(settings.private_key),
         verifiers,
         options.action,
-        options.name,
-        given,
-        options.reason,
+        mask(options.name),
+        {key: value and mask(value) for key, value in given.items()},
+        mask(options.reason),
         who(),
         datetime.now(UTC),
     )
-    print(f"{options.name}: {'held' if options.action == 'add' else 'released'}")
+    print(f"{mask(options.name)}: {'held' if options.action == 'add' else 'released'}")
     return 0

@@ -19,7 +19,6 @@ from pangate.audit.recorded import digest_of
 from pangate.audit.verify import Report, Seen
 from pangate.audit.verify.claims import Claims
 from pangate.audit.verify.report import Finding
-from pangate.audit.verify.walk import VERSION
 from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import Checkpoint, open_checkpoint
 from pangate.ledger.letters import from_letters, letters
@@ -29,6 +28,9 @@ from pangate.ledger.statement import EXPORT, number, open_statement
 from pangate.ledger.tree import HASH_BYTES, Frontier, leaf_hash
 
 KEYS = "keys.pub"
+
+VERSIONS = (2, 3)
+"""Of events."""
 
 MAX_TEXT = 64 << 20
 """Bytes of a manifest, a tree and the like."""
@@ -175,7 +177,7 @@ class _Check:
             event = _DECODER.decode(leaf)
         except msgspec.DecodeError as error:
             raise LedgerError(f"the event {frontier.size} is none: {error}") from None
-        if (event.sequence, event.v) != (frontier.size, VERSION):
+        if event.sequence != frontier.size or event.v not in VERSIONS:
             raise LedgerError(f"the event {frontier.size} is another: {event.sequence}")
         self._claims.take(leaf, event.sequence)
         self._report.events += 1
