@@ -31,10 +31,24 @@ pan.py and iin.py say, which are no rules."""
 
 SHARED = {
     "masking": {"iin", "pan", "hit", "tokens"},
-    "audit": {"recorded", "reader", "anchors", "clock", "codes", "events", "marks", "syncer", "syslog"},
+    "audit": {
+        "recorded",
+        "reader",
+        "anchors",
+        "clock",
+        "codes",
+        "events",
+        "marks",
+        "syncer",
+        "syslog",
+        "lines",
+        "tombstones",
+        "holds",
+    },
 }
 
 COMPOSED = {
+    "audit": {"retention", "export", "verify"},
     "masking": {
         "masker",
         "stream",
@@ -45,7 +59,7 @@ COMPOSED = {
         "rules",
         "tokens",
         "keys",
-    }
+    },
 }
 """Files of such a folder that put its rules together, so that they know them."""
 

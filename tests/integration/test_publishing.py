@@ -64,6 +64,25 @@ seconds = 0.2
 url = "http://127.0.0.1:{dead_port}"
 witness_key = "{elsewhere}/w.key.pub"
 
+[[audit.sinks]]
+name = "copy"
+kind = "file"
+path = "{elsewhere}/copy.jsonl"
+
+[[audit.sinks]]
+name = "siem"
+kind = "syslog"
+host = "localhost"
+port = {syslog_port}
+ca = "{syslog_ca}"
+
+[[audit.sinks]]
+name = "away"
+kind = "syslog"
+host = "127.0.0.1"
+transport = "tcp"
+port = {dead_port}
+
 [monitor]
 port = {monitor_port}
 """
@@ -165,6 +184,9 @@ def test_every_anchor_has_what_is_sealed_and_a_roll_back_shows(
         assert found['pangate_audit_anchor_failures_total{anchor="down"}'] > 0
         assert found['pangate_audit_anchor_up{anchor="log"}'] == 1
         assert found["pangate_audit_publisher_up"] == 1
+        assert found['pangate_audit_sink_up{sink="away"}'] == 0
+        assert found['pangate_audit_sink_lag_bytes{sink="away"}'] > 0
+        assert found['pangate_audit_sink_up{sink="copy"}'] == 1
         assert "the anchor down: the witness w.example/1 cannot be asked" in made.log.read_text()
         # who publishes has neither the gateway's memory nor the key that signs
         publisher = publisher_of(made)
@@ -176,7 +198,13 @@ def test_every_anchor_has_what_is_sealed_and_a_roll_back_shows(
         until(lambda: "the publisher ended" in made.log.read_text(), "it is noticed")
         until(seen, "another one goes on", seconds=60)
         made.stop_gateway()
-        total = len(made.audit.read_bytes().splitlines())
+        record = made.audit.read_bytes().splitlines()
+        total = len(record)
+        copied = (values["elsewhere"] / "copy.jsonl").read_bytes().splitlines()
+        assert copied == record, "to the last event, whoever was killed meanwhile"
+        until(lambda: record[-1] in receiver.file.read_bytes(), "the last message is there")
+        sent = receiver.file.read_bytes()
+        assert all(sent.count(event) >= 1 for event in record)
         done = verified(made, *evidence(values, receiver, webhook))
         assert done.returncode == 0, done.stdout
         assert "unwitnessed tail: none" in done.stdout, "the last checkpoint is published too"

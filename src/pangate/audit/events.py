@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pangate.audit.lines import lines, open_record
 from pangate.audit.reader import LARGE
 from pangate.errors import LedgerError
 from pangate.ledger.letters import from_letters
 
 
 def events(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The events of the file of JSON lines at `path`, in their order. A last line that is not whole is one
-    that is being written, and left out. Raises LedgerError when it cannot be read or is no record."""
+    """The events of the file of JSON lines at `path`, in their order, without those that were retired.
+    A last line that is not whole is one that is being written, and left out. Raises LedgerError when it
+    cannot be read or is no record."""
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    return
+        fd = open_record(path)
+        try:
+            for number, (_, line) in enumerate(lines(fd), 1):
                 try:
                     event = json.loads(line)
                 except ValueError:
@@ -28,6 +30,8 @@ def events(path: Path) -> Iterator[Mapping[str, Any]]:
                 if not isinstance(event, dict):
                     raise LedgerError(f"line {number} of {path} is no event")
                 yield whole(event, path.parent)
+        finally:
+            os.close(fd)
     except OSError as wrong:
         raise LedgerError(f"{path} cannot be read: {wrong.strerror}") from None
 

@@ -10,10 +10,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from pangate.audit.anchors import write_whole
+from pangate.audit.lines import lines, sequence_of
 from pangate.audit.marks import is_whole, read_mark
 from pangate.audit.reader import CHECKPOINT, PUBLIC_KEYS, ROTATIONS, Ledger
 from pangate.errors import LedgerError
@@ -209,17 +209,19 @@ class Sealer:
                 return int(kept["offset"])
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        offset = 0
-        for number, line in enumerate(self._lines(), 1):
+        end = before = 0
+        for start, line in lines(self._fd):
+            # where lines were retired there are zeros
+            number = before + 1 if start == end else sequence_of(line)
             if number > size:
                 break
-            if leaf_hash(line) != ledger.hash(0, number - 1):
+            if number <= before or leaf_hash(line) != ledger.hash(0, number - 1):
                 raise LedgerError(
                     f"line {number} of {self._journal} is not the event that was sealed"
                 )
-            offset += len(line) + 1
+            before, end = number, start + len(line) + 1
             if number == size:
-                return offset
+                return end
         raise LedgerError(
             f"{self._journal} does not have the {size} events that were sealed; keep both as evidence "
             "and begin a new record"
@@ -231,12 +233,6 @@ class Sealer:
         if len(data) != offset - start or not data.endswith(b"\n"):
             return b""
         return data[:-1].rpartition(b"\n")[2]
-
-    def _lines(self) -> Iterator[bytes]:
-        with self._journal.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    yield line[:-1]
 
     # The tree
 

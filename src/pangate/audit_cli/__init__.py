@@ -36,6 +36,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("replay", "show a session as it happened"),
     Command("anchor", "put the newest checkpoint out of reach, at witnesses and in files"),
     Command("witness", "cosign the checkpoints of ledgers that run elsewhere"),
+    Command("export", "write a period as one archive that anybody can verify"),
+    Command("retain", "say what is older than the configuration keeps, and take it away"),
+    Command("hold", "keep events whatever their age, until they are let go"),
     Command("keygen", "make a key that signs checkpoints"),
     Command("rotate-key", "make the next key of a gateway's record"),
 )

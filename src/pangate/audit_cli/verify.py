@@ -19,7 +19,11 @@ from pangate.ledger.note import Verifier
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument(
-        "ledger", nargs="?", type=Path, metavar="DIRECTORY", help="the ledger's directory"
+        "ledger",
+        nargs="?",
+        type=Path,
+        metavar="DIRECTORY",
+        help="the ledger's directory, or an archive",
     )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the gateway's TOML file, which names it"
@@ -82,6 +86,11 @@ def run(options: argparse.Namespace) -> int:
     evidence = [Evidence(str(file), _read(file)) for file in options.checkpoint]
     for path in options.timestamp:
         evidence += stamped(path, roots)
+    if directory.is_file():
+        from pangate.audit.export.check import verify_archive
+
+        keys = [key for file in options.key for key in read_keys(file)]
+        return _told(verify_archive(directory, keys, evidence, roots), as_json=options.json)
     report = verify(
         directory,
         [key for file in options.key for key in read_keys(file)],
@@ -92,7 +101,11 @@ def run(options: argparse.Namespace) -> int:
         logs=options.log,
         authorities=roots,
     )
-    if options.json:
+    return _told(report, as_json=options.json)
+
+
+def _told(report: Report, *, as_json: bool) -> int:
+    if as_json:
         print(json.dumps(report.as_json(), indent=2))
     else:
         print("\n".join(_lines(report)))
@@ -143,6 +156,7 @@ def _lines(report: Report) -> list[str]:
         )
     if report.retired:
         lines.append(f"retired: {report.retired:,} events, whose hashes are there")
+    lines += [f"tombstone: {item}" for item in report.tombstones]
     lines += [f"note: {notice}" for notice in report.notices]
     for item in report.findings:
         lines.append(f"WRONG ({item.kind}) {item.where}: {item.message}")

@@ -25,7 +25,7 @@ from pangate.config.approvals import (
     DeskSettings,
     StateSettings,
 )
-from pangate.config.audit import AnchorSettings
+from pangate.config.audit import AnchorSettings, RetentionSettings, SinkSettings
 from pangate.config.base import (
     AnyPort,
     Count,
@@ -568,6 +568,15 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
             "`[[audit.anchors]]`. Needs `seal_seconds`."
         ),
     ] = ()
+
+    sinks: Annotated[
+        tuple[SinkSettings, ...],
+        Meta(description="Who gets the events beside the file; each is a table `[[audit.sinks]]`."),
+    ] = ()
+
+    retention: Annotated[RetentionSettings, Meta(description="How long the record is kept.")] = (
+        RetentionSettings()
+    )
 
     @property
     def ledger(self) -> Path:

@@ -102,6 +102,105 @@ class AnchorSettings(Settings, frozen=True, kw_only=True):
         return STAMP_SECONDS if self.kind == "rfc3161" else ANCHOR_SECONDS
 
 
+class SinkSettings(Settings, frozen=True, kw_only=True):
+    """Who gets every event of the record, masked as it is, beside its file. No sink is waited for; one that
+    was away gets what came since."""
+
+    name: Annotated[
+        PlaceName,
+        Meta(description="Name in the log and in metrics: letters, digits, `.`, `_`, `-`."),
+    ]
+    kind: Annotated[
+        Literal["file", "syslog"],
+        Meta(description='"file" (JSON lines, as in the record) or "syslog" (RFC 5424).'),
+    ]
+    path: Annotated[Path | None, Meta(description='For "file": the file.')] = None
+    host: Annotated[Text | None, Meta(description='For "syslog": the receiver.')] = None
+    port: Annotated[Port, Meta(description="Its port.")] = SYSLOG_PORT
+    transport: Annotated[
+        Transport,
+        Meta(
+            description='"tls" (RFC 5425), "tcp" (octet counting) or "udp", by which events may be lost.'
+        ),
+    ] = "tls"
+    ca: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file with the CA of its TLS certificate; left out: the system's CAs."
+        ),
+    ] = None
+    certificate: Annotated[
+        Path | None,
+        Meta(
+            description='With "tls": PEM file with the certificate that the receiver is shown. Needs `key`.'
+        ),
+    ] = None
+    key: Annotated[
+        Path | None,
+        Meta(description="PEM file with the unencrypted private key of `certificate`, mode 0600."),
+    ] = None
+    max_bytes: Annotated[
+        Annotated[int, Meta(ge=1024, le=1 << 26)] | None,
+        Meta(
+            description="Longest event that the receiver takes, in bytes; of a longer one it gets the head, "
+            'its length and its digest. Left out: 8192 for "udp", 65536 otherwise.'
+        ),
+    ] = None
+
+    @property
+    def bytes_at_most(self) -> int:
+        """`max_bytes`, or what is right for the transport."""
+        if self.max_bytes is not None:
+            return self.max_bytes
+        return 8192 if self.transport == "udp" else 65_536
+
+
+def sink_problems(sink: SinkSettings) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong with it) for all that the types cannot say."""
+    if sink.kind == "file":
+        yield from _keys(sink, sink.kind, ("path",), ())
+        return
+    allowed = ("port", "transport", "ca", "certificate", "key", "max_bytes")
+    yield from _keys(sink, sink.kind, ("host",), allowed)
+    yield from tls_problems(sink.transport, sink.ca, sink.certificate, sink.key)
+
+
+REQUIRED_DAYS = 366
+"""Twelve months, whichever these are (PCI DSS 10.5.1)."""
+
+
+class RetentionSettings(Settings, frozen=True, kw_only=True):
+    """How long the record is kept. `pangate audit retain` takes away what is older, and nothing does it by
+    itself; all that is kept is at hand."""
+
+    keep_days: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=36_600,
+            description="Days that events, recordings and long texts are kept. Fewer than 366 need a "
+            "`justification`.",
+        ),
+    ] = REQUIRED_DAYS
+    justification: Annotated[
+        str,
+        Meta(
+            max_length=2000,
+            description="Why less than twelve months are kept (PCI DSS 4.0.1, requirement 10.5.1).",
+        ),
+    ] = ""
+
+
+def retention_problems(retention: RetentionSettings) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong with it) for all that the types cannot say."""
+    if retention.keep_days < REQUIRED_DAYS and not retention.justification.strip():
+        yield (
+            "justification",
+            f"missing: keep_days = {retention.keep_days} is less than the twelve months "
+            f"({REQUIRED_DAYS} days) of PCI DSS 10.5.1; raise it, or write here why",
+        )
+
+
 _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "file": (("path",), ()),
     "witness": (("url", "witness_key"), ("ca",)),

@@ -39,7 +39,14 @@ from pangate.config import (
     url_problem,
 )
 from pangate.config.approvals import ControlSettings, StateSettings
-from pangate.config.audit import AnchorSettings, anchor_problems
+from pangate.config.audit import (
+    AnchorSettings,
+    RetentionSettings,
+    SinkSettings,
+    anchor_problems,
+    retention_problems,
+    sink_problems,
+)
 from pangate.config.base import SecretSettings, Settings
 from pangate.config.channels import (
     SlackSettings,
@@ -279,6 +286,8 @@ class _Check:
             WhenSettings: self.when,
             AuditSettings: self.audit,
             AnchorSettings: self.anchor,
+            SinkSettings: self.sink,
+            RetentionSettings: self.retention,
             MonitorSettings: self.monitor,
             StateSettings: self.state,
             ControlSettings: self.control,
@@ -619,6 +628,19 @@ class _Check:
         if anchor.authority is not None:
             self.certificates(anchor.authority, f"{key}.authority")
         self.tls_files(anchor.ca, anchor.certificate, anchor.key, key)
+
+    def retention(self, retention: RetentionSettings, key: str) -> None:
+        for name, wrong in retention_problems(retention):
+            self.problem(f"{key}.{name}", wrong)
+
+    def sink(self, sink: SinkSettings, key: str) -> None:
+        for name, wrong in sink_problems(sink):
+            self.problem(f"{key}.{name}", wrong)
+        if sink.kind == "file" and sink.path is not None:
+            self.own_file(sink.path, f"{key}.path")
+        if sink.host is not None:
+            self.host(sink.host, f"{key}.host")
+        self.tls_files(sink.ca, sink.certificate, sink.key, key)
 
     def tls_files(
         self, ca: Path | None, certificate: Path | None, key_file: Path | None, key: str

@@ -67,7 +67,9 @@ class Service:
             listener = stack.enter_context(self._listen())
             tls = _contexts(config)
             sealing = self._sealing()
-            publishing = Publishing(config.audit, config.log) if config.audit.anchors else None
+            publishing = None
+            if config.audit.anchors or config.audit.sinks:
+                publishing = Publishing(config.audit, config.log)
             if publishing is not None:
                 # after the sealer: the last checkpoint is published too
                 stack.push_async_callback(publishing.stop)

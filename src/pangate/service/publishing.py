@@ -21,6 +21,8 @@ import msgspec
 from pangate import credentials, logs
 from pangate.audit.anchors import open_anchor
 from pangate.audit.anchors.follower import AnchorFollower
+from pangate.audit.sinks import open_sink
+from pangate.audit.sinks.follower import SinkFollower
 from pangate.config import AuditSettings, LogSettings
 from pangate.config.base import Settings
 from pangate.errors import CredentialError, LedgerError
@@ -30,6 +32,9 @@ log = logging.getLogger("pangate")
 
 STATUS = "published.json"
 """What the process says of itself, beside the ledger, for whoever reads the gateway's metrics."""
+
+SINKS = "sinks"
+"""The directory of the files that say how far each sink is."""
 
 MAX_STATUS_BYTES = 1 << 20
 
@@ -127,16 +132,23 @@ class Publishing:
 def publish(settings: AuditSettings) -> int:
     """Publish until standard input ends, which it does when the gateway is gone, and then what is left."""
     anchors = dict(_anchors(settings))
+    sinks = {
+        one.name: SinkFollower(
+            settings.path, settings.ledger / SINKS / f"{one.name}.json", open_sink(one)
+        )
+        for one in settings.sinks
+    }
     status = ""
     over = False
     while not over:
         over = bool(select.select([sys.stdin], [], [], STATUS_SECONDS)[0])
-        status = _say(settings.ledger / STATUS, anchors, status)
-    for follower in anchors.values():
+        status = _say(settings.ledger / STATUS, anchors, sinks, status)
+    followers: tuple[AnchorFollower | SinkFollower, ...] = (*anchors.values(), *sinks.values())
+    for follower in followers:
         follower.stop()
-    for follower in anchors.values():
+    for follower in followers:
         follower.close()
-    _say(settings.ledger / STATUS, anchors, status)
+    _say(settings.ledger / STATUS, anchors, sinks, status)
     return 0
 
 
@@ -155,7 +167,12 @@ def _anchors(settings: AuditSettings) -> Iterator[tuple[str, AnchorFollower]]:
         yield one.name, AnchorFollower(settings.ledger, anchor, one.interval, one.name)
 
 
-def _say(path: Path, anchors: Mapping[str, AnchorFollower], before: str) -> str:
+def _say(
+    path: Path,
+    anchors: Mapping[str, AnchorFollower],
+    sinks: Mapping[str, SinkFollower],
+    before: str,
+) -> str:
     """Write how it stands, when that is another than `before`. It needs to outlive nothing."""
     now = json.dumps(
         {
@@ -168,7 +185,17 @@ def _say(path: Path, anchors: Mapping[str, AnchorFollower], before: str) -> str:
                     "put_at": round(one.put_at),
                 }
                 for name, one in anchors.items()
-            }
+            },
+            "sinks": {
+                name: {
+                    "sequence": one.sequence,
+                    "failure": one.failure,
+                    "failures": one.failures,
+                    "behind": one.behind,
+                    "put_at": round(one.caught_up),
+                }
+                for name, one in sinks.items()
+            },
         }
     )
     if now != before:
@@ -198,6 +225,6 @@ def main() -> int:
 
 
 def ages(found: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds since each anchor had the newest checkpoint, by its name."""
+    """Seconds since each anchor or sink had all that there was, by its name."""
     now = time.time()
     return {name: max(0.0, now - one["put_at"]) for name, one in found.items() if one["put_at"]}

@@ -160,7 +160,18 @@ class State(Collector):
 def _published(publishing: Publishing) -> Iterator[Metric]:
     """How it stands with those who keep checkpoints elsewhere."""
     yield gauge("audit_publisher_up", "1 while there is a publisher.", publishing.running)
-    anchors = publishing.status().get("anchors", {})
+    status = publishing.status()
+    sinks = status.get("sinks", {})
+    given = {name: one["sequence"] for name, one in sinks.items()}
+    yield gauge("audit_sink_sequence", "Last event that a sink has.", given, "sink")
+    well = {name: float(not one["failure"]) for name, one in sinks.items()}
+    yield gauge("audit_sink_up", "1 when the last try went well.", well, "sink")
+    behind = {name: one["behind"] for name, one in sinks.items()}
+    yield gauge("audit_sink_lag_bytes", "Bytes of the record it has not.", behind, "sink")
+    yield gauge("audit_sink_lag_seconds", "Since it had everything.", ages(sinks), "sink")
+    lost = {name: one["failures"] for name, one in sinks.items()}
+    yield counter("audit_sink_failures", "Tries that failed.", lost, "sink")
+    anchors = status.get("anchors", {})
     sizes = {name: one["size"] for name, one in anchors.items()}
     yield gauge("audit_anchor_sequence", "Last event that an anchor has seen.", sizes, "anchor")
     up = {name: float(not one["failure"]) for name, one in anchors.items()}

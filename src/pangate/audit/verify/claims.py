@@ -93,6 +93,10 @@ class Claims:
             self.rotated[name] = min(sequence, self.rotated.get(name, sequence))
         self._retired_files |= other._retired_files
 
+    def files(self) -> dict[str, bool]:
+        """The files that events name, and whether one of these says all of it."""
+        return {file: any(claim.whole for claim in claims) for file, claims in self._files.items()}
+
     def is_retired(self, first: int, last: int) -> bool:
         """Whether events that stand behind them say that the leaves from `first` to `last` were taken
         away on purpose."""

@@ -22,6 +22,9 @@ KINDS: Mapping[str, str] = {
     "event": "a leaf is no event, or its sequence is not its place",
     "journal": "the journal is torn, has a gap, or differs from what is sealed",
     "file": "a recording or a long text is missing or was changed",
+    "tombstone": "what says that events were retired does not hold, or had no right to",
+    "hold": "the file of legal holds was changed or cut",
+    "archive": "an archive is not what was exported",
     "permissions": "others can read or change what they must not",
 }
 """What findings are about."""
@@ -65,6 +68,8 @@ class Report:
     events: int = 0
     """Events whose content was read: all but those that were retired."""
     retired: int = 0
+    tombstones: list[str] = field(default_factory=list)
+    """What each of those that hold says."""
     unsealed: int = 0
     """Events in the journal that no checkpoint covers yet."""
     seen: list[Seen] = field(default_factory=list)

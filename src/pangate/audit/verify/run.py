@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from cryptography.x509 import Certificate
@@ -13,6 +15,7 @@ from pangate.audit.reader import CHECKPOINT, JOURNAL, PUBLIC_KEYS, ROTATIONS, Le
 from pangate.audit.verify.diagnosis import Diagnosis, edge_root, edges_of, levels_of
 from pangate.audit.verify.others import Others
 from pangate.audit.verify.report import KINDS, MAX_FINDINGS, Finding, Report
+from pangate.audit.verify.retired import Retired
 from pangate.audit.verify.walk import Progress, Walk, walk_all
 from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import open_checkpoint
@@ -29,6 +32,8 @@ from pangate.ledger.tiles import (
     tile_widths,
 )
 from pangate.ledger.tree import HASH_BYTES, leaf_hash, whole_root
+
+GROWS_SECONDS = 2.0
 
 
 class Run:
@@ -203,16 +208,17 @@ class Run:
 
     def _retired(self) -> None:
         size = self.checkpoint.size
+        retired = Retired(self)
         for number in self.walk.missing:
             first, end = number * WIDTH, min((number + 1) * WIDTH, size)
-            if self.walk.claims.is_retired(first, end - 1):
+            if retired.covers(first, end - 1) or self.walk.claims.is_retired(first, end - 1):
                 self.report.retired += end - first
             else:
                 self.find(
                     "bundle",
                     entries_path(number, end - first),
-                    f"is missing, with the sequences {first + 1} to {end}, and no event says that "
-                    "these were retired",
+                    f"is missing, with the sequences {first + 1} to {end}, and no tombstone and no "
+                    "event says that these were retired",
                     first + 1,
                 )
 
@@ -321,12 +327,28 @@ class Run:
             except (OSError, LedgerError):
                 right = None
             if right is None or data != right:
+                if (index * WIDTH + width) << (TILE_HEIGHT * (level or 0)) > size and self._grows:
+                    continue
                 self.find(
                     "bundle" if level is None else "tile",
                     path,
                     "holds what neither the checkpoint nor the journal has",
                     index * WIDTH + 1 if not level else 0,
                 )
+
+    @cached_property
+    def _grows(self) -> bool:
+        """Whether somebody seals just now: then what is behind the checkpoint is being written. It is
+        waited for once, and what is behind the new one is a matter of the next verification."""
+        until = time.monotonic() + GROWS_SECONDS
+        while time.monotonic() < until:
+            try:
+                if Ledger(self.directory).size > self.checkpoint.size:
+                    return True
+            except LedgerError:
+                return False
+            time.sleep(0.05)
+        return False
 
     def _expected(
         self, level: int | None, index: int, width: int, unsealed: Mapping[int, bytes]

@@ -1,0 +1,67 @@
+"""The lines of the file that events are written to, from any place in it, while it grows. Where lines were
+retired there are zeros in their place, mostly as a hole that takes no room: these are passed over."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pangate.errors import LedgerError
+
+MAX_LINE = 64 << 20
+"""Bytes of the longest line; what is longer is no event."""
+
+BLOCK = 1 << 20
+
+_SEQUENCE = re.compile(rb'"sequence":([0-9]+),"session":"')
+
+
+def open_record(path: Path) -> int:
+    """A descriptor for `lines`. Raises LedgerError."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise LedgerError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def lines(fd: int, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """(where it begins, line without its newline) for each whole line from `offset` on, which is where one
+    begins. What is not whole yet is left out. LedgerError when a line has no end."""
+    data, at = b"", offset
+    while True:
+        start = 0
+        while start < len(data):
+            if data[start] == 0:
+                # nothing that is written begins so
+                start = len(data) - len(data[start:].lstrip(b"\0"))
+                continue
+            end = data.find(b"\n", start)
+            if end < 0:
+                break
+            yield at + start, data[start:end]
+            start = end + 1
+        data, at = data[start:], at + start
+        if len(data) > MAX_LINE:
+            raise LedgerError(f"the line at byte {at} of the record has no end")
+        if not data:
+            at = _data_from(fd, at)
+        more = os.pread(fd, max(BLOCK, len(data)), at + len(data))
+        if not more:
+            return
+        data += more
+
+
+def sequence_of(line: bytes) -> int:
+    """The sequence of the event in a line; 0 when it is none."""
+    found = _SEQUENCE.search(line)
+    return int(found[1]) if found else 0
+
+
+def _data_from(fd: int, offset: int) -> int:
+    """Where there is something from `offset` on, as far as the file system knows of its holes."""
+    try:
+        return max(offset, os.lseek(fd, offset, os.SEEK_DATA))
+    except OSError:
+        return offset

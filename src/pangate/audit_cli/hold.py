@@ -1,0 +1,87 @@
+"""`pangate audit hold`: events that are kept whatever their age, until somebody lets them go."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pangate.audit import pan_mask
+from pangate.audit.holds import change, history, moment
+from pangate.audit.reader import Ledger
+from pangate.audit_cli.retain import keys_in, private_key, who
+from pangate.errors import LedgerError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="add|list|release")
+    for action, summary in (
+        ("add", "keep events that match all that is given"),
+        ("list", "show what is held"),
+        ("release", "let a hold go"),
+    ):
+        one = actions.add_parser(action, help=summary, description=f"{summary.capitalize()}.")
+        one.add_argument(
+            "--config", type=Path, required=True, metavar="FILE", help="the gateway's TOML file"
+        )
+        if action == "list":
+            continue
+        one.add_argument("name", metavar="NAME", help="what the hold is called, such as a case")
+        one.add_argument("--reason", required=True, help="why, for whoever asks later")
+        if action == "add":
+            one.add_argument("--from", dest="since", metavar="TIME", help="a day, or a time (UTC)")
+            one.add_argument(
+                "--to", dest="until", metavar="TIME", help="the same; a day counts whole"
+            )
+            one.add_argument("--session", help="the session's id, as events have it")
+            one.add_argument("--principal", help="the principal, as events have it")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it. Each step is signed with the log's key, so it is done where the gateway runs."""
+    from pangate import config
+
+    settings = config.load(options.config).audit
+    directory = settings.ledger
+    verifiers = keys_in(directory)
+    if options.action == "list":
+        origin = Ledger(directory).checkpoint().origin
+        held = history(directory, origin, verifiers)[-1]
+        for hold in held.active.values():
+            given = {
+                "from": hold.since,
+                "to": hold.until,
+                "session": hold.session,
+                "principal": hold.principal,
+            }
+            what = ", ".join(f"{key} {value}" for key, value in given.items() if value)
+            print(f"{hold.name}: {what}; {hold.reason} (by {hold.by} at {hold.time})")
+        if not held.active:
+            print("nothing is held")
+        return 0
+    given = {}
+    if options.action == "add":
+        given = {
+            "from": options.since and moment(options.since),
+            "to": options.until and moment(options.until, end=True),
+            "session": options.session,
+            "principal": options.principal,
+        }
+        if not any(given.values()):
+            raise LedgerError("say what to keep: --from, --to, --session or --principal")
+    # what people write may hold a card number
+    mask = pan_mask()
+    change(
+        directory,
+        private_key(settings.private_key),
+        verifiers,
+        options.action,
+        mask(options.name),
+        {key: value and mask(value) for key, value in given.items()},
+        mask(options.reason),
+        who(),
+        datetime.now(UTC),
+    )
+    print(f"{mask(options.name)}: {'held' if options.action == 'add' else 'released'}")
+    return 0
