@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from pangate.audit.events import whole
 from pangate.audit.reader import CHECKPOINT, Ledger
 from pangate.errors import LedgerError
 from pangate.ledger.tiles import WIDTH
@@ -92,6 +94,17 @@ class Record:
             raise LedgerError(f"{self.file} cannot be read: {wrong.strerror}") from None
         finally:
             os.close(fd)
+
+    def events(self) -> Iterator[Mapping[str, Any]]:
+        """Every event, with long data where it is beside its leaf. LedgerError for what is none."""
+        for line in self.lines(Position()):
+            try:
+                event = json.loads(line.data)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict):
+                raise LedgerError(f"{self.name}: the event {line.sequence} cannot be read")
+            yield whole(event, self.directory)
 
     def line(self, sequence: int, offset: int = NO_OFFSET) -> bytes:
         """The event with this sequence, from `offset` of the file where it is there, from the ledger
