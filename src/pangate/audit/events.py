@@ -48,3 +48,8 @@ def whole(event: dict[str, Any], directory: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, LedgerError):
         return event
     return {**event, "data": {**found, "large": large}} if isinstance(found, dict) else event
+
+
+def recordings(path: Path) -> Path:
+    """The directory that the names of recordings in these events count from."""
+    return path.parent

@@ -41,6 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("show", "show an event, a session or a request for approval, all of it", reads=True),
     Command("tail", "show the newest events, and those that follow", reads=True),
     Command("stats", "count events by day, principal, resource, verdict, code, ...", reads=True),
+    Command("report", "the review of a day or a period, what is unusual first", reads=True),
     Command("reindex", "make the index that these commands search anew from the record"),
     Command("verify", "verify the whole record offline, from public keys alone"),
     Command("prove", "write the proof that an event is in the record", reads=True),
@@ -144,7 +145,7 @@ def note_reading(options: argparse.Namespace, parser: argparse.ArgumentParser, n
         for key, value in vars(options).items()
         if value != parser.get_default(key) and key not in ("config", "directory", "index")
     }
-    for key in ("since", "until"):
+    for key in ("day", "since", "until"):
         if isinstance(when := asked.get(key), float):
             asked[key] = f"{datetime.fromtimestamp(when, UTC):%Y-%m-%dT%H:%M:%SZ}"
     for inbox in inboxes:

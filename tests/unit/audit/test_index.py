@@ -207,6 +207,14 @@ def test_every_value_of_every_kind(index, scan):
             assert (total.events, total.failed) == right, (kind, value)
 
 
+def test_card_numbers_by_network(index, scan):
+    right = Counter()
+    for event in scan.ends.values():
+        right.update(event["data"].get("masked", {}))
+    made = index.count(Query(), ["network"])["network"]
+    assert {network: total.masked for network, total in made} == right
+
+
 def test_what_a_hit_says(index, scan, record):
     for hit in index.search(Query(terms={"code": ("statement.allowed",)}), 200):
         event = scan.events[hit.sequence - 1]
