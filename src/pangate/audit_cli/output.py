@@ -70,14 +70,17 @@ def fetch(record: Record, hits: Iterable[Hit], *, alone: bool = False) -> Iterat
     """The events that were found, read from the record, each with the one that says how it ended, unless
     `alone`. Those that the record has no more are left out, and said."""
     gone = 0
-    for hit in hits:
-        try:
-            event = _read(record, hit.sequence, hit.offset)
-            ended = _read(record, hit.ended, hit.ended_offset) if hit.ended and not alone else None
-        except LedgerError:
-            gone += 1
-            continue
-        yield Found(event, ended)
+    with record.reader() as line:
+        for hit in hits:
+            try:
+                event = _event(record, hit.sequence, line(hit.sequence, hit.offset))
+                ended = None
+                if hit.ended and not alone:
+                    ended = _event(record, hit.ended, line(hit.ended, hit.ended_offset))
+            except LedgerError:
+                gone += 1
+                continue
+            yield Found(event, ended)
     if gone:
         print(
             f"pangate audit: {gone:,} events that were found are not in the record any more; "
@@ -86,9 +89,9 @@ def fetch(record: Record, hits: Iterable[Hit], *, alone: bool = False) -> Iterat
         )
 
 
-def _read(record: Record, sequence: int, offset: int) -> Mapping[str, Any]:
+def _event(record: Record, sequence: int, line: bytes) -> Mapping[str, Any]:
     try:
-        event = json.loads(record.line(sequence, offset))
+        event = json.loads(line)
     except ValueError:
         event = None
     if not isinstance(event, dict):

@@ -53,12 +53,14 @@ class Period:
 
     def events(self, asked: Query) -> Iterator[Event]:
         """The events that `asked` is about, the oldest first, of the newest MOST_READ."""
-        for hit in reversed(self._index.search(asked, MOST_READ)):
-            try:
-                event = json.loads(self._index.record.line(hit.sequence, hit.offset))
-            except (LedgerError, ValueError):
-                continue  # retired meanwhile; the section on the record itself tells of it
-            yield whole(event, self._index.record.directory)
+        record = self._index.record
+        with record.reader() as line:
+            for hit in reversed(self._index.search(asked, MOST_READ)):
+                try:
+                    event = json.loads(line(hit.sequence, hit.offset))
+                except (LedgerError, ValueError):
+                    continue  # retired meanwhile; the section on the record itself tells of it
+                yield whole(event, record.directory)
 
     def counts(self, asked: Query, kind: str) -> list[tuple[str, Total]]:
         """How many of them have each value of a kind."""

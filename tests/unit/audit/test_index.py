@@ -7,8 +7,10 @@ import sqlite3
 import stat
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import islice
 
 import pytest
+import questions
 
 import ledgers
 import records
@@ -205,6 +207,17 @@ def test_every_value_of_every_kind(index, scan):
         for value, total in made[kind]:
             right = events[kind, value], failed[kind, value]
             assert (total.events, total.failed) == right, (kind, value)
+
+
+QUESTIONS = questions.questions(COUNT, 2.0)
+
+
+@pytest.mark.parametrize("about", QUESTIONS)
+def test_the_questions_of_the_benchmark(index, scan, about):
+    asked = QUESTIONS[about]
+    if about == "addresses of a network":
+        return  # the scan knows single addresses only; test_patterns_and_networks has it
+    assert found(index, asked, 50) == list(islice(scan.find(asked), 50))
 
 
 def test_card_numbers_by_network(index, scan):
