@@ -126,7 +126,8 @@ class Trail:
             "seconds": 0.01,
         }
         if effects == ["read"] and "cards" in text:
-            done["masked"] = {chance.choice(NETWORKS): chance.randrange(1, 200)}
+            networks = chance.sample(NETWORKS, chance.choice((1, 1, 1, 2)))
+            done["masked"] = {network: chance.randrange(1, 200) for network in networks}
         if chance.random() < 0.01:
             done["error"] = "42P01"
         yield self._event("statement.finished", *common, done, "error" not in done, role, number)

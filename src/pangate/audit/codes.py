@@ -35,6 +35,8 @@ CODES: dict[str, Code] = {
     "approval.viewed": Code("a person looked at a request", "10.2.1.3"),
     "approval.void": Code("what was decided could not be kept and has no effect", urgent=True),
     "approval.withdrawn": Code("nobody waits for it any more"),
+    "audit.note_refused": Code("a note of who read the record that was none", "10.2.1.4"),
+    "audit.read": Code("somebody read the record with `pangate audit`", "10.2.1.3"),
     "audit.recovered": Code(
         "the record could not be written for a while, and can be again: why, and for how long",
         "10.2.1.6",

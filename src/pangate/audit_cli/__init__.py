@@ -11,12 +11,17 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pangate.errors import PangateError
+
+if TYPE_CHECKING:
+    from pangate.audit.index import Record
 
 OK, FAILED, MISUSED = 0, 1, 2
 """Exit codes: done, and nothing is wrong; something is wrong or could not be done; the command line is
@@ -24,16 +29,24 @@ wrong."""
 
 
 class Command(NamedTuple):
-    """The name of a command, which is its module's too, and what it does in a few words."""
+    """The name of a command, which is its module's too, and what it does in a few words. One that shows
+    what is in the record `reads` it, which is an event of the record itself."""
 
     name: str
     summary: str
+    reads: bool = False
 
 
 COMMANDS: tuple[Command, ...] = (
+    Command("search", "find events by who, what, where, when and their words", reads=True),
+    Command("show", "show an event, a session or a request for approval, all of it", reads=True),
+    Command("tail", "show the newest events, and those that follow", reads=True),
+    Command("stats", "count events by day, principal, resource, verdict, code, ...", reads=True),
+    Command("report", "the review of a day or a period, what is unusual first", reads=True),
+    Command("reindex", "make the index that these commands search anew from the record"),
     Command("verify", "verify the whole record offline, from public keys alone"),
-    Command("prove", "write the proof that an event is in the record"),
-    Command("replay", "show a session as it happened"),
+    Command("prove", "write the proof that an event is in the record", reads=True),
+    Command("replay", "show a session as it happened", reads=True),
     Command("anchor", "put the newest checkpoint out of reach, at witnesses and in files"),
     Command("witness", "cosign the checkpoints of ledgers that run elsewhere"),
     Command("export", "write a period as one archive that anybody can verify"),
@@ -68,7 +81,14 @@ def main(arguments: Sequence[str]) -> int:
     )
     module.add(parser)
     try:
-        code: int = module.run(parser.parse_args(rest))
+        options = parser.parse_args(rest)
+        if command.reads:
+            note_reading(options, parser, name)
+        code: int = module.run(options)
+    except BrokenPipeError:
+        # who reads has seen enough; what Python would still write at its end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
     except PangateError as error:
         print(f"pangate audit {name}: {getattr(error, 'detail', error)}", file=sys.stderr)
         return FAILED
@@ -93,7 +113,48 @@ def ledger_of(options: argparse.Namespace) -> Path:
         return directory
     from pangate import config
 
-    return config.load(options.config).audit.path
+    return config.load(options.config).audit.ledger
+
+
+def record_of(options: argparse.Namespace) -> Record:
+    """The record that the options of `add_ledger` name; --directory may name its file too.
+
+    Raises ConfigError for a configuration that cannot be used, LedgerError for what is no record."""
+    from pangate.audit.index import Record
+
+    if options.directory is not None:
+        return Record(options.directory)
+    from pangate import config
+
+    return Record(config.load(options.config).audit.path)
+
+
+def note_reading(options: argparse.Namespace, parser: argparse.ArgumentParser, name: str) -> None:
+    """Have the gateway record that somebody reads its record, before anything is shown. A copy of a record
+    has no gateway, and no inbox beside it. LedgerError when the note cannot be left: then nothing is
+    shown."""
+    from pangate.audit import pan_mask
+    from pangate.audit.inbox import SUFFIX, inbox_of, leave
+
+    place: Path | None = options.directory
+    if place is None:
+        from pangate import config
+
+        inboxes = [inbox_of(config.load(options.config).audit.path)]
+    elif place.is_dir():
+        inboxes = sorted(place.glob(f"*{SUFFIX}"))
+    else:
+        inboxes = [inbox_of(place)] if inbox_of(place).exists() else []
+    asked = {
+        key: value if value is None or isinstance(value, (bool, int, float, list)) else str(value)
+        for key, value in vars(options).items()
+        if value != parser.get_default(key) and key not in ("config", "directory", "index")
+    }
+    for key in ("day", "since", "until"):
+        if isinstance(when := asked.get(key), float):
+            asked[key] = f"{datetime.fromtimestamp(when, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    for inbox in inboxes:
+        leave(inbox, name, asked, pan_mask())
 
 
 def _help() -> str:

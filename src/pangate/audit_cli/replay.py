@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pangate.audit.replay import Checked, Moment, Session, check, moments, session_of
-from pangate.audit_cli import FAILED, OK, add_ledger, ledger_of
+from pangate.audit_cli import FAILED, OK, add_ledger, record_of
+from pangate.audit_cli.output import plain
 
 LONGEST_PAUSE = 2.0
 """Seconds that nothing happens, at the most: nobody wants to wait for a night to pass."""
@@ -41,11 +42,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check the recording, and show the session. Fails when the recording is not what the ledger says, or
     cannot be read to its end."""
-    from pangate.audit.events import events, recordings
-
-    place = ledger_of(options)
-    session = session_of(events(place), options.session)
-    checked = check(session, recordings(place))
+    # from the first event to the last, and not by the index, which is no evidence
+    record = record_of(options)
+    session = session_of(record.events(), options.session)
+    checked = check(session, record.directory)
     played = moments(session, checked.path)
     if options.json:
         return _json(session, checked, played)
@@ -193,8 +193,3 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"[{hours:02d}:{minutes:02d}:{rest:06.3f}]"
-
-
-def plain(text: str) -> str:
-    """`text` without what a terminal takes as an order, or shows in another order than it stands."""
-    return "".join(one if one == "\n" or one.isprintable() else ascii(one)[1:-1] for one in text)

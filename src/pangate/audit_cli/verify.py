@@ -76,10 +76,13 @@ def run(options: argparse.Namespace) -> int:
     if (options.ledger is None) == (options.config is None):
         raise LedgerError("name a ledger: its DIRECTORY, or --config and the gateway's file")
     directory = options.ledger
-    if directory is None:
+    if directory is not None:
+        key_file = directory.with_name(directory.name + ".key")
+    else:
         from pangate import config
 
-        directory = config.load(options.config).audit.path
+        settings = config.load(options.config).audit
+        directory, key_file = settings.ledger, settings.private_key
     roots = authorities(options.authority) if options.authority else []
     if options.timestamp and not roots:
         raise LedgerError("time stamps need --authority, the certificates of who made them")
@@ -95,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
         directory,
         [key for file in options.key for key in read_keys(file)],
         evidence,
-        key_file=directory.with_name(directory.name + ".key"),
+        key_file=key_file,
         progress=_progress if sys.stderr.isatty() else None,
         processes=len(os.sched_getaffinity(0)),
         logs=options.log,

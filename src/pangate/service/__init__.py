@@ -20,6 +20,7 @@ from pangate import credentials, logs
 from pangate.approvals import open_desk
 from pangate.approvals.channels import Channel, open_channels
 from pangate.audit import open_recorder, pan_mask
+from pangate.audit.inbox import Inbox, inbox_of
 from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
 from pangate.config import Config
@@ -80,6 +81,7 @@ class Service:
             stack.callback(recorder.close)
             recordings = open_recordings(config)
             stack.callback(recordings.close)
+            self._inbox = Inbox(inbox_of(config.audit.path))
             gate = Gate(config, open_authenticator(config), recorder, recordings)
             _note_unfinished(gate)
             stack.push_async_callback(lambda: gate.authenticator.close())
@@ -88,6 +90,7 @@ class Service:
             )
             stack.push_async_callback(gate.desk.close)
             self._gateway = Gateway(gate, tls)
+            stack.callback(self._take_notes)
             self._state = State(self._gateway, sealing, publishing)
             if config.monitor.port is not None:
                 paths = {
@@ -286,6 +289,7 @@ class Service:
                 self._gateway.gate.desk.sweep_soon()
                 sweep = due + SWEEP_SECONDS
             self._refresh_keys()
+            self._take_notes()
             await asyncio.sleep(BEAT_SECONDS)
             lag.observe(max(0.0, time.monotonic() - due))
             # what could not be written is tried again, so that /readyz can come back by itself
@@ -293,6 +297,21 @@ class Service:
             self._gateway.write_soon()
             if watched:
                 system.notify("WATCHDOG=1")
+
+    def _take_notes(self) -> None:
+        """Take notes of who read the record into it."""
+        gate = self._gateway.gate
+        if gate.record_failure:
+            return
+
+        def record(code: str, who: str, success: bool, data: Mapping[str, object]) -> None:
+            gate.record(Event(code, time.time(), "-", who, "local", "audit", success, data))
+
+        # What could not be written is kept by the recorder; its notes are removed once it is.
+        with contextlib.suppress(RecordFailed):
+            self._inbox.take(record)
+            gate.written()
+            self._inbox.done()
 
     def _refresh_keys(self) -> None:
         if self._refreshing is None or self._refreshing.done():

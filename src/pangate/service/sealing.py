@@ -1,5 +1,6 @@
 """The process that seals the record, and who looks after it. It alone has the key that signs; the gateway,
-which speaks to agents, never reads it."""
+which speaks to agents, never reads it. It keeps the index of the record up too, when there is nothing to
+seal."""
 
 from __future__ import annotations
 
@@ -12,10 +13,12 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pangate import logs
+from pangate.audit.index import Index, InUse, Record
 from pangate.audit.reader import CHECKPOINT
 from pangate.audit.sealer import Sealer, next_key, signer
 from pangate.config import AuditSettings, LogSettings
@@ -33,6 +36,12 @@ AGAIN_SECONDS = 5.0
 
 STOP_SECONDS = 10.0
 """How long the sealer may take for what is left when the gateway stops."""
+
+INDEX_SECONDS = 5.0
+"""How far the index may be behind. Who searches takes what is missing first."""
+
+INDEXED = 10_000
+"""Events that are indexed between two sealings at the most."""
 
 _INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
 """Of the gateway's environment, which may hold secrets, the sealer has these."""
@@ -147,11 +156,12 @@ def seal(record: Path, key: Path, origin: str, seconds: float) -> int:
         )
     else:
         log.info("the record is sealed with the key of %s", signs.verifier.text())
+    indexing = Indexing(record)
     with contextlib.closing(sealer):
-        over = False
+        over = behind = False
         asked = False
         while not over:
-            over = bool(select.select([sys.stdin], [], [], seconds)[0])
+            over = bool(select.select([sys.stdin], [], [], 0 if behind else seconds)[0])
             try:
                 if not asked and not over and next_key(key).exists():
                     rotation = sealer.hand_over(signer(next_key(key), origin))
@@ -169,7 +179,38 @@ def seal(record: Path, key: Path, origin: str, seconds: float) -> int:
                     log.critical("the record cannot be sealed: %s", failure)
             else:
                 failure = ""
+            behind = not over and indexing.step()
     return 1 if failure else 0
+
+
+class Indexing:
+    """Keeps the index of a record up, a piece at a time. Nothing that goes wrong with it stops anything."""
+
+    def __init__(self, record: Path) -> None:
+        self._record = record
+        self._index: Index | None = None
+        self._due = 0.0
+        self._failure = ""
+
+    def step(self) -> bool:
+        """Take a piece of what is new, when it is time to. Whether there is more."""
+        if time.monotonic() < self._due:
+            return False
+        try:
+            if self._index is None:
+                self._index = Index(Record(self._record), notice=log.warning, lock_seconds=0)
+            if self._index.catch_up(INDEXED) == INDEXED:
+                return True
+        except InUse:
+            pass  # somebody searches, and took what was new
+        except LedgerError as wrong:
+            if str(wrong) != self._failure:
+                self._failure = str(wrong)
+                log.warning("the index is not kept up: %s", wrong)
+        else:
+            self._failure = ""
+        self._due = time.monotonic() + INDEX_SECONDS
+        return False
 
 
 def main() -> int:

@@ -7,8 +7,10 @@ import sqlite3
 import stat
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import islice
 
 import pytest
+import questions
 
 import ledgers
 import records
@@ -205,6 +207,25 @@ def test_every_value_of_every_kind(index, scan):
         for value, total in made[kind]:
             right = events[kind, value], failed[kind, value]
             assert (total.events, total.failed) == right, (kind, value)
+
+
+QUESTIONS = questions.questions(COUNT, 2.0)
+
+
+@pytest.mark.parametrize("about", QUESTIONS)
+def test_the_questions_of_the_benchmark(index, scan, about):
+    asked = QUESTIONS[about]
+    if about == "addresses of a network":
+        return  # the scan knows single addresses only; test_patterns_and_networks has it
+    assert found(index, asked, 50) == list(islice(scan.find(asked), 50))
+
+
+def test_card_numbers_by_network(index, scan):
+    right = Counter()
+    for event in scan.ends.values():
+        right.update(event["data"].get("masked", {}))
+    made = index.count(Query(), ["network"])["network"]
+    assert {network: total.masked for network, total in made} == right
 
 
 def test_what_a_hit_says(index, scan, record):

@@ -14,6 +14,6 @@ from __future__ import annotations
 from pangate.audit.index.query import Hit, Query, Total
 from pangate.audit.index.schema import BLOCK, KINDS
 from pangate.audit.index.source import Record
-from pangate.audit.index.store import Index, index_path
+from pangate.audit.index.store import Index, InUse, index_path
 
-__all__ = ["BLOCK", "KINDS", "Hit", "Index", "Query", "Record", "Total", "index_path"]
+__all__ = ["BLOCK", "KINDS", "Hit", "InUse", "Index", "Query", "Record", "Total", "index_path"]

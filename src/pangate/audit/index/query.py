@@ -98,14 +98,17 @@ def count(
         failed = window.having(failures)
         for kind in by:
             total = sums[kind]
-            for term, start, bits in window.postings(kind):
+            for term, start, bits, counts in window.postings(kind):
                 places = unpack(bits) + start
-                places = places[window.mask[places]]
-                if len(places):
-                    into = total[term]
-                    into[0] += len(places)
-                    into[1] += int(masked[places].sum())
-                    into[2] += int(failed[places].sum())
+                meant = window.mask[places]
+                if not meant.any():
+                    continue
+                places = places[meant]
+                numbers = masked[places] if counts is None else unpack_counts(counts)[meant]
+                into = total[term]
+                into[0] += len(places)
+                into[1] += int(numbers.sum())
+                into[2] += int(failed[places].sum())
     names = {
         kind: dict(db.execute("select id, value from terms where kind = ?", (KIND[kind],)))
         for kind in by
@@ -172,14 +175,14 @@ class _Window:
             found[unpack(bits) + (block - self.first) * BLOCK] += unpack_counts(counts)
         return found
 
-    def postings(self, kind: str) -> Iterator[tuple[int, int, bytes]]:
-        """(term, place where its block begins, set) for all terms of a kind."""
-        for term, block, bits in self._db.execute(
-            "select term, block, bits from postings where block between ? and ? and term in "
+    def postings(self, kind: str) -> Iterator[tuple[int, int, bytes, bytes | None]]:
+        """(term, place where its block begins, set, counts) for all terms of a kind."""
+        for term, block, bits, counts in self._db.execute(
+            "select term, block, bits, counts from postings where block between ? and ? and term in "
             "(select id from terms where kind = ?)",
             (self.first, self.last, KIND[kind]),
         ):
-            yield term, (block - self.first) * BLOCK, bits
+            yield term, (block - self.first) * BLOCK, bits, counts
 
     def between(self, since: float | None, until: float | None) -> None:
         """Leave those of this time."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from pangate.audit.events import whole
 from pangate.audit.reader import CHECKPOINT, Ledger
 from pangate.errors import LedgerError
 from pangate.ledger.tiles import WIDTH
 
 PIECE = 4 << 20
 """Bytes that are read at a time."""
+
+SHORT = 4096
+"""Bytes that most lines fit into."""
 
 MOST_LINE = 80 << 20
 """Longest line in bytes; a longer one is a sign of damage."""
@@ -93,19 +99,59 @@ class Record:
         finally:
             os.close(fd)
 
+    def events(self) -> Iterator[Mapping[str, Any]]:
+        """Every event, with long data where it is beside its leaf. LedgerError for what is none."""
+        for line in self.lines(Position()):
+            try:
+                event = json.loads(line.data)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict):
+                raise LedgerError(f"{self.name}: the event {line.sequence} cannot be read")
+            yield whole(event, self.directory)
+
     def line(self, sequence: int, offset: int = NO_OFFSET) -> bytes:
         """The event with this sequence, from `offset` of the file where it is there, from the ledger
         otherwise. LedgerError when the record does not have it."""
-        if offset >= 0 and self.file is not None:
+        with self.reader() as line:
+            return line(sequence, offset)
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Callable[[int, int], bytes]]:
+        """`line` for many events, with the file open meanwhile."""
+        fd = -1
+        if self.file is not None:
             try:
-                with self.file.open("rb") as file:
-                    file.seek(offset)
-                    found = file.readline(MOST_LINE)
+                fd = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as wrong:
                 raise LedgerError(f"{self.file} cannot be read: {wrong.strerror}") from None
-            if found.endswith(b"\n") and _sequence_of(found) == sequence:
-                return found[:-1]
-        return self._open_ledger().leaf(sequence - 1)
+
+        def line(sequence: int, offset: int) -> bytes:
+            found = self._line_at(fd, offset) if fd >= 0 and offset >= 0 else b""
+            if found and _sequence_of(found) == sequence:
+                return found
+            return self._open_ledger().leaf(sequence - 1)
+
+        try:
+            yield line
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def _line_at(self, fd: int, offset: int) -> bytes:
+        """The line that begins at `offset`; empty when none ends."""
+        size = SHORT
+        while True:
+            try:
+                data = os.pread(fd, size, offset)
+            except OSError as wrong:
+                raise LedgerError(f"{self.file} cannot be read: {wrong.strerror}") from None
+            end = data.find(b"\n")
+            if end >= 0:
+                return data[:end]
+            if len(data) < size or size > MOST_LINE:
+                return b""
+            size *= 16
 
     # The file
 

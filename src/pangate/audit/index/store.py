@@ -29,6 +29,10 @@ Notice = Callable[[str], None]
 Progress = Callable[[int, int], None]
 
 
+class InUse(LedgerError):
+    """Another process has the index."""
+
+
 def index_path(record: Record) -> Path:
     """Where the index of a record is: beside its file, or in its ledger."""
     if record.file is None:
@@ -175,7 +179,7 @@ class Index:
                     break
                 except OSError:
                     if time.monotonic() > until:
-                        raise LedgerError(
+                        raise InUse(
                             f"the index {self.path} is in use by another process; try again"
                         ) from None
                     time.sleep(0.05)
