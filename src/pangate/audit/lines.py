@@ -46,7 +46,7 @@ def lines(fd: int, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         if len(data) > MAX_LINE:
             raise LedgerError(f"the line at byte {at} of the record has no end")
         if not data:
-            at = _data_from(fd, at)
+            at = data_from(fd, at)
         more = os.pread(fd, max(BLOCK, len(data)), at + len(data))
         if not more:
             return
@@ -59,7 +59,7 @@ def sequence_of(line: bytes) -> int:
     return int(found[1]) if found else 0
 
 
-def _data_from(fd: int, offset: int) -> int:
+def data_from(fd: int, offset: int) -> int:
     """Where there is something from `offset` on, as far as the file system knows of its holes."""
     try:
         return max(offset, os.lseek(fd, offset, os.SEEK_DATA))

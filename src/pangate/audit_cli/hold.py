@@ -9,7 +9,7 @@ from pathlib import Path
 from pangate.audit import pan_mask
 from pangate.audit.holds import change, history, moment
 from pangate.audit.reader import Ledger
-from pangate.audit_cli.retain import keys_in, private_key, who
+from pangate.audit_cli.retain import keys_in, note, private_key, who
 from pangate.errors import LedgerError
 
 
@@ -70,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
         }
         if not any(given.values()):
             raise LedgerError("say what to keep: --from, --to, --session or --principal")
+    asked = {"action": options.action, "name": options.name, "reason": options.reason, **given}
+    note(settings.path, "hold", asked)
     # what people write may hold a card number
     mask = pan_mask()
     change(

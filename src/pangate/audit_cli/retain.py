@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pangate.audit import pan_mask
 from pangate.audit.holds import history, moment
+from pangate.audit.inbox import inbox_of, leave
+from pangate.audit.index import Index, Record
 from pangate.audit.reader import PUBLIC_KEYS, Ledger
 from pangate.audit.retention import Plan, Retention
 from pangate.audit.verify import verify
@@ -39,6 +43,10 @@ def run(options: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     if options.now is not None:
         now = min(now, datetime.fromisoformat(moment(options.now)))
+    if options.apply:
+        note(
+            settings.path, "retain", {"keep_days": settings.retention.keep_days, "now": options.now}
+        )
     return retain(
         settings.path, settings.ledger, settings.private_key, settings.retention.keep_days, now,
         apply=options.apply,
@@ -64,6 +72,10 @@ def retain(
     if apply and (plan.ranges or plan.unfinished):
         for line in retention.apply(plan, private_key(key), keep_days, holds, who(), now):
             print(line)
+        # what finds events knows what is gone; it is made of what stays
+        index = Index(Record(record))
+        if index.path.exists():
+            index.make_anew()
     elif plan.ranges:
         print("nothing was taken away; --apply does it")
     return 0
@@ -80,6 +92,14 @@ def _lines(plan: Plan, keep_days: int) -> list[str]:
     if plan.held:
         made.append(f"kept by holds: {plan.held:,} events")
     return made
+
+
+def note(record: Path, command: str, asked: Mapping[str, object]) -> None:
+    """Have the gateway record that this was asked for, before it is done, where it has an inbox. LedgerError
+    when the note cannot be left."""
+    inbox = inbox_of(record)
+    if inbox.is_dir():
+        leave(inbox, command, asked, pan_mask())
 
 
 def keys_in(directory: Path) -> list[Verifier]:

@@ -13,6 +13,8 @@ import pytest
 import ledgers
 from pangate.audit.events import events
 from pangate.audit.holds import HOLDS, change, history, moment
+from pangate.audit.index import Index, Query, Record
+from pangate.audit.index.source import Position
 from pangate.audit.lines import lines, open_record
 from pangate.audit.reader import Ledger
 from pangate.audit.retention import Retention
@@ -384,6 +386,16 @@ def test_what_is_held_stays(made, given, kept, capsys):
     if kept:
         assert f"kept by holds: {kept} events" in capsys.readouterr().out
     if kept == 256:
+        # a hole before and behind what is held: the index is of what stays
+        record = Record(directory / "audit.jsonl")
+        found = [(line.sequence, line.data) for line in record.lines(Position())]
+        assert found == [
+            (number, leaves[number - 1]) for number in (*range(257, 513), *range(769, 1501))
+        ]
+        assert record.missing >= 256
+        index = Index(record)
+        assert index.catch_up() == 256 + 732
+        assert len(index.search(Query(), None)) == 256 + 732
         assert Ledger(directory).leaf(300) == leaves[300]
         assert [event["sequence"] for event in events(directory / "audit.jsonl")] == [
             *range(257, 513), *range(769, 1501)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from leaves import encode
+from pangate.audit.marks import Marker
 from pangate.audit.sinks import follower as module
 from pangate.audit.sinks import open_sink
 from pangate.audit.sinks.file import FileSink
@@ -130,6 +131,21 @@ def test_another_record(tmp_path, record, following, caplog):
     following(FileSink("there", there)).close()
     assert got(there) == [*LEAVES[:20], *other]
     assert "is another record" in caplog.text
+
+
+def test_what_is_not_on_the_disk_is_not_given_away(tmp_path, record, following):
+    """After a crash something else may stand in its place."""
+    write(record, LEAVES[:20])
+    marker = Marker(record)
+    size = sum(len(one) + 1 for one in LEAVES[:12])
+    marker.put(size, 12)
+    follower = following(FileSink("there", tmp_path / "there"))
+    until(lambda: follower.sequence == 12, "what is on the disk")
+    until(lambda: follower.behind == record.stat().st_size - size, "the rest waits")
+    marker.put(record.stat().st_size, 20)
+    until(lambda: follower.sequence == 20, "the rest")
+    marker.close()
+    assert got(tmp_path / "there") == LEAVES[:20]
 
 
 class Picky:

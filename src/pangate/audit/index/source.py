@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pangate.audit.events import whole
+from pangate.audit.lines import data_from
 from pangate.audit.reader import CHECKPOINT, Ledger
 from pangate.errors import LedgerError
 from pangate.ledger.tiles import WIDTH
@@ -184,11 +185,17 @@ class Record:
             data = left + data
             end = data.rfind(b"\n") + 1
             left = data[end:]
+            if left and not left.strip(b"\0"):
+                # what was retired: zeros stand in the place of lines, mostly as a hole
+                left, at = b"", data_from(fd, at)
             if len(left) > MOST_LINE:
                 raise LedgerError(f"{self.file} holds something that is no event at byte {offset}")
             for line in data[: end - 1].split(b"\n") if end else ():
-                yield Line(self._number(line, offset), offset, line)
-                offset += len(line) + 1
+                kept = line.lstrip(b"\0")
+                offset += len(line) - len(kept)
+                yield Line(self._number(kept, offset), offset, kept)
+                offset += len(kept) + 1
+            offset = at - len(left)
 
     def _number(self, line: bytes, offset: int) -> int:
         sequence = _sequence_of(line)

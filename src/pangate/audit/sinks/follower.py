@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pangate.audit.lines import lines, open_record, sequence_of
+from pangate.audit.marks import read_mark
 from pangate.audit.sinks import Sink
 from pangate.errors import LedgerError
 from pangate.ledger.letters import letters
@@ -110,7 +111,11 @@ class SinkFollower:
             self._offset = self._begin()
         batch: list[bytes] = []
         size, offset = 0, self._offset
+        # what is not on the disk yet may be lost with the power, and something else stand in its place
+        mark = read_mark(self._record)
         for at, line in lines(self._fd, self._offset):
+            if mark is not None and at + len(line) >= mark.size:
+                break
             batch.append(line)
             size += len(line)
             offset = at + len(line) + 1
