@@ -123,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
         made = command(name, _decide, text)
         made.add_argument("id")
         made.add_argument("--reason", default="", help="why; some decisions need it")
+    made = command("count", _count, "have the rows counted that it concerns")
+    made.add_argument("id")
     made = command("watch", _watch, "follow what happens until interrupted")
     made.add_argument("--json", action="store_true", help="one JSON object a line")
     command("reviews", _reviews, "list broken glass that nobody has looked at")
@@ -177,9 +179,7 @@ def _show(api: Api, options: argparse.Namespace) -> None:
     if found["estimate"] is not None:
         rows.append(("rows", f"{found['estimate']} expected by the planner"))
     rows += [("decision", _decision(one)) for one in found["decisions"]]
-    rows += [
-        ("earlier", f"{one['id']} {one['state']} {one['outcome']}") for one in found["earlier"]
-    ]
+    rows += [("earlier", _earlier(one)) for one in found["earlier"]]
     for name, value in rows:
         print(f"{name:<12} {_plain(value)}")
     print()
@@ -194,6 +194,11 @@ def _show(api: Api, options: argparse.Namespace) -> None:
 def _decide(api: Api, options: argparse.Namespace) -> None:
     path = f"/api/approvals/{_name(options.id)}/{options.choice}"
     print(_line(api.ask("POST", path, {"reason": options.reason})))
+
+
+def _count(api: Api, options: argparse.Namespace) -> None:
+    found = api.ask("POST", f"/api/approvals/{_name(options.id)}/count", {})
+    print(f"{found['rows']} rows{' or more' if found['more'] else ''}")
 
 
 def _watch(api: Api, options: argparse.Namespace) -> None:
@@ -223,8 +228,20 @@ def _line(one: dict[str, Any]) -> str:
 
 def _decision(one: dict[str, Any]) -> str:
     place = f" in the place of {one['authority']}" if one["authority"] != one["person"] else ""
+    way = f" by way of {one['channel']}" if one["channel"] else ""
     reason = f": {one['reason']}" if one["reason"] else ""
-    return f"{one['choice']} by {one['person']}{place}{reason}"
+    return f"{one['choice'].replace('_', ' ')} by {one['person']}{place}{way}{reason}"
+
+
+def _earlier(one: dict[str, Any]) -> str:
+    """A request of the same shape, and what was said to it."""
+    ago = max(0, round(time.time() - float(one["created"])))
+    since = next((f"{ago // unit} {name}" for unit, name in _UNITS if ago >= unit), f"{ago} s")
+    said = "; ".join(map(_decision, one["decisions"])) or one["outcome"]
+    return f"{one['id']}, {since} ago by {one['principal']}: {one['state']}{said and f' ({said})'}"
+
+
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
 def _left(one: dict[str, Any]) -> int:

@@ -104,6 +104,11 @@ def test_on_the_command_line(served):
         shown = command(served, token, "show", name)
         assert "DROP TABLE on payments_old." in shown.stdout
         assert "needs        1 of owners" in shown.stdout
+        uncounted = command(served, token, "count", name)
+        assert (uncounted.returncode, uncounted.stderr) == (
+            1,
+            "pangate approvals: it is no SELECT, UPDATE, DELETE or TRUNCATE of one table\n",
+        )
         wrong = command(served, people(served, "x"), "approve", name)
         assert (wrong.returncode, wrong.stderr) == (
             1,
@@ -118,6 +123,19 @@ def test_on_the_command_line(served):
         assert name not in command(served, token, "list").stdout
         assert name in command(served, token, "list", "--all").stdout
         assert command(served, "", "list").returncode == 1
+        # who decides the next of its kind sees what was said to this one
+        again = drop(served)
+        with api(served, token) as client:
+            second = waiting(client)["id"]
+        shown = command(served, token, "show", second).stdout
+        issuer = served.issuer.url
+        assert re.search(
+            rf"earlier      {name}, \d+ (s|min) ago by {issuer}#ci-job-42: denied "
+            rf"\(deny by {issuer}#bob: not today\)",
+            shown,
+        ), shown
+        again.terminate()
+        again.communicate()
         seen = [json.loads(watch.stdout.readline()) for _ in range(2)]
         assert [(one["code"], one["id"]) for one in seen] == [
             ("approval.requested", name), ("approval.decided", name),

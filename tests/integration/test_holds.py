@@ -6,11 +6,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
+import msgspec
 import psycopg
 import pytest
 
@@ -28,6 +31,9 @@ from pangate.store import Request
 from pangate.trial import Trial
 
 pytestmark = pytest.mark.integration
+
+DRIVERS = Path(__file__).parents[1] / "drivers"
+JAR = Path("/usr/share/java/postgresql.jar")
 
 RULES = """
 [[approvers]]
@@ -460,3 +466,123 @@ async def test_approval_and_disconnect_race(room: Room):
     assert 30 - left <= ran
     for number in range(30):
         room.owner(f"drop table if exists race_{number}")
+
+
+# --- counting -------------------------------------------------------------------------------------------
+
+
+async def uncountable(work) -> str:
+    with pytest.raises(DecisionRefused) as caught:
+        await work
+    assert caught.value.kind == "not countable"
+    return caught.value.reason
+
+
+async def test_its_rows_are_counted(room: Room):
+    async with room.asyncpg() as connection:
+        # what $1 is, the driver leaves to the server, and counting has no use for it
+        update = asyncio.create_task(
+            connection.execute("update doomed set id = id + $1 where id < $2 and id > 4", 1, 11)
+        )
+        request = await room.waiting()
+        found = await room.desk.count(request.id, room.person("ada"), "10.0.0.9:1")
+        assert (found.rows, found.bound, found.more) == (6, 10_000, False)
+        room.owner("delete from doomed where id = 5")
+        # not asked again at once
+        assert (await room.desk.count(request.id, room.person("bob"))).rows == 6
+        await room.desk.decide(request.id, room.person("ada"), "deny")
+        with pytest.raises(asyncpg.PostgresError):
+            await asyncio.wait_for(update, 20)
+        with pytest.raises(DecisionRefused, match="denied already"):
+            await room.desk.count(request.id, room.person("ada"))
+        assert await connection.fetchval("select count(*) from doomed") == 49
+    asked, counted = [e for e in room.events() if e["code"].startswith("approval.count")]
+    assert (asked["code"], asked["origin"]) == ("approval.counting", "10.0.0.9:1")
+    assert (counted["data"]["rows"], counted["data"]["bound"]) == (6, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("delete from doomed", 50),
+        ("delete from doomed where id % 2 = 0 returning *", 25),
+        ("delete from doomed using noted where doomed.id = noted.id", "it has USING"),
+        ("delete from doomed where nextval('spent') > 0", "would do more than read: write"),
+        ("delete from doomed where pg_sleep(id) is null", "it took longer than 0.5 s"),
+        ("delete from doomed where id / (id - 5) = 0", "SQLSTATE 22012"),
+        ("insert into doomed values (1)", "it is no SELECT, UPDATE, DELETE or TRUNCATE"),
+    ],
+)
+async def test_what_can_be_counted(room: Room, text, said):
+    rules = room.gateway.config.approvals
+    limited = msgspec.structs.replace(rules, count_seconds=0.5)
+    room.gateway.gate.config = msgspec.structs.replace(room.gateway.config, approvals=limited)
+    room.owner("set role payments_service; create sequence if not exists spent")
+    before = room.owner("select last_value, is_called from spent")
+    async with room.psycopg() as connection:
+        work = asyncio.create_task(connection.execute(text))
+        request = await room.waiting()
+        counting = room.desk.count(request.id, room.person("ada"))
+        if isinstance(said, int):
+            assert (await counting).rows == said
+        else:
+            assert said in await uncountable(counting)
+        await room.desk.decide(request.id, room.person("ada"), "deny")
+        with pytest.raises(psycopg.Error):
+            await asyncio.wait_for(work, 20)
+    assert room.owner("select last_value, is_called from spent") == before
+    assert room.owner("select count(*) from doomed") == "50"
+
+
+async def test_there_is_a_bound_and_nothing_to_count_without_a_session(room: Room):
+    rules = room.gateway.config.approvals
+    limited = msgspec.structs.replace(rules, count_rows=10)
+    room.gateway.gate.config = msgspec.structs.replace(room.gateway.config, approvals=limited)
+    async with room.psycopg() as connection:
+        work = asyncio.create_task(connection.execute("delete from doomed"))
+        request = await room.waiting()
+        found = await room.desk.count(request.id, room.person("ada"))
+        assert (found.rows, found.more) == (10, True)
+        await room.desk.decide(request.id, room.person("ada"), "deny")
+        with pytest.raises(psycopg.Error):
+            await asyncio.wait_for(work, 20)
+        with pytest.raises(psycopg.Error, match="waits for approval"):
+            await connection.execute("delete from retried")
+        request = await room.waiting()
+        assert "no session waits" in await uncountable(
+            room.desk.count(request.id, room.person("ada"))
+        )
+
+
+# --- pgjdbc ---------------------------------------------------------------------------------------------
+
+
+async def test_pgjdbc_waits_and_goes_on(room: Room):
+    process = await asyncio.create_subprocess_exec(
+        "java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", str(JAR), str(DRIVERS / "Held.java"),
+        env={**os.environ, **room.trial.environment(room.trial.token()), "PGPORT": str(room.port)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(90):
+        while not await room.desk.requests():
+            assert process.returncode is None
+            await asyncio.sleep(0.05)
+    request = await room.waiting()
+    assert (request.kind, list(request.parameters)) == ("bind", ["7"])
+    assert (await room.desk.count(request.id, room.person("ada"))).rows == 7
+    await room.desk.decide(request.id, room.person("ada"), "approve")
+    await room.desk.decide(request.id, room.person("bob"), "approve")
+    for choice in ("approve", "deny"):
+        request = await room.waiting()
+        assert request.in_transaction
+        await room.desk.decide(request.id, room.person("ada"), choice)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err
+    assert out.decode().split("\n") == [
+        "deleted 7", "noted 50", "dropped", "noted 51", "refused 42501", "noted 51", "",
+    ]  # fmt: skip
+    assert room.owner("select count(*) from doomed") == "43"
+    assert not room.exists("payments_old")
+    assert room.exists("retried")

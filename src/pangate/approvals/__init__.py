@@ -51,6 +51,19 @@ class Ask:
         return self.verdict.hold
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many rows a statement concerns, of which `bound` were looked at the most."""
+
+    rows: int
+    bound: int
+
+    @property
+    def more(self) -> bool:
+        """Whether there may be more."""
+        return self.rows >= self.bound
+
+
 @dataclass(eq=False)
 class Ticket:
     """A request in this process: as it stands in the store, and who waits for it."""
@@ -67,6 +80,11 @@ class Ticket:
     """Held for every change of its state: what is recorded of it is what happened."""
     decisions: list[Decision] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
+    count: Callable[[], Awaitable[Counted]] | None = None
+    """Counts the rows that its statement concerns, while its session waits; raises DecisionRefused."""
+    counting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    counted: tuple[float, Counted] | None = None
+    """The last count, and when that was."""
 
     @property
     def open(self) -> bool:
@@ -93,7 +111,7 @@ class Change:
 
 class DecisionRefused(PangateError):
     """A person may not do this to this request. `kind` is its class: "unknown", "settled", "own",
-    "not entitled", "sign-in", "reason", "again", "misused"."""
+    "not entitled", "sign-in", "reason", "again", "misused", "not countable"."""
 
     def __init__(self, kind: str, reason: str) -> None:
         self.kind, self.reason = kind, reason

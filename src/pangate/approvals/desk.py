@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from pangate.approvals import Change, DecisionRefused, Ticket
+from pangate.approvals import Change, Counted, DecisionRefused, Ticket
 from pangate.approvals.channels import Message, Said
 from pangate.approvals.people import excluded, groups_of, sign_in_missing, standing
 from pangate.approvals.queue import Queue, new_id
@@ -16,6 +16,9 @@ from pangate.model import Event, Principal
 from pangate.store import OPEN, Choice, Decision, Delegation, Request, Review, State
 
 log = logging.getLogger("pangate")
+
+COUNT_SECONDS = 5.0
+"""The rows of a statement are counted no more often than this, however many ask."""
 
 QUEUED_CHANGES = 1000
 """Changes that a watcher may be behind; then the oldest are dropped."""
@@ -248,6 +251,35 @@ class Desk(Queue):
             raise DecisionRefused("settled", f"request {request} is {ticket.request.state} already")
         return ticket.request
 
+    async def count(self, request: str, person: Principal, origin: str = "-") -> Counted:
+        """How many rows a statement that waits concerns, counted now. Who asks has been found to have to do
+        with it. Raises DecisionRefused with the reason why it cannot be."""
+        ticket = self._tickets.get(request)
+        if ticket is None or ticket.request.state != "pending":
+            raise await self._absent(request)
+        if ticket.count is None:
+            why = "no session waits with it, so nobody has its statement as it is"
+            raise DecisionRefused("not countable", why)
+        async with ticket.counting:
+            now = self._clock()
+            if ticket.counted is not None and 0 <= now - ticket.counted[0] < COUNT_SECONDS:
+                return ticket.counted[1]
+            asked = {"detail": "its rows are counted"}
+            self._by(person, origin, "approval.counting", ticket.request, True, asked)
+            await self._durable()  # law 2: the resource is asked something
+            if ticket.request.state != "pending":
+                raise await self._absent(request)
+            try:
+                found = await ticket.count()
+            except DecisionRefused as refused:
+                said = {"detail": refused.reason}
+                self._by(person, origin, "approval.counted", ticket.request, False, said)
+                raise
+            ticket.counted = self._clock(), found
+            told = {"rows": found.rows, "bound": found.bound}
+            self._by(person, origin, "approval.counted", ticket.request, True, told)
+            return found
+
     async def delegate(
         self,
         person: Principal,
@@ -349,6 +381,10 @@ class Desk(Queue):
         alike = await self._store.alike(found.shape)
         decisions = await self._store.decisions(request)
         return found, decisions, [one for one in alike if one.id != request]
+
+    async def said_of(self, request: str) -> list[Decision]:
+        """What was decided on a request, in order."""
+        return await self._store.decisions(request)
 
     def may_see(self, person: Principal, request: Request) -> bool:
         """Whether a person has anything to do with a request: may decide it as far as their groups go,

@@ -82,11 +82,14 @@ class Outbox:
     async def _use(self, channels: Sequence[Channel]) -> None:
         await self._end(self._lanes)
         self._channels = {channel.rules.name: channel for channel in channels}
-        dropped = await self._store.keep_channels(list(self._channels))
-        if dropped:
-            log.warning(
-                "%d messages for channels that are not configured any more are gone", dropped
-            )
+        try:
+            dropped = await self._store.keep_channels(list(self._channels))
+            if dropped:
+                log.warning(
+                    "%d messages for channels that are configured no more are gone", dropped
+                )
+        except StateFailed as wrong:
+            log.error("%s", wrong.detail)
         loop = asyncio.get_running_loop()
         self._wakes = {name: asyncio.Event() for name in self._channels}
         self._lanes = {
@@ -162,6 +165,9 @@ class Outbox:
                         log.error("channel %s: the oldest %d messages are dropped", name, dropped)
             except StateFailed as wrong:
                 log.error("channel %s: %s", name, wrong.detail)
+                failures += 1
+            except Exception as wrong:
+                log.error("channel %s: internal error", name, exc_info=wrong)
                 failures += 1
             if failures:
                 await asyncio.sleep(min(LANE_SECONDS, 0.25 * 2 ** min(failures, 10)))

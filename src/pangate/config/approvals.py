@@ -45,6 +45,18 @@ class ApprovalSettings(Settings, frozen=True, kw_only=True):
             "with a reason; everybody is told, and somebody else has to review it."
         ),
     ] = ()
+    count_rows: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000_000,
+            description="Where it stops when somebody who decides has the rows of a statement counted.",
+        ),
+    ] = 10_000
+    count_seconds: Annotated[
+        float,
+        Meta(gt=0, le=600, description="How long the resource may count, in seconds."),
+    ] = 5.0
     delegation_seconds: Annotated[
         Seconds,
         Meta(description="How long one person may let another decide in their place, in seconds."),

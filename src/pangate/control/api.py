@@ -24,7 +24,7 @@ from pangate.control.openapi import document
 from pangate.errors import AuthenticationFailed, RecordFailed, Refused, StateFailed
 from pangate.gate import Gate
 from pangate.model import Principal
-from pangate.store import Choice, Request, State
+from pangate.store import Choice, Decision, Request, State
 
 log = logging.getLogger("pangate")
 
@@ -45,6 +45,7 @@ STATUS = {
     "sign-in": 401,
     "reason": 422,
     "misused": 422,
+    "not countable": 422,
 }
 """By the kind of a refused decision."""
 
@@ -81,6 +82,7 @@ def routes(gate: Gate) -> list[Route]:
         "/api/approvals": {"GET": api.requests},
         "/api/approvals/watch": {"GET": api.watch},
         "/api/approvals/{id}": {"GET": api.show},
+        "/api/approvals/{id}/count": {"POST": api.count},
         "/api/approvals/{id}/{choice}": {"POST": api.decide},
         "/api/delegations": {"GET": api.delegations, "POST": api.delegate},
         "/api/delegations/{id}": {"DELETE": api.revoke},
@@ -196,7 +198,8 @@ class _Api:
             raise _Wrong(400, "misused", "the body is not a JSON object")
         for name in found:
             if name not in names:
-                raise _Wrong(422, "misused", f"there is no such key; there is {', '.join(names)}")
+                known = ", ".join(names) or "none"
+                raise _Wrong(422, "misused", f"there is no such key; there is {known}")
         return found
 
     async def openapi(self, asked: HttpRequest) -> Response:
@@ -225,14 +228,11 @@ class _Api:
         return _json(
             {
                 **_request(found),
-                "decisions": [
-                    {"person": one.person, "authority": one.authority, "choice": one.choice,
-                     "reason": one.reason, "time": one.time, "channel": one.channel}
-                    for one in decisions
-                ],
+                "decisions": [_decision(one) for one in decisions],
                 "earlier": [
                     {"id": one.id, "state": one.state, "outcome": one.outcome,
-                     "created": one.created, "principal": one.principal}
+                     "created": one.created, "principal": one.principal,
+                     "decisions": [_decision(said) for said in await self._desk.said_of(one.id)]}
                     for one in alike
                 ],
             }
@@ -258,6 +258,15 @@ class _Api:
         if choice is None:
             raise _Wrong(404, "unknown", f"there is {', '.join(CHOICES)} and withdraw")
         return _json(_request(await self._desk.decide(request, person, choice, reason, origin)))
+
+    async def count(self, asked: HttpRequest) -> Response:
+        """How many rows it concerns."""
+        person, origin = await self._person(asked)
+        request = asked.path_params["id"]
+        await self._body(asked)
+        await self._visible(person, request)
+        found = await self._desk.count(request, person, origin)
+        return _json({"rows": found.rows, "bound": found.bound, "more": found.more})
 
     async def watch(self, asked: HttpRequest) -> Response:
         """Every change that concerns who asks, as server-sent events, until their token ends."""
@@ -375,6 +384,17 @@ def _json(content: object, status: int = 200) -> Response:
 
 def _request(request: Request) -> dict[str, Any]:
     return asdict(request)
+
+
+def _decision(made: Decision) -> dict[str, Any]:
+    return {
+        "person": made.person,
+        "authority": made.authority,
+        "choice": made.choice,
+        "reason": made.reason,
+        "time": made.time,
+        "channel": made.channel,
+    }
 
 
 def _without_claims(made: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ ERRORS = {
 
 KINDS = (
     "unknown", "settled", "again", "own", "not entitled", "sign-in", "reason", "misused",
-    "authentication", "method", "channel", "refused", "record.failed", "state.failed",
+    "not countable", "authentication", "method", "channel", "refused", "record.failed", "state.failed",
     "limit.reached",
 )  # fmt: skip
 """The classes of errors."""
@@ -125,6 +125,11 @@ def _paths() -> dict[str, Any]:
                               "404", parameters=request)
         },
         **decisions,
+        "/api/approvals/{id}/count": {
+            "post": _operation("count", "Have the rows counted that it concerns, up to a bound.",
+                               _answer("As they are now.", _ref("Count")), "400", "404", "409", "413",
+                               "422", parameters=request, **_body("Nothing", required=False))
+        },
         "/api/delegations": {
             "get": _operation("delegations", "List delegations that you gave or have.",
                               _answer("Yours.", _list("delegations", "Delegation"))),
@@ -235,15 +240,19 @@ def _schemas() -> dict[str, Schema]:
     made["Decided"] = _object({name: decision[name] for name in kept})
     request = made["Request"]["properties"]
     alike = ("id", "state", "outcome", "created", "principal")
-    made["Earlier"] = _object({name: request[name] for name in alike})
+    said = {"type": "array", "items": _ref("Decided")}
+    made["Earlier"] = _object({**{name: request[name] for name in alike}, "decisions": said})
     made["Shown"] = _object(
         {
             **request,
-            "decisions": {"type": "array", "items": _ref("Decided")},
+            "decisions": said,
             "earlier": {"type": "array", "items": _ref("Earlier")},
         }
     )
     made["Due"] = _object({**made.pop("Review")["properties"], "approval": _ref("Request")})
+    number = {"type": "integer", "minimum": 0}
+    made["Count"] = _object({"rows": number, "bound": number, "more": {"type": "boolean"}})
+    made["Nothing"] = _object({})
     made["Error"] = _object({"error": {"enum": list(KINDS)}, "detail": {"type": "string"}})
     made["Decision"] = _object({"reason": _TEXT}, ())
     made["NewDelegation"] = _object(
@@ -259,8 +268,8 @@ def _schemas() -> dict[str, Schema]:
     made["Finding"] = _object(
         {"finding": {"enum": ["justified", "not justified"]}, "note": {**_TEXT, "minLength": 1}}
     )
-    said = {"request": _TEXT, "choice": {"enum": ["approve", "deny"]}, "reason": _TEXT}
-    made["Said"] = {**_object(said, ("request", "choice")), "additionalProperties": True}
+    wanted = {"request": _TEXT, "choice": {"enum": ["approve", "deny"]}, "reason": _TEXT}
+    made["Said"] = {**_object(wanted, ("request", "choice")), "additionalProperties": True}
     return made
 
 

@@ -293,6 +293,17 @@ class Estimate(Protocol):
         """Take bytes of the resource; `done` says when it is over."""
 
 
+class Count(Estimate, Protocol):
+    """The same for how many rows there are."""
+
+    @property
+    def refusal(self) -> str:
+        """Why the resource did not count them; empty when it did."""
+
+    def take(self) -> bytes:
+        """What is to be sent to the resource by now."""
+
+
 class Codec(Protocol):
     """One connection's protocol machine."""
 
@@ -360,6 +371,10 @@ class Codec(Protocol):
     def estimate(self) -> Estimate | None:
         """What asks how many rows the waiting statement concerns; None when that cannot be asked without
         running anything."""
+
+    def count(self, bound: int, seconds: float) -> Count:
+        """What counts the rows that the waiting statement concerns, up to `bound` and for `seconds` at the
+        most. Raises Refused with the reason why that cannot be."""
 
     def notice(self, text: str) -> bytes:
         """What tells the agent something without being an answer; empty where the protocol, or this

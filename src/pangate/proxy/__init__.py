@@ -10,7 +10,7 @@ import secrets
 import socket
 import ssl
 import struct
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from pangate import credentials
@@ -28,6 +28,7 @@ from pangate.gate import Gate, GateSession, call_soon
 from pangate.logs import SESSION
 from pangate.protocols import (
     Codec,
+    Count,
     Errand,
     Estimate,
     Knowledge,
@@ -64,6 +65,7 @@ class Gateway:
         self._syncing = False
         self._recording: asyncio.TimerHandle | None = None
         self._errands: dict[str, asyncio.Lock] = {}
+        self._counts: dict[str, asyncio.Lock] = {}
         self._expiring: set[Knowledge] = set()
         self._knowledge: dict[str, tuple[ResourceSettings, Knowledge]] = {}
         self._knowledge = self._knowledge_for(gate.config)
@@ -373,6 +375,21 @@ class Gateway:
                     f"the connection that asks for an estimate failed: {sockets.why(wrong)}"
                 ) from None
 
+    async def run_count(self, session: Session, resource: ResourceSettings, asking: Count) -> None:
+        """Have the resource count, likewise. Raises PangateError."""
+        # a lock of its own: what is counted for minutes must not keep sessions from their columns
+        async with self._counts.setdefault(resource.name, asyncio.Lock()):
+            seconds = self.config.limits.connect_seconds + self.config.approvals.count_seconds
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._run_errand(session.codec, resource, asking, asking.take)
+            except TimeoutError:
+                raise ResourceUnavailable("the resource did not count in time") from None
+            except (OSError, EOFError) as wrong:
+                raise ResourceUnavailable(
+                    f"the connection that counts failed: {sockets.why(wrong)}"
+                ) from None
+
     def _expire_later(self, knowledge: Knowledge) -> None:
         """Tables may be made and views changed past the gateway."""
         if knowledge not in self._expiring:
@@ -385,7 +402,11 @@ class Gateway:
         knowledge.expire()
 
     async def _run_errand(
-        self, codec: Codec, resource: ResourceSettings, errand: Errand | Estimate
+        self,
+        codec: Codec,
+        resource: ResourceSettings,
+        errand: Errand | Estimate,
+        take: Callable[[], bytes] = bytes,
     ) -> None:
         secret = await credentials.read(resource, self.config.limits.credential_seconds)
         sock, context = await self.connect(resource, codec)
@@ -408,6 +429,7 @@ class Gateway:
             if login.rest:
                 errand.feed(login.rest)
             while not errand.done:
+                writer.write(take())
                 errand.feed(await _some(reader))
         finally:
             writer.close()

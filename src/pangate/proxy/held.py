@@ -8,7 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from pangate.approvals import Ticket
+from pangate.approvals import Counted, DecisionRefused, Ticket
 from pangate.errors import PangateError
 from pangate.model import Statement, Verdict
 from pangate.proxy import sockets
@@ -68,6 +68,7 @@ class Held:
     def begun(self, ticket: Ticket) -> None:
         """Tell the agent, and look after it from now on."""
         self._ticket = ticket
+        ticket.count = self.count
         self._look_again()
 
     async def estimate(self) -> int | None:
@@ -82,6 +83,20 @@ class Held:
             log.error("resource %s: %s", session.resource.name, wrong)
             return None
         return asking.rows
+
+    async def count(self) -> Counted:
+        """For who decides: how many rows there are. Raises DecisionRefused with the reason why not."""
+        session, rules = self._session, self._session.gateway.config.approvals
+        if session.closed or session.resource is None:
+            raise DecisionRefused("not countable", "its session is over")
+        try:
+            asking = session.codec.count(rules.count_rows, rules.count_seconds)
+            await session.gateway.run_count(session, session.resource, asking)
+        except PangateError as wrong:
+            raise DecisionRefused("not countable", str(wrong)) from None
+        if asking.rows is None:
+            raise DecisionRefused("not countable", asking.refusal or "the resource does not say")
+        return Counted(asking.rows, rules.count_rows)
 
     # What the session tells
 

@@ -67,6 +67,64 @@ async def test_a_quorum_counts_people(room: Office):
     assert await refused(room.desk.decide(name, EVE, "approve")) == "settled"
 
 
+async def test_two_of_three_are_enough_whoever_they_are(room: Office):
+    for number in range(12):
+        ticket = await room.desk.request(ask(f"drop table t{number}", quorum=2))
+        order = [ADA, BOB, EVE]
+        random.Random(number).shuffle(order)
+        found = await asyncio.gather(
+            *(room.desk.decide(ticket.request.id, one, "approve") for one in order),
+            return_exceptions=True,
+        )
+        late = [one for one in found if isinstance(one, DecisionRefused)]
+        assert [one.kind for one in late] == ["settled"]
+        assert (ticket.request.state, ticket.approvals) == ("approved", 2)
+        people = {one.person for one in ticket.decisions}
+        assert len(people) == 2
+        assert await room.desk.consume(ticket)
+        room.desk.executed(ticket, 1, "session")
+        assert set(room.events[-1].data["people"]) == people
+
+
+async def test_the_third_of_three_may_still_say_no(room: Office):
+    ticket = await room.desk.request(ask(quorum=3))
+    for one in (ADA, BOB):
+        assert (await room.desk.decide(ticket.request.id, one, "approve")).state == "pending"
+    assert (await room.desk.decide(ticket.request.id, EVE, "deny")).state == "denied"
+    assert not await room.desk.consume(ticket)
+
+
+async def test_approval_and_expiry_race(tmp_path):
+    """Whatever comes first: it is approved or expired, never both, and the record says which."""
+    room = Office(tmp_path / "state.db", now=None)
+    desk = await room.open()
+    try:
+        seen = set()
+        for number in range(20):
+            ticket = await desk.request(ask(f"drop table t{number}", expires_seconds=0.03))
+            await asyncio.sleep(0.022 + 0.001 * (number % 10))
+            with contextlib.suppress(DecisionRefused):
+                await desk.decide(ticket.request.id, ADA, "approve")
+            ran = await desk.consume(ticket)
+            async with asyncio.timeout(5):
+                while ticket.open:
+                    await asyncio.sleep(0.005)
+            (shown, decisions, _) = await desk.show(ticket.request.id)
+            assert shown.state == ("executed" if ran else "expired")
+            assert decisions or not ran
+            ends = [
+                event.code
+                for event in room.events
+                if event.data.get("request") == ticket.request.id
+                and event.code in ("approval.decided", "approval.expired")
+            ]
+            assert ("approval.expired" in ends) is not ran
+            seen.add(ran)
+        assert seen
+    finally:
+        await desk.close()
+
+
 async def test_one_no_is_enough(room: Office):
     ticket = await room.desk.request(ask(quorum=2))
     await room.desk.decide(ticket.request.id, ADA, "approve")

@@ -44,7 +44,7 @@ def slack(tmp_path):
             return SecretSettings(file=path)
 
         given = {
-            "name": "ops", "networks": LOOPBACK, "api": f"{url}/api", "timeout_seconds": 2.0,
+            "name": "ops", "networks": LOOPBACK, "api": f"{url}/api", "timeout_seconds": 20.0,
             "signing_secret": secret("signing", SIGNING), "people": people("ada", "olga"),
         }  # fmt: skip
         if way == "token":

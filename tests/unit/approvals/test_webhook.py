@@ -49,7 +49,7 @@ def hook(secret):
     def made(url: str, **changes) -> Webhook:
         given = {
             "name": "hook", "url": url, "secret": secret("key", KEY), "networks": ("127.0.0.0/8",),
-            "timeout_seconds": 2.0, **changes,
+            "timeout_seconds": 20.0, **changes,
         }  # fmt: skip
         return Webhook(WebhookSettings(**given), read_secret, PEOPLE)
 

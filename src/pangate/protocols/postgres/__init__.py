@@ -56,6 +56,7 @@ from pangate.protocols.postgres.conversation import (
     Prepared,
     Running,
 )
+from pangate.protocols.postgres.counting import RowCount
 from pangate.protocols.postgres.estimate import RowEstimate, can_be_explained
 from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import Reader, message
@@ -63,6 +64,7 @@ from pangate.protocols.postgres.oauth import OAuthBearer
 from pangate.protocols.postgres.shown import as_shown
 from pangate.protocols.postgres.ways import chosen, without_choice
 from pangate.sql import copy_out
+from pangate.sql.counted import NotCountable, count_of
 
 __all__ = ["PostgresCodec", "open_knowledge"]
 
@@ -611,6 +613,27 @@ class PostgresCodec(Answers):
         reader.cstring()
         known = self._lookup(reader.cstring()) or UNKNOWN
         return RowEstimate(statement.text, known.types, bound_values(reader))
+
+    def count(self, bound: int, seconds: float) -> RowCount:
+        """As the estimate, where the statement can be turned into one that counts."""
+        kind, raw, _, _, statement = self._held()
+        if kind not in "QB":
+            raise Refused("only what is sent as a query, or is bound, can be counted")
+        try:
+            text = count_of(statement.text, bound)
+        except NotCountable as wrong:
+            raise Refused(str(wrong)) from None
+        types: tuple[int, ...] = ()
+        values = b"\0\0\0\0"
+        if kind == "B":
+            reader = Reader(raw[5:], "frontend")
+            reader.cstring()
+            types = (self._lookup(reader.cstring()) or UNKNOWN).types
+            values = bound_values(reader)
+            sent = int.from_bytes(values[2 + 2 * int.from_bytes(values[:2], "big") :][:2], "big")
+            # those that the agent left to the server to find out
+            types += (0,) * (sent - len(types))
+        return RowCount(text, statement.text, types, values, seconds)
 
     def _held(self) -> tuple[str, bytes, Prepared | None, bytes, Statement]:
         if self._waiting is None:
