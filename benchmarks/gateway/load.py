@@ -144,15 +144,47 @@ class Watch(threading.Thread):
         self._over.set()
         self.join()
 
-    def cpu_us(self, ends: Sequence[float]) -> float | None:
-        """CPU microseconds for each of the transactions that ended (at these times, in order) while all
-        clients were at work; None when that was too short to say."""
-        seen = [one for one in self.seen if ends[0] + WATCH_SECONDS / 2 < one[0] < ends[-1]]
+    def cpu_us(self, ends: Sequence[float], begin: float) -> float | None:
+        """CPU microseconds for each of the transactions that ended (at these times, in order) from `begin`
+        on; None when that was too short to say."""
+        seen = [one for one in self.seen if begin < one[0] < ends[-1]]
         if len(seen) < 3:
             return None
-        (begin, before), (end, after) = seen[0], seen[-1]
-        count = bisect.bisect(ends, end) - bisect.bisect(ends, begin)
+        (first, before), (last, after) = seen[0], seen[-1]
+        count = bisect.bisect(ends, last) - bisect.bisect(ends, first)
         return (after - before) / count * 1e6 if count else None
+
+
+@dataclass(frozen=True)
+class Done:
+    """One transaction of pgbench's log: whose, when it ended, how long it took in microseconds."""
+
+    client: int
+    end: float
+    took: int
+
+
+def logged(place: Path) -> list[Done]:
+    """What pgbench wrote, in the order of its ends."""
+    found = []
+    for file in place.iterdir():
+        for line in file.read_bytes().splitlines():
+            client, _, took, _, second, micro = line.split()[:6]
+            found.append(Done(int(client), int(second) + int(micro) / 1e6, int(took)))
+    return sorted(found, key=lambda one: one.end)
+
+
+def all_at_work(done: Sequence[Done], clients: int) -> float:
+    """When the last of the clients had done its first transaction. A pooler may have been making connections
+    until then, one after the other. TooShort when that left less than a third of the run."""
+    first: dict[int, float] = {}
+    for one in done:
+        first.setdefault(one.client, one.end)
+    begin = max(first.values())
+    whole = done[-1].end - min(first.values())
+    if len(first) < clients or (clients > 1 and done[-1].end - begin < whole / 3):
+        raise TooShort(f"{len(first)} of {clients} clients were at work, and not for long")
+    return begin
 
 
 def pgbench(
@@ -181,28 +213,29 @@ def pgbench(
         used = spent(pid, server) - before
         if done.returncode or "number of failed transactions: 0 " not in done.stdout:
             raise LoadError(f"pgbench {' '.join(words)}: {done.stderr[-600:]}{done.stdout[-300:]}")
-        # client, transaction, microseconds, script, second and microsecond of its end
-        lines = [
-            line.split() for file in place.iterdir() for line in file.read_bytes().splitlines()
-        ]
+        transactions = logged(place)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     count = int(COUNT.search(done.stdout)[1])  # type: ignore[index]
     if not count:
         raise TooShort(f"no client was logged in within {seconds:g} seconds")
-    if count != len(lines):
-        raise LoadError(f"pgbench did {count} transactions and logged {len(lines)}")
-    took = sorted(int(line[2]) for line in lines)
-    steady = None
-    if "-C" not in words:
-        steady = watch.cpu_us(sorted(int(line[4]) + int(line[5]) / 1e6 for line in lines))
+    if count != len(transactions):
+        raise LoadError(f"pgbench did {count} transactions and logged {len(transactions)}")
     client = after.ru_utime + after.ru_stime - own.ru_utime - own.ru_stime
+    tps, cpu = float(TPS.search(done.stdout)[1]), used.own / count * 1e6  # type: ignore[index]
+    if "-C" not in words:
+        begin = all_at_work(transactions, int(words[words.index("-c") + 1]))
+        steady = watch.cpu_us([one.end for one in transactions], begin)
+        cpu = cpu if steady is None else steady
+        transactions = [one for one in transactions if one.end > begin]
+        tps = len(transactions) / (transactions[-1].end - begin)
+    took = sorted(one.took for one in transactions)
     return {
-        "tps": float(TPS.search(done.stdout)[1]),  # type: ignore[index]
+        "tps": tps,
         "p50_us": percentile(took, 0.5),
         "p99_us": percentile(took, 0.99),
         "p999_us": percentile(took, 0.999),
-        "cpu_us": used.own / count * 1e6 if steady is None else steady,
+        "cpu_us": cpu,
         "sealer_us": used.sealer / count * 1e6,
         "server_us": used.server / count * 1e6,
         "client_us": client / count * 1e6,
