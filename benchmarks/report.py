@@ -225,6 +225,8 @@ def library(record: dict[str, Any]) -> str:
 
 
 def gateway(record: dict[str, Any]) -> str:
+    if "goals" not in record:
+        return ""  # of a form that there is not any more
     text, plot = page(record, table, bars, about(record))
     if plot:
         (ROOT / "docs" / "gateway-cpu.svg").write_text(plot)

@@ -12,6 +12,7 @@ from gateway.load import LoadError, TooShort, pgbench, settle, spent
 from gateway.tables import PREFIX, WIDE_ROWS
 from gateway.ways import WITHOUT, Way
 from gateway.wire import Client
+from pangate.audit.events import records
 
 PLAIN = ("direct", "haproxy", "pgbouncer", "pgbouncer transaction", "pangate")
 TLS = ("direct tls", "pgbouncer tls", "pangate tls")
@@ -239,13 +240,13 @@ def check_parts(ways: Mapping[str, Way]) -> None:
     for way in ways.values():
         if way.audit is None:
             continue
-        before = _size(way.audit)
+        before = sum(map(_size, records(way.audit)))
         with Client(way.environment) as client:
             client.fetch("select 1 as seen")
             time.sleep(0.2)
-        grew = _size(way.audit) > before
-        sessions = way.audit.parent / "sessions"
-        recorded = sessions.is_dir() and any(sessions.rglob("*.*"))
+        grew = sum(map(_size, records(way.audit))) > before
+        folders = [record.parent / "sessions" for record in records(way.audit)]
+        recorded = any(one for folder in folders for one in folder.rglob("*.*"))
         for what, found in (("record", grew), ("recording", recorded)):
             off = what in way.name.partition(" without ")[2].split(",")
             if found is off:

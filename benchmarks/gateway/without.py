@@ -5,7 +5,7 @@ measured: it is no gateway any more, and is never run for anything else.
 
     masking    every cell is passed as one that can hold no card number, and next to no issuer's range is known
     policy     every statement is allowed without a look at the rules
-    record     no event is encoded or written
+    record     no event is written; what is made by a form, without Python, is still made
     recording  what agents are sent is not recorded
 """
 
@@ -43,23 +43,31 @@ def policy_off() -> None:
 
 
 class Silent(Recorder):
-    """Numbers events, and forgets them."""
+    """Forgets events."""
 
-    def record(self, event: Event) -> int:
-        self._sequence += 1
-        return self._sequence
+    def record(self, event: Event, **_: object) -> int:
+        return self.sequence
+
+
+class Nowhere:
+    """A sink that keeps nothing, which is on no disk at once."""
+
+    last_sequence = repaired_bytes = 0
+    synced_sequence = 1 << 62
+    failure = ""
+
+    def append(self, leaves: object) -> None:
+        pass
+
+    def sync(self, notice: Callable[[], None] | None = None) -> None:
+        if notice is not None:
+            notice()
+
+    def close(self) -> None:
+        pass
 
 
 def record_off() -> None:
-    class Nowhere:
-        last_sequence = repaired_bytes = 0
-
-        def append(self, leaves: object) -> None:
-            pass
-
-        def close(self) -> None:
-            pass
-
     def open_recorder(config: Config, *_: object, **__: object) -> Recorder:
         return Silent(Nowhere(), audit.leaf_encoder())
 

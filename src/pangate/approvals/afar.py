@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Protocol, cast
@@ -118,10 +119,11 @@ class DeskAfar(Desk):
         record: Callable[[Event], object],
         durable: Callable[[], Awaitable[None]],
         mask: MaskText,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """`key` is what the first process digests statements with."""
         # nothing here asks the store: what would is asked of the first process
-        super().__init__(cast(Store, None), rules, record, durable, mask)
+        super().__init__(cast(Store, None), rules, record, durable, mask, clock)
         self._line = line
         self._key = key
         self._people: dict[str, list[str]] = {}
