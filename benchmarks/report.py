@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gateway.page import page
+from gateway import page
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "record"
@@ -227,10 +227,14 @@ def library(record: dict[str, Any]) -> str:
 def gateway(record: dict[str, Any]) -> str:
     if "goals" not in record:
         return ""  # of a form that there is not any more
-    text, plot = page(record, table, bars, about(record))
+    text, plot = page.page(record, table, bars, about(record))
     if plot:
         (ROOT / "docs" / "gateway-cpu.svg").write_text(plot)
     return text
+
+
+def soak(record: dict[str, Any]) -> str:
+    return page.soak(record, table, about(record))
 
 
 def main() -> int:
@@ -240,6 +244,7 @@ def main() -> int:
         ("peers", peers),
         ("library", library),
         ("gateway", gateway),
+        ("soak", soak),
     ):
         record = newest(group)
         if record is not None:

@@ -29,6 +29,15 @@ is to be set up: what the machine lacks is installed as root or named.
 
 """
 
+SOAK = """\
+### For an hour
+
+`make soak`: short and long sessions, selects, writes, whole tables, cancelled statements, refused logins and broken
+connections at the same time ({agents} loads), beside {idle} sessions that stay, for {minutes:g} minutes, TLS on both
+sides, {workers}. What went wrong: {wrong_count}. The record verified afterwards.
+
+"""
+
 WORDS = {True: "met", False: "not met", None: "not run"}
 
 
@@ -165,3 +174,23 @@ def _idle(cases: Sequence[dict[str, Any]], table: Table) -> str:
         return ""
     said = "Memory of a session that has run a statement and waits, in KiB; *sockets* is a relay's that only has them open.\n\n"
     return said + table(["", "sessions", "sockets", "pangate", "beyond"], rows)
+
+
+def soak(record: dict[str, Any], table: Table, about: str) -> str:
+    """What a long run came to."""
+    (found,) = record["benchmarks"]
+    workers = f"{found['workers']} worker{'s' if found['workers'] > 1 else ''}"
+    text = SOAK.format(**{**found, "workers": workers}) + about
+    steps = found["steps"]
+    shown = [steps[(len(steps) - 1) * part // 6] for part in range(7)]
+    rows: list[list[object]] = [
+        [f"{step['seconds'] / 60:.1f}", f"{step['pss_kib'] / 1024:.0f}",
+         f"{step['sealer_pss_kib'] / 1024:.0f}", step["descriptors"], f"{step['record_bytes'] / 1e6:.0f}"]
+        for step in shown
+    ]  # fmt: skip
+    text += table(["minutes", "MB of memory", "sealer MB", "descriptors", "MB of events"], rows)
+    done = ", ".join(f"{count:,} {name}" for name, count in found["done"].items())
+    return (
+        text
+        + f"Done: {done}. In the second half memory changed by {found['pss_kib_an_hour']:,.0f} KiB an hour.\n\n"
+    )

@@ -150,7 +150,9 @@ def bouncer(server: EmbeddedPostgres, users: Path, mode: str, *, tls: bool) -> P
     ))  # fmt: skip
 
 
-def pangate(server: EmbeddedPostgres, *, tls: bool, without: str = "", workers: int = 1) -> Trial:
+def pangate(
+    server: EmbeddedPostgres, *, tls: bool, without: str = "", workers: int = 1, limits: str = ""
+) -> Trial:
     """The gateway as it is shipped, with a pool, rules and a sealer; or with parts of it off."""
     parts = [part for part in without.split(",") if part]
     trial = Trial(
@@ -158,7 +160,7 @@ def pangate(server: EmbeddedPostgres, *, tls: bool, without: str = "", workers: 
         listen=("" if tls else "allow_plaintext_loopback = true"),
         tls="verify-full" if tls else "disable",
         effects='effects = ["read", "write"]',
-        limits="max_sessions = 2000",
+        limits=f"max_sessions = 2000{limits}",
         audit="" if "sealing" in parts else "seal_seconds = 1",
         resource=f"pool = {{ idle_seconds = {PEER_IDLE_SECONDS} }}\n",
         tables=RULES + (f"[process]\nworkers = {workers}\n" if workers > 1 else ""),
