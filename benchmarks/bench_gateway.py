@@ -65,6 +65,7 @@ def _options() -> argparse.Namespace:
                        "workers, sweep, bulk, idle; repeatable")  # fmt: skip
     words.add_argument("--rows", type=int, help="rows of the large results (1000000, quick 200000)")
     words.add_argument("--bulk-mb", type=int, help="megabytes of a bulk run (1000, quick 100)")
+    words.add_argument("--rounds", type=int, help="the least number of rounds (5, quick 2)")
     words.add_argument("--no-record", action="store_true", help="keep nothing")
     options = words.parse_args()
     options.minutes = options.minutes or (2 if options.quick else 15)
@@ -160,7 +161,7 @@ def rounds_of(
     until: float,
 ) -> tuple[int, Setting]:
     """Run the rounds that there is time for, and return how many that were."""
-    least = QUICK_ROUNDS if options.quick else ROUNDS
+    least = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     left = until - time.monotonic()
     for priority in (2, 1):
         over = [case for case in cases if case.priority >= priority]

@@ -41,6 +41,11 @@ port = 9100
 """
 
 
+@pytest.fixture(autouse=True)
+def secret(monkeypatch):
+    monkeypatch.setenv("SECRET", "not in the file")
+
+
 def configured(tmp_path: Path, most: int = 8, audit: str = "") -> Config:
     path = tmp_path / "pangate.toml"
     path.write_text(FILE.format(most=most, audit=audit))
