@@ -163,11 +163,14 @@ def rounds_of(
     """Run the rounds that there is time for, and return how many that were."""
     least = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     left = until - time.monotonic()
-    for priority in (2, 1):
-        over = [case for case in cases if case.priority >= priority]
-        if least * estimate(cases, setting) > left and over:
-            say(f"left out, for want of time: {'; '.join(case.name for case in over)}")
-            cases[:] = [case for case in cases if case not in over]
+    dropped = []
+    for case in sorted(reversed(cases), key=lambda case: -case.priority):
+        if case.priority == 0 or least * estimate(cases, setting) <= left:
+            break
+        cases.remove(case)
+        dropped.append(case.name)
+    if dropped:
+        say(f"left out, for want of time: {'; '.join(dropped)}")
     while setting.seconds < 10:
         longer = replace(setting, seconds=setting.seconds + 1)
         if least * estimate(cases, longer) > left:
