@@ -164,7 +164,7 @@ def rounds_of(
     least = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     left = until - time.monotonic()
     dropped = []
-    for case in sorted(reversed(cases), key=lambda case: -case.priority):
+    for case in sorted(cases, key=lambda case: (case.priority, cases.index(case)), reverse=True):
         if case.priority == 0 or least * estimate(cases, setting) <= left:
             break
         cases.remove(case)
