@@ -84,13 +84,22 @@ def spent(pid: int, server: int) -> Spent:
     """What was used so far. `pid` is the way's first process, 0 for none."""
     pids = family(pid) if pid else []
     sealers = [one for one in pids if is_sealer(one)]
-    at_server = cpu_seconds(server, children=True)
-    at_server += sum(cpu_seconds(one) for one in family(server) if one != server)
     return Spent(
         sum(cpu_seconds(one) for one in pids if one not in sealers),
         sum(map(cpu_seconds, sealers)),
-        at_server,
+        _with_ended(server),
     )
+
+
+def _with_ended(pid: int) -> float:
+    """CPU of a process and of its children, those that have ended too."""
+    for _ in range(20):
+        ended = cpu_seconds(pid, children=True)
+        living = sum(cpu_seconds(one) for one in family(pid) if one != pid)
+        # a child that ends between the two is in neither: look again
+        if cpu_seconds(pid, children=True) - ended <= 1 / TICK:
+            break
+    return ended + living
 
 
 def settle(pid: int) -> None:
