@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol, cast
 
@@ -219,6 +219,9 @@ class DeskAfar(Desk):
 
     def sweep_soon(self) -> None:
         """The first process does it."""
+
+    def use_soon(self, channels: Sequence[object]) -> None:
+        """People hear of requests from the first process."""
 
     async def _settle(self, ticket: Ticket, state: State, why: str) -> bool:
         value = {"request": ticket.request.id, "state": state, "why": why}
