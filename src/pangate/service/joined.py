@@ -23,6 +23,8 @@ LEAST = frozenset({
 
 EACH = frozenset({
     "pangate_audit_sequence", "pangate_audit_sealed_sequence", "pangate_audit_sealer_up",
+    "pangate_audit_publisher_up", "pangate_audit_anchor_sequence", "pangate_audit_anchor_up",
+    "pangate_audit_anchor_age_seconds", "pangate_audit_anchor_contradicted",
 })  # fmt: skip
 """Of these each process has its own: the label `worker` says which, 0 for the first process."""
 
