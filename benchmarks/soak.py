@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,6 +41,8 @@ from pangate.embedded import EmbeddedPostgres, unwinding_signals
 from pangate.trial import Trial, until
 from servers import backends
 
+LOADS = ("selects", "writes", "tables", "short", "cancels", "strangers")
+
 BURST = "3"
 """Seconds of one pgbench."""
 
@@ -51,10 +53,10 @@ IDLE_SECONDS = 30.0
 class Soak:
     """The load, and what is counted of it."""
 
-    def __init__(self, trial: Trial, minutes: float, agents: int) -> None:
+    def __init__(self, trial: Trial, minutes: float, agents: int, loads: Sequence[str]) -> None:
         self.trial = trial
         self.until = time.monotonic() + minutes * 60
-        self.agents = agents
+        self.agents, self.loads = agents, loads
         self.done: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.token = trial.token(seconds=86_400)
@@ -70,9 +72,7 @@ class Soak:
             await agent.log_in(self.token)
 
         await each(staying, begin)
-        loads: list[Callable[[], Awaitable[None]]] = [
-            self.selects, self.writes, self.tables, self.short, self.cancels, self.strangers,
-        ]  # fmt: skip
+        loads: list[Callable[[], Awaitable[None]]] = [getattr(self, name) for name in self.loads]
         async with asyncio.TaskGroup() as group:
             for number in range(self.agents):
                 group.create_task(self.again(loads[number % len(loads)]))
@@ -200,6 +200,7 @@ def main() -> int:
     words.add_argument("--agents", type=int, default=12, help="loads at the same time (12)")
     words.add_argument("--idle", type=int, default=100, help="sessions that stay (100)")
     words.add_argument("--workers", type=int, default=1, help="process.workers (1)")
+    words.add_argument("--load", action="append", choices=LOADS, help="these alone; repeatable")
     words.add_argument("--every", type=float, default=30, help="seconds from sample to sample (30)")
     words.add_argument("--keep", action="store_true", help="write benchmarks/record/DATE-soak.json")
     options = words.parse_args()
@@ -210,7 +211,7 @@ def main() -> int:
         failures = "\nauth_failures_per_minute = 1000000"
         with pangate(postgres, tls=True, workers=options.workers, limits=failures) as trial:
             before = {pid for pid in family(trial.pid) if not is_sealer(pid)}
-            soak = Soak(trial, options.minutes, options.agents)
+            soak = Soak(trial, options.minutes, options.agents, options.load or LOADS)
             uvloop.run(soak.run(options.idle, options.every))
             same = {pid for pid in family(trial.pid) if not is_sealer(pid)} == before
             if not same:
