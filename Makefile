@@ -9,6 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PY := $(BIN)/python
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 FUZZ_SECONDS ?= 600
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -16,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 SOURCES := setup.py $(wildcard ext/pangate/*)
 
-.PHONY: help build demo test bench lint format fuzz sanitize docs clean
+.PHONY: help build demo test bench bench-gateway soak lint format fuzz sanitize docs clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +71,14 @@ bench: .venv/built  ## all benchmarks, peers beside us, to benchmarks/record/
 	@mkdir -p build
 	@$(PY) -m pytest benchmarks -q --benchmark-json=build/benchmark.json $(PYTEST_ARGS)
 	@$(PY) benchmarks/record.py build/benchmark.json
+
+bench-gateway: .venv/built  ## the gateway beside its peers (BENCH_ARGS="--quick" for 2 minutes), and its page
+	@.ci/need bench
+	@$(PY) benchmarks/bench_gateway.py $(BENCH_ARGS)
+	@$(PY) benchmarks/report.py
+
+soak: .venv/built  ## an hour of mixed load with memory sampled (BENCH_ARGS="--minutes 10" for less; as root)
+	@$(PY) benchmarks/soak.py $(BENCH_ARGS)
 
 lint: .venv/built  ## ruff, mypy, cython-lint
 	@wrong=""; \

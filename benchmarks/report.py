@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gateway import page
+
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "record"
 COLOURS = ("#1f6f8b", "#99a8b2", "#d98c3f", "#6b8f3c", "#8b5a8c", "#c44e52", "#4c72b0", "#937860")
@@ -16,7 +18,7 @@ HEAD = """\
 # Performance
 
 Made by `python benchmarks/report.py` from the records in [benchmarks/record/](../benchmarks/record/); `make bench`
-takes them. Machines are noisy and differ: compare columns of one table, which come from one run, and not
+and `make bench-gateway` take them. Machines are noisy and differ: compare columns of one table, which come from one run, and not
 tables with each other.
 
 """
@@ -65,20 +67,6 @@ PIPE = """\
 medians of {rounds}. User and system are the seconds of the last process; *start* is the same without a byte to mask.
 The wall time is that of the pipe and so of {cores} cores and whatever else they do: it was {low} to {high} times
 that of `cat`, {middle} in the middle.
-
-"""
-
-GATEWAY = """\
-## The gateway
-
-`pgbench -S` ({seconds} seconds a run) and a COPY of a million rows with a PAN in each, through a direct connection,
-pgbouncer in session mode, and pangate, in turns there and back, medians of {rounds} rounds. PostgreSQL, pgbench and
-the proxy share this machine's cores. pangate does all of its work: every command decided and recorded, every row
-masked. `tls` is TLS on both sides. CPU is the proxy's own, for one query (for COPY: milliseconds for a gigabyte).
-
-This record is older than the reading of statements (effects), the counting for `/metrics` and the catalog: it says
-what the path cost without them, and is to be taken again. What a query costs is mostly Python: the decision, two records, and two passes through the codec. That is the
-next thing to be worked on; the data itself already goes through without Python.
 
 """
 
@@ -237,32 +225,16 @@ def library(record: dict[str, Any]) -> str:
 
 
 def gateway(record: dict[str, Any]) -> str:
-    ways = ("direct", "pgbouncer", "pangate", "pangate tls")
-    rows = []
-    for entry in record["benchmarks"]:
-        if not all(way in entry for way in ways):
-            continue
-        inside = entry["name"].partition("[")[2].rstrip("]")
-        clients, _, mode = inside.partition("-")
-        unit = "tps" if inside else "mb_per_second"
-        name = (
-            f"-S {mode}, {clients} client{'s' if clients != '1' else ''}"
-            if inside
-            else "COPY, MB/s"
-        )
-        rows.append(
-            [name, *(f"{entry[w][unit]:,.0f}" for w in ways)]
-            + [f"{entry[w]['cpu_us']:,.0f}" for w in ways[1:]]
-            + [f"{entry[w]['cpu_to_pgbouncer']:.2f}" for w in ways[2:]]
-        )
-    sample = next(
-        e for e in record["benchmarks"] if "seconds" in e and "rounds" in e and "direct" in e
-    )
-    head = ["tps", *ways, "CPU µs: pgbouncer", "pangate", "pangate tls", "ratio", "ratio, tls"]
-    text = GATEWAY.format(seconds=sample.get("seconds", "?"), rounds=sample["rounds"]) + about(
-        record
-    )
-    return text + table(head, rows)
+    if "goals" not in record:
+        return ""  # of a form that there is not any more
+    text, plot = page.page(record, table, bars, about(record))
+    if plot:
+        (ROOT / "docs" / "gateway-cpu.svg").write_text(plot)
+    return text
+
+
+def soak(record: dict[str, Any]) -> str:
+    return page.soak(record, table, about(record))
 
 
 def main() -> int:
@@ -272,6 +244,7 @@ def main() -> int:
         ("peers", peers),
         ("library", library),
         ("gateway", gateway),
+        ("soak", soak),
     ):
         record = newest(group)
         if record is not None:

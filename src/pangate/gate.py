@@ -98,6 +98,28 @@ class Waiting(Protocol):
         """How many rows the resource expects the statement to concern now; None when it does not say."""
 
 
+class Peers(Protocol):
+    """The other processes of the same gateway, where there are any. What has to hold over all of them is
+    asked of the first one."""
+
+    async def take(self, key: tuple[str, str], most: int | None) -> None:
+        """One more session of (principal, role). Raises LimitReached when `most` are open in all
+        processes, or when that cannot be known."""
+
+    def leave(self, key: tuple[str, str]) -> None:
+        """A session that was taken is over."""
+
+    def failed(self, address: str) -> None:
+        """A login from this address failed."""
+
+    async def cancel(self, key: bytes, origin: str) -> None:
+        """A cancel request from `origin` whose key is of another process."""
+
+
+UNCOUNTED = ("throttled", "unavailable")
+"""Kinds of failed logins that do not count against their address."""
+
+
 class Gate:
     """What all sessions of one gateway share: the configuration, who authenticates, who records, what
     is counted."""
@@ -121,6 +143,7 @@ class Gate:
         self._failing_since = 0.0
         self.open: Counter[tuple[str, str]] = Counter()
         """Open sessions by (principal, role)."""
+        self.peers: Peers | None = None
         self.desk: Desk | None = None
         """Where people decide; without one nothing that is held ever runs."""
 
@@ -268,13 +291,14 @@ class GateSession:
         try:
             principal = await self._authenticate(ask.credential, self._address)
         except AuthenticationFailed as refused:
+            self._tell_failed(refused.kind)
             self._refused(refused, refused.detail, kind=refused.kind, authentication=ask.way)
             await self._gate.durable()
             raise
         try:
             grant = policy.authorise(principal, ask.resource, self._config)
             self._allow_settings(principal, grant, ask.settings)
-            self._admit_one_more(principal, grant)
+            await self._admit_one_more(principal, grant)
         except (NotAuthorised, LimitReached) as refused:
             self._refused(refused, refused.reason, principal)
             await self._gate.durable()
@@ -282,7 +306,6 @@ class GateSession:
         resource = self._config.resources_by_name[grant.resource]
         self._admission = Admission(principal, grant, resource)
         self._judge = self._judged(principal, grant)
-        self._gate.open[principal.name, grant.role] += 1
         self._record(
             "session.start",
             True,
@@ -320,9 +343,15 @@ class GateSession:
     def refused_certificate(self, detail: str) -> None:
         """The agent's certificate was refused in the TLS handshake, before anything was asked for."""
         self._gate.authenticator.failed(self._address)
+        self._tell_failed("certificate")
         refused = AuthenticationFailed(detail, kind="certificate")
         self._refused(refused, detail, kind=refused.kind, authentication="certificate")
         self.written()
+
+    @property
+    def origin(self) -> str:
+        """Where the connection comes from, "address:port"."""
+        return self._origin
 
     @property
     def throttled(self) -> bool:
@@ -349,13 +378,27 @@ class GateSession:
         address = self._origin.rsplit(":", 1)[0]
         return self._config.rulebook.judge(principal, grant, address)
 
-    def _admit_one_more(self, principal: Principal, grant: Grant) -> None:
-        most = grant.limits.max_sessions
-        if most is not None and self._gate.open[principal.name, grant.role] >= most:
-            raise LimitReached(
-                f"this identity has {most} open sessions, the most that its role allows "
-                f"(roles[{grant.role}].limits.max_sessions); close one"
-            )
+    async def _admit_one_more(self, principal: Principal, grant: Grant) -> None:
+        """Count the session, here and in the other processes."""
+        key, most = (principal.name, grant.role), grant.limits.max_sessions
+        if most is not None and self._gate.open[key] >= most:
+            raise LimitReached(too_many(grant.role, most))
+        self._gate.open[key] += 1
+        if self._gate.peers is not None:
+            try:
+                await self._gate.peers.take(key, most)
+            except BaseException:
+                self._leave(key)
+                raise
+
+    def _leave(self, key: tuple[str, str]) -> None:
+        self._gate.open[key] -= 1
+        if not self._gate.open[key]:
+            del self._gate.open[key]
+
+    def _tell_failed(self, kind: str) -> None:
+        if self._gate.peers is not None and kind not in UNCOUNTED:
+            self._gate.peers.failed(self._address)
 
     def _refused(
         self, refused: Refused, detail: str, principal: Principal | None = None, **more: str
@@ -470,7 +513,7 @@ class GateSession:
             exact=waiting.exact(),
         )
         retry = ask.hold.mode == "refuse-and-retry"
-        known = desk.known(ask) if retry else None
+        known = await desk.known(ask) if retry else None
         ticket = known or await desk.request(ask)
         name = ticket.request.id
         if known is not None and ticket.request.state != "pending":
@@ -667,9 +710,9 @@ class GateSession:
             data = self._recording.end()
             self._record("session.recording", "failure" not in data, data)
         key = self._admission.principal.name, self._admission.grant.role
-        self._gate.open[key] -= 1
-        if not self._gate.open[key]:
-            del self._gate.open[key]
+        self._leave(key)
+        if self._gate.peers is not None:
+            self._gate.peers.leave(key)
         self._record(
             "session.end",
             success,
@@ -730,6 +773,14 @@ class GateSession:
         sequence = self._gate.record(event, urgent=urgent)
         if self._gate.recorder.urgent == sequence:
             self.urgent = sequence
+
+
+def too_many(role: str, most: int) -> str:
+    """What an agent reads that has as many sessions as its role allows."""
+    return (
+        f"this identity has {most} open sessions, the most that its role allows "
+        f"(roles[{role}].limits.max_sessions); close one"
+    )
 
 
 def _letters(config: Config) -> str:

@@ -104,6 +104,8 @@ class Trial:
         self._own = postgres is None
         self.postgres = postgres or EmbeddedPostgres()
         self.issuer = LocalIssuer()
+        self.program: tuple[str, ...] = (sys.executable, "-m", "pangate.cli")
+        """What runs as the gateway."""
         self._lines = {
             "listen": listen,
             "role": role,
@@ -184,7 +186,7 @@ class Trial:
         with self.log.open("ab") as log:
             begin = log.tell()
             self._gateway = subprocess.Popen(
-                [sys.executable, "-m", "pangate.cli", "serve", "--config", str(self.config)],
+                [*self.program, "serve", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -101,18 +101,20 @@ class Queue:
     async def request(self, ask: Ask) -> Ticket:
         """Ask for approval. Raises LimitReached, StateFailed, RecordFailed, and Refused when the gateway
         is stopping; nothing is asked for then."""
+        claims = self._shown(ask.principal.claims)
+        return await self.enter(self._request(ask), ask.principal.name, claims, self._digest(ask))
+
+    async def enter(
+        self, made: Request, principal: str, claims: Mapping[str, object], digest: bytes
+    ) -> Ticket:
+        """The same for a request that is made already. `principal` is who asks, as it is; `claims` are
+        masked; `digest` is what it is bound to."""
         if self._closing:
             raise Refused(self._closing)
-        self._bound(ask.principal)
-        made = self._request(ask)
-        ticket = Ticket(
-            made,
-            ask.principal.name,
-            self._shown(ask.principal.claims),
-            self._digest(ask),
-            asyncio.get_running_loop().create_future(),
-        )
-        self._of_principal[ask.principal.name] += 1
+        self._bound(principal)
+        left = asyncio.get_running_loop().create_future()
+        ticket = Ticket(made, principal, claims, digest, left)
+        self._of_principal[principal] += 1
         self._tickets[made.id] = ticket
         async with ticket.lock:
             try:
@@ -129,9 +131,18 @@ class Queue:
         self._tell("approval.requested", ticket.request)
         return ticket
 
-    def known(self, ask: Ask) -> Ticket | None:
+    async def known(self, ask: Ask) -> Ticket | None:
         """For refuse-and-retry: the request for exactly this that was made before and is not over."""
-        return self._by_digest.get(self._digest(ask))
+        return self.of_digest(self._digest(ask))
+
+    def of_digest(self, digest: bytes) -> Ticket | None:
+        """The same by what it is bound to."""
+        return self._by_digest.get(digest)
+
+    @property
+    def key(self) -> bytes:
+        """What that is digested with. It is in no file."""
+        return self._key
 
     async def consume(self, ticket: Ticket) -> bool:
         """Use an approval up: true once. From then on nothing else comes of the request."""
@@ -151,6 +162,10 @@ class Queue:
         the statement's own record."""
         data = {"number": number, "ran_in": session, "people": _people(ticket.decisions)}
         self._event("approval.executed", ticket.request, True, data)
+        self._tell("approval.executed", ticket.request)
+
+    def ran(self, ticket: Ticket) -> None:
+        """What was consumed goes on in another process, which has recorded it."""
         self._tell("approval.executed", ticket.request)
 
     async def lapse(self, ticket: Ticket, why: str) -> None:
@@ -233,13 +248,13 @@ class Queue:
 
     # --- inside -------------------------------------------------------------------------------------
 
-    def _bound(self, principal: Principal) -> None:
+    def _bound(self, principal: str) -> None:
         rules = self._rules
         if len(self._tickets) >= rules.max_held:
             raise LimitReached(
                 f"{rules.max_held} requests wait for approval already (limits.max_held)"
             )
-        if self._of_principal[principal.name] >= rules.max_held_per_principal:
+        if self._of_principal[principal] >= rules.max_held_per_principal:
             raise LimitReached(
                 f"{rules.max_held_per_principal} requests of this identity wait for approval already "
                 "(limits.max_held_per_principal)"

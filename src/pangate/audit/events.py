@@ -54,6 +54,18 @@ def whole(event: dict[str, Any], directory: Path) -> Mapping[str, Any]:
     return {**event, "data": {**found, "large": large}} if isinstance(found, dict) else event
 
 
+WORKERS = "worker-*"
+"""Directories beside a record, each with the record of one worker (process.workers)."""
+
+
+def records(path: Path) -> list[Path]:
+    """The record at `path`, and those of the gateway's workers, also of workers that there are no more."""
+    found = path.parent.glob(f"{WORKERS}/{path.name}")
+    numbered = (one for one in found if one.parent.name.removeprefix("worker-").isdecimal())
+    by_number = sorted(numbered, key=lambda one: int(one.parent.name.removeprefix("worker-")))
+    return [path, *by_number]
+
+
 def recordings(path: Path) -> Path:
     """The directory that the names of recordings in these events count from."""
     return path.parent

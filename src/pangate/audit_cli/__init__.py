@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pangate.errors import PangateError
+from pangate.errors import LedgerError, PangateError
 
 if TYPE_CHECKING:
     from pangate.audit.index import Record
@@ -107,26 +107,24 @@ def add_ledger(parser: argparse.ArgumentParser) -> None:
 def ledger_of(options: argparse.Namespace) -> Path:
     """The directory of the ledger that the options of `add_ledger` name.
 
-    Raises ConfigError for a configuration that cannot be used."""
+    Raises ConfigError for a configuration that cannot be used, and LedgerError when the gateway of the
+    configuration has several."""
     if options.directory is not None:
         directory: Path = options.directory
         return directory
-    from pangate import config
-
-    return config.load(options.config).audit.ledger
+    return _only(options.config).parent
 
 
 def record_of(options: argparse.Namespace) -> Record:
     """The record that the options of `add_ledger` name; --directory may name its file too.
 
-    Raises ConfigError for a configuration that cannot be used, LedgerError for what is no record."""
+    Raises ConfigError for a configuration that cannot be used, LedgerError for what is no record and when
+    the gateway has several."""
     from pangate.audit.index import Record
 
     if options.directory is not None:
         return Record(options.directory)
-    from pangate import config
-
-    return Record(config.load(options.config).audit.path)
+    return Record(_only(options.config))
 
 
 def note_reading(options: argparse.Namespace, parser: argparse.ArgumentParser, name: str) -> None:
@@ -155,6 +153,25 @@ def note_reading(options: argparse.Namespace, parser: argparse.ArgumentParser, n
             asked[key] = f"{datetime.fromtimestamp(when, UTC):%Y-%m-%dT%H:%M:%SZ}"
     for inbox in inboxes:
         leave(inbox, name, asked, pan_mask())
+
+
+def _only(config: Path) -> Path:
+    found = records_of(config)
+    if len(found) > 1:
+        raise LedgerError(
+            "this gateway has a record for each of its processes; name one of them with --directory: "
+            f"{', '.join(str(record.parent) for record in found)}"
+        )
+    return found[0]
+
+
+def records_of(config: Path) -> list[Path]:
+    """The records of the gateway with this configuration: its own, and one of each worker. Raises
+    ConfigError."""
+    from pangate import config as configuration
+    from pangate.audit.events import records
+
+    return records(configuration.load(config).audit.path)
 
 
 def _help() -> str:

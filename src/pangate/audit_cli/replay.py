@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pangate.audit.replay import Checked, Moment, Session, check, moments, session_of
-from pangate.audit_cli import FAILED, OK, add_ledger, record_of
+from pangate.audit_cli import FAILED, OK, add_ledger, record_of, records_of
 from pangate.audit_cli.output import plain
+from pangate.errors import LedgerError
+
+if TYPE_CHECKING:
+    from pangate.audit.index import Record
 
 LONGEST_PAUSE = 2.0
 """Seconds that nothing happens, at the most: nobody wants to wait for a night to pass."""
@@ -43,8 +48,7 @@ def run(options: argparse.Namespace) -> int:
     """Check the recording, and show the session. Fails when the recording is not what the ledger says, or
     cannot be read to its end."""
     # from the first event to the last, and not by the index, which is no evidence
-    record = record_of(options)
-    session = session_of(record.events(), options.session)
+    record, session = _found(options)
     checked = check(session, record.directory)
     played = moments(session, checked.path)
     if options.json:
@@ -53,6 +57,20 @@ def run(options: argparse.Namespace) -> int:
     if pace is None and not options.dump and not options.step and sys.stdout.isatty():
         pace = 1.0
     return _show(session, checked, _paced(played, pace, step=options.step))
+
+
+def _found(options: argparse.Namespace) -> tuple[Record, Session]:
+    """The record that has the session, and what it has of it. A session is in the record of one worker."""
+    from pangate.audit.index import Record
+
+    if options.config is None:
+        record = record_of(options)
+        return record, session_of(record.events(), options.session)
+    *others, last = reversed(records_of(options.config))
+    for place in others:
+        with contextlib.suppress(LedgerError):
+            return Record(place), session_of(Record(place).events(), options.session)
+    return Record(last), session_of(Record(last).events(), options.session)
 
 
 def _speed(text: str) -> float:

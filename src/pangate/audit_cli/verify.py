@@ -11,7 +11,9 @@ from pathlib import Path
 
 from pangate.audit.anchors.evidence import Evidence, stamped
 from pangate.audit.anchors.timestamp import authorities
+from pangate.audit.reader import CHECKPOINT
 from pangate.audit.verify import Report, verify
+from pangate.audit_cli import records_of
 from pangate.errors import LedgerError
 from pangate.ledger.note import Verifier
 
@@ -20,13 +22,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument(
         "ledger",
-        nargs="?",
+        nargs="*",
         type=Path,
         metavar="DIRECTORY",
-        help="the ledger's directory, or an archive",
+        help="the ledger's directory, or an archive; several for a gateway with workers",
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="the gateway's TOML file, which names it"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the gateway's TOML file, which names it, and those of its workers",
     )
     parser.add_argument(
         "--key",
@@ -73,28 +78,55 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Verify and report. The exit code is 1 when there is any finding."""
-    if (options.ledger is None) == (options.config is None):
+    if bool(options.ledger) == (options.config is not None):
         raise LedgerError("name a ledger: its DIRECTORY, or --config and the gateway's file")
-    directory = options.ledger
-    if directory is not None:
-        key_file = directory.with_name(directory.name + ".key")
+    ledgers = [(one, one.with_name(one.name + ".key")) for one in options.ledger]
+    if options.config is not None:
+        ledgers = _of_gateway(options.config)
+    reports = [_one(*ledger, options, len(ledgers) > 1) for ledger in ledgers]
+    if options.json:
+        made = [report.as_json() for report in reports]
+        print(json.dumps(made if len(made) > 1 else made[0], indent=2))
     else:
-        from pangate import config
+        for (directory, _), report in zip(ledgers, reports, strict=True):
+            if len(reports) > 1:
+                print(f"{directory}:")
+            print("\n".join(_lines(report)))
+    return 0 if all(report.ok for report in reports) else 1
 
-        settings = config.load(options.config).audit
-        directory, key_file = settings.ledger, settings.private_key
+
+def _of_gateway(config: Path) -> list[tuple[Path, Path]]:
+    """The directory of each of its ledgers, and where its private key is."""
+    from pangate import config as configuration
+
+    audit = configuration.load(config).audit
+    own, *workers = records_of(config)
+    found = [(own.parent, audit.private_key)]
+    for record in workers:
+        key = record.with_name(record.name + ".key")
+        if audit.key is not None:
+            key = audit.key.with_name(f"{audit.key.name}.{record.parent.name}")
+        found.append((record.parent, key))
+    return found
+
+
+def _one(directory: Path, key_file: Path, options: argparse.Namespace, several: bool) -> Report:
     roots = authorities(options.authority) if options.authority else []
     if options.timestamp and not roots:
         raise LedgerError("time stamps need --authority, the certificates of who made them")
     evidence = [Evidence(str(file), _read(file)) for file in options.checkpoint]
     for path in options.timestamp:
         evidence += stamped(path, roots)
+    if several and not directory.is_file():
+        # each checkpoint was made by one of them
+        origin = _origin(_read(directory / CHECKPOINT))
+        evidence = [one for one in evidence if _origin(one.note) == origin]
     if directory.is_file():
         from pangate.audit.export.check import verify_archive
 
         keys = [key for file in options.key for key in read_keys(file)]
-        return _told(verify_archive(directory, keys, evidence, roots), as_json=options.json)
-    report = verify(
+        return verify_archive(directory, keys, evidence, roots)
+    return verify(
         directory,
         [key for file in options.key for key in read_keys(file)],
         evidence,
@@ -104,15 +136,10 @@ def run(options: argparse.Namespace) -> int:
         logs=options.log,
         authorities=roots,
     )
-    return _told(report, as_json=options.json)
 
 
-def _told(report: Report, *, as_json: bool) -> int:
-    if as_json:
-        print(json.dumps(report.as_json(), indent=2))
-    else:
-        print("\n".join(_lines(report)))
-    return 0 if report.ok else 1
+def _origin(note: bytes) -> bytes:
+    return note.partition(b"\n")[0]
 
 
 def read_keys(file: Path) -> list[Verifier]:

@@ -633,6 +633,15 @@ class ProcessSettings(Settings, frozen=True, kw_only=True):
             "does not allow it, a warning says so."
         ),
     ] = True
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Processes that serve agents, on one port. With more than one, each has a record of "
+            "its own, in a directory `worker-N` beside `audit.path`; `docs/operations.md` says more.",
+        ),
+    ] = 1
 
 
 class Config(Settings, frozen=True, kw_only=True, dict=True):

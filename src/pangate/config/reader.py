@@ -152,6 +152,7 @@ class _Check:
                     for index, item in enumerate(raw)
                 )
         self.relations(document, values)
+        self.workers(values)
         values["profile"] = self.profile(document)
         values["rules"] = self.rulebook(values)
         if self.problems:
@@ -663,6 +664,24 @@ class _Check:
             self.problem(
                 key, f"uid {os.geteuid()} may not write in {path.parent}; change its owner"
             )
+
+    def workers(self, values: dict[str, Any]) -> None:
+        """Each worker has its part of what is bounded for all: of that there has to be one."""
+        process, limits = values["process"], values["limits"]
+        if process is None or process.workers == 1:
+            return
+        least = process.workers
+        if limits is not None and limits.max_sessions < least:
+            self.problem(
+                "limits.max_sessions", f"is less than process.workers; it must be at least {least}"
+            )
+        for resource in values["resources"]:
+            most = resource.pool.max_connections if resource is not None else None
+            if most is not None and most < least:
+                self.problem(
+                    f"resources[{resource.name}].pool.max_connections",
+                    f"is less than process.workers; it must be at least {least}",
+                )
 
     def state(self, state: StateSettings, key: str) -> None:
         if state.path is not None:

@@ -55,6 +55,8 @@ class Gateway:
         self._sessions: set[Session] = set()
         self._closing: set[Session] = set()
         self._keys: dict[bytes, Session] = {}
+        self.number = 0
+        """Which of the gateway's processes this is, 0 where there is one alone; cancel keys begin with it."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: asyncio.TimerHandle | None = None
         self._committing: asyncio.Handle | None = None
@@ -278,7 +280,10 @@ class Gateway:
     def new_key(self, session: Session) -> bytes:
         """A cancel key of our own for `session`: process id and secret, as BackendKeyData has them."""
         while True:
-            key = struct.pack("!I", secrets.randbits(31) or 1)
+            process = secrets.randbits(24) or 1
+            # a process id, of which clients expect that it is not negative
+            process |= (self.number or secrets.randbits(7)) << 24
+            key = struct.pack("!I", process)
             key += secrets.token_bytes(session.codec.key_bytes - len(key))
             if key not in self._keys:
                 self._keys[key] = session
@@ -287,17 +292,25 @@ class Gateway:
     async def cancel(self, asking: Session, key: bytes) -> None:
         """Pass a cancel request on, when `key` is the key of an open session. The protocol has no
         answer to it, right or wrong."""
+        origin, peers = asking.gate.origin, self.gate.peers
+        if key in self._keys:
+            await self.cancel_here(key, origin)
+        elif peers is not None and key[0] != self.number:
+            await peers.cancel(key, origin)
+        asking.close("cancel request")
+
+    async def cancel_here(self, key: bytes, origin: str) -> None:
+        """The same, when the session is of this process; `origin` is who asks."""
         session = self._keys.get(key)
         if session is not None and session.held is not None:
-            session.gate.event("session.cancel", True, {"asked_from": asking.gate._origin})
+            session.gate.event("session.cancel", True, {"asked_from": origin})
             session.gate.withdraw("cancelled by the agent")
         elif session is not None and session.resource is not None and session.backend_key:
-            session.gate.event("session.cancel", True, {"asked_from": asking.gate._origin})
+            session.gate.event("session.cancel", True, {"asked_from": origin})
             session.gate.written()
             with contextlib.suppress(PangateError, OSError, TimeoutError):
                 async with asyncio.timeout(self.config.limits.connect_seconds):
                     await self._send_cancel(session, session.resource)
-        asking.close("cancel request")
 
     def run_for(self, work: Coroutine[object, object, None]) -> None:
         """Run something of a session that may outlive it for a moment."""

@@ -19,6 +19,7 @@ from pangate import config as configuration
 from pangate import credentials, logs
 from pangate.approvals import open_desk
 from pangate.approvals.channels import Channel, open_channels
+from pangate.approvals.desk import Desk
 from pangate.audit import open_recorder, pan_mask
 from pangate.audit.inbox import Inbox, inbox_of
 from pangate.audit.recording import open_recordings
@@ -85,13 +86,11 @@ class Service:
             gate = Gate(config, open_authenticator(config), recorder, recordings)
             _note_unfinished(gate)
             stack.push_async_callback(lambda: gate.authenticator.close())
-            gate.desk = await open_desk(
-                config, gate.record, gate.durable, pan_mask(), _channels(config)
-            )
+            gate.desk = await self._open_desk(gate)
             stack.push_async_callback(gate.desk.close)
             self._gateway = Gateway(gate, tls)
             stack.callback(self._take_notes)
-            self._state = State(self._gateway, sealing, publishing)
+            self._state = self._make_state(sealing, publishing)
             if config.monitor.port is not None:
                 paths = {
                     "/metrics": self._state.metrics,
@@ -100,23 +99,19 @@ class Service:
                 }
                 watched = await monitor.listen(config.monitor, paths)
                 stack.callback(watched.close)
-            work = [self._beat(), self._reloads(), *self._control(stack)]
+            work = [self._beat(), self._reloads(), *self._more_work(stack), *self._control(stack)]
             if sealing is not None:
                 work.append(sealing.run())
             if publishing is not None:
                 work.append(publishing.run())
             async with self._running(*work):
-                async with self._running(self._gateway.run(listener)):
-                    host, port = listener.getsockname()[:2]
-                    log.info(
-                        "listening on %s:%d%s", host, port, "" if tls.listener else " without TLS"
-                    )
-                    system.notify(f"READY=1\nSTATUS=listening on {host}:{port}")
+                async with self._running(self._serve(listener)):
+                    await self._started(listener)
                     await self._stop.wait()
                 listener.close()
                 self._state.draining = True
                 system.notify("STOPPING=1\nSTATUS=draining")
-                await self._gateway.drain(gate.config.limits.drain_seconds, self._at_once)
+                await self._drain(gate.config.limits.drain_seconds)
         log.info("stopped")
 
     def _sealing(self) -> Sealing | None:
@@ -127,6 +122,30 @@ class Service:
             self._record("key.rotated", True, data)
 
         return Sealing(audit, self._config.log, rotates) if audit.seal_seconds else None
+
+    # What is otherwise where there are several processes
+
+    def _serve(self, listener: socket.socket) -> Coroutine[object, object, None]:
+        return self._gateway.run(listener)
+
+    async def _started(self, listener: socket.socket) -> None:
+        host, port = listener.getsockname()[:2]
+        plain = "" if self._gateway.contexts.listener else " without TLS"
+        log.info("listening on %s:%d%s", host, port, plain)
+        system.notify(f"READY=1\nSTATUS=listening on {host}:{port}")
+
+    async def _drain(self, seconds: float) -> None:
+        await self._gateway.drain(seconds, self._at_once)
+
+    async def _open_desk(self, gate: Gate) -> Desk:
+        told = _channels(gate.config)
+        return await open_desk(gate.config, gate.record, gate.durable, pan_mask(), told)
+
+    def _make_state(self, sealing: Sealing | None, publishing: Publishing | None) -> State:
+        return State(self._gateway, sealing, publishing)
+
+    def _more_work(self, stack: contextlib.AsyncExitStack) -> list[Coroutine[object, object, None]]:
+        return []
 
     @contextlib.asynccontextmanager
     async def _running(self, *work: Coroutine[object, object, None]) -> AsyncIterator[None]:
@@ -151,9 +170,9 @@ class Service:
     def _listen(self) -> socket.socket:
         return self._bound("listen", self._config.listen.host, self._config.listen.port)
 
-    def _bound(self, table: str, host: str, port: int) -> socket.socket:
+    def _bound(self, table: str, host: str, port: int, *, shared: bool = False) -> socket.socket:
         try:
-            return sockets.listen(host, port)
+            return sockets.listen(host, port, shared=shared)
         except OSError as wrong:
             raise ConfigError(
                 [
@@ -355,4 +374,13 @@ def serve(config: Config, level: str | None = None) -> None:
         why = system.lock_memory()
         if why:
             log.warning("memory, and with it secrets, may be swapped out: %s", why)
-    uvloop.run(Service(config, level).run())
+    uvloop.run(_service(config, level).run())
+
+
+def _service(config: Config, level: str | None) -> Service:
+    if config.process.workers == 1:
+        return Service(config, level)
+    # it builds on this file
+    from pangate.service.supervisor import Supervisor
+
+    return Supervisor(config, level)

@@ -261,7 +261,7 @@ async def test_an_approval_that_is_not_used_expires(room: Office):
     async with asyncio.timeout(5):
         while room.codes[-1] != "approval.expired":
             await asyncio.sleep(0.01)
-    assert room.desk.known(ask(mode="refuse-and-retry")) is None
+    assert await room.desk.known(ask(mode="refuse-and-retry")) is None
 
 
 async def test_a_retry_is_known_by_all_that_it_is_bound_to(room: Office):
@@ -269,7 +269,7 @@ async def test_a_retry_is_known_by_all_that_it_is_bound_to(room: Office):
     text = "delete from a where b = $1"
     ticket = await room.desk.request(ask(text, exact=b"1", **retry))
     same = ask(text, exact=b"1", session="another", **retry)
-    assert room.desk.known(same) is ticket
+    assert await room.desk.known(same) is ticket
     for other in (
         ask(text, exact=b"2", **retry),
         ask("delete from a where b =  $1", exact=b"1", **retry),
@@ -277,19 +277,19 @@ async def test_a_retry_is_known_by_all_that_it_is_bound_to(room: Office):
         ask(text, exact=b"1", resource="ledger", **retry),
         ask(text, exact=b"1", role="other", **retry),
     ):
-        assert room.desk.known(other) is None
+        assert await room.desk.known(other) is None
     await room.desk.decide(ticket.request.id, ADA, "approve")
     assert await room.desk.consume(ticket)
-    assert room.desk.known(same) is None
+    assert await room.desk.known(same) is None
 
 
 async def test_a_refusal_is_remembered_for_who_tries_again(room: Office):
     ticket = await room.desk.request(ask(mode="refuse-and-retry"))
     await room.desk.decide(ticket.request.id, ADA, "deny", "no")
-    assert room.desk.known(ask(mode="refuse-and-retry")) is ticket
+    assert await room.desk.known(ask(mode="refuse-and-retry")) is ticket
     room.now += 4000
     room.desk._due(ticket)
-    assert room.desk.known(ask(mode="refuse-and-retry")) is None
+    assert await room.desk.known(ask(mode="refuse-and-retry")) is None
 
 
 async def test_limits_have_names(tmp_path):

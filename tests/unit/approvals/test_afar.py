@@ -1,0 +1,184 @@
+"""The desk of two workers, whose requests are kept and decided in the first process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from approvals_office import Office, agent, ask, office, person, rules
+from pangate.approvals.afar import Counter, DeskAfar
+from pangate.audit import pan_mask
+from pangate.errors import LimitReached, RecordFailed, Refused, StateFailed
+from pangate.model import Event
+
+ADA = person("ada", "owners")
+
+
+class Line:
+    """The way to the first process, with what goes over it as bytes; `cut` when it is gone."""
+
+    def __init__(self, office: Office) -> None:
+        self.cut = False
+        self._tasks: set[asyncio.Task[object]] = set()
+        self.counter = Counter(office.desk, self._back)
+        self.events: list[Event] = []
+        self.desk = DeskAfar(
+            self, office.desk.key, rules(), self.events.append, self._durable, pan_mask(),
+            lambda: office.now,
+        )  # fmt: skip
+
+    async def ask(self, name: str, value: object) -> Any:
+        if self.cut:
+            raise StateFailed("the first process is gone")
+        return crossed(await self.counter.hear(name, crossed(value)))
+
+    def tell(self, name: str, value: object) -> None:
+        task = asyncio.get_running_loop().create_task(self.counter.hear(name, crossed(value)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _back(self, name: str, value: object) -> None:
+        assert name == "approval.changed"
+        self.desk.changed(crossed(value))
+
+    async def _durable(self) -> None:
+        pass
+
+
+def crossed(value: object) -> Any:
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(value))
+
+
+@pytest.fixture
+async def first(tmp_path) -> AsyncIterator[Office]:
+    async with office(tmp_path / "state") as made:
+        yield made
+
+
+@pytest.fixture
+async def two(first: Office) -> tuple[Line, Line]:
+    return Line(first), Line(first)
+
+
+async def left(ticket) -> None:
+    async with asyncio.timeout(5):
+        await ticket.left
+
+
+async def test_a_request_is_decided_in_the_first_process_and_runs_once_in_its_worker(first, two):
+    one, other = two
+    ticket = await one.desk.request(ask("drop table cards where pan = '4111111111111111'"))
+    assert one.desk.waiting == 1
+    assert other.desk.waiting == 0
+    assert first.codes == ["approval.requested"]
+    # what went over is masked
+    assert "4111111111111111" not in first.events[0].data["text"]
+    await first.desk.decide(ticket.request.id, ADA, "approve", "agreed")
+    await left(ticket)
+    assert ticket.request.state == "approved"
+    assert await one.desk.consume(ticket)
+    assert not await one.desk.consume(ticket)
+    one.desk.executed(ticket, 3, "session")
+    (ran,) = one.events
+    assert ran.code == "approval.executed"
+    assert ran.data["people"] == [ADA.name]
+    assert ran.data["number"] == 3
+    assert one.desk.waiting == first.desk.waiting == 0
+    assert (await first.desk._store.get(ticket.request.id)).state == "executed"
+
+
+@pytest.mark.parametrize("how", ["deny", "expire", "withdraw"])
+async def test_every_other_end_reaches_the_worker(first, two, how):
+    one, _ = two
+    ticket = await one.desk.request(ask())
+    if how == "deny":
+        await first.desk.decide(ticket.request.id, ADA, "deny", "no")
+    elif how == "expire":
+        first.now += 4000
+        first.desk._due(first.desk._tickets[ticket.request.id])
+    else:
+        assert await one.desk.withdraw(ticket, "the agent went away")
+    await left(ticket)
+    assert (
+        ticket.request.state
+        == {"deny": "denied", "expire": "expired", "withdraw": "withdrawn"}[how]
+    )
+    assert not await one.desk.consume(ticket)
+    assert one.desk.waiting == first.desk.waiting == 0
+
+
+async def test_who_tries_again_may_come_to_another_worker_and_it_runs_once(first, two):
+    one, other = two
+    again = ask("delete from a where b = 1", mode="refuse-and-retry", exact=b"1")
+    assert await other.desk.known(again) is None
+    ticket = await one.desk.request(again)
+    known = await other.desk.known(again)
+    assert known.request.id == ticket.request.id
+    assert known.request.state == "pending"
+    assert await other.desk.known(ask("delete from a where b = 1", exact=b"2")) is None
+    await first.desk.decide(ticket.request.id, ADA, "approve")
+    known = await other.desk.known(again)
+    assert known.request.state == "approved"
+    used = await asyncio.gather(other.desk.consume(known), one.desk.consume(ticket))
+    assert sorted(used) == [False, True]
+    assert await one.desk.known(again) is None
+
+
+async def test_bounds_hold_over_all_workers(first, two):
+    one, other = two
+    for number in range(5):
+        await (one, other)[number % 2].desk.request(ask(f"drop table t{number}"))
+    with pytest.raises(LimitReached, match="max_held_per_principal"):
+        await other.desk.request(ask("drop table another"))
+    assert one.desk.waiting + other.desk.waiting == 5
+    await other.desk.request(ask("drop table another", principal=agent("another")))
+
+
+async def test_a_worker_that_ends_takes_its_requests_along_and_no_others(first, two):
+    one, other = two
+    gone = await one.desk.request(ask("drop table a"))
+    retry = ask("drop table b", mode="refuse-and-retry")
+    stays = await one.desk.request(retry)
+    others = await other.desk.request(ask("drop table c"))
+    await one.counter.gone("its process ended")
+    states = {one.id: one.state for one in await first.desk.requests([], 10)}
+    assert states == {
+        gone.request.id: "withdrawn",
+        stays.request.id: "pending",
+        others.request.id: "pending",
+    }
+    known = await other.desk.known(retry)
+    assert known.request.id == stays.request.id
+
+
+async def test_nothing_is_held_that_the_first_process_does_not_keep(first, two):
+    one, _ = two
+    first.full = True
+    with pytest.raises(RecordFailed):
+        await one.desk.request(ask())
+    assert one.desk.waiting == 0
+    first.full = False
+    one.cut = True
+    with pytest.raises(StateFailed):
+        await one.desk.request(ask())
+    assert one.desk.waiting == 0
+    one.cut = False
+    await one.desk.shut("the gateway is shutting down")
+    with pytest.raises(Refused, match="shutting down"):
+        await one.desk.request(ask())
+
+
+async def test_what_was_used_up_and_could_not_run_is_said_to_be_so(first, two):
+    one, _ = two
+    ticket = await one.desk.request(ask())
+    await first.desk.decide(ticket.request.id, ADA, "approve")
+    await left(ticket)
+    assert await one.desk.consume(ticket)
+    await one.desk.lapse(ticket, "the agent went away")
+    kept = await first.desk._store.get(ticket.request.id)
+    assert (kept.state, kept.outcome) == ("withdrawn", "the agent went away")
+    assert first.codes[-1] == "approval.withdrawn"
