@@ -31,7 +31,17 @@ pan.py and iin.py say, which are no rules."""
 
 SHARED = {
     "masking": {"iin", "pan", "hit", "tokens"},
-    "audit": {"recorded", "reader", "anchors", "clock", "codes", "events", "marks", "syncer", "syslog"},
+    "audit": {
+        "recorded",
+        "reader",
+        "anchors",
+        "clock",
+        "codes",
+        "events",
+        "marks",
+        "syncer",
+        "syslog",
+    },
 }
 
 COMPOSED = {

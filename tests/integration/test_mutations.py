@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import ledgers
+from conftest import EVERYTHING
 from pangate.audit.verify import verify
 from pangate.ledger.note import Verifier
 from pangate.trial import Trial
@@ -26,9 +27,11 @@ EVIDENCE = ("checkpoint", "log.pub", "tile/**/*", "sessions/**/*.rec", "large/*"
 
 def whole_ledger(postgres, statements):
     """What a gateway wrote and its sealer sealed: path to bytes, the public keys, and the checkpoint."""
-    with Trial(postgres, audit="seal_seconds = 0.1") as trial:
+    with Trial(postgres, audit="seal_seconds = 0.1", effects=EVERYTHING) as trial:
         texts = [f"select {number}, t from cards" for number in range(statements - 1)]
-        done = trial.psql(trial.token(), *texts, f"select '{'x' * 60_000}'")
+        done = trial.psql(
+            trial.token(), *texts, f"insert into notes values (815, '{'x' * 60_000}')"
+        )
         assert done.returncode == 0, done.stderr
         trial.stop_gateway()
         found = {
