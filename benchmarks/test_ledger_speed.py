@@ -1,16 +1,26 @@
-"""How fast a ledger is verified: every leaf hashed, every tile compared, every event read. Beside it stands what
-no verifier can do without, two SHA-256 an event by the same library."""
+"""What a ledger costs: events recorded, on the thread that also serves agents; sealed; verified, every leaf hashed,
+every tile compared, every event read. Beside it stands what no verifier can do without, two SHA-256 an event by the
+same library."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import time
 from hashlib import sha256
 
 import pytest
 
 import ledgers
+from pangate.audit import Recorder, leaf_encoder
+from pangate.audit.clock import Steps
+from pangate.audit.jsonl import JsonLines
+from pangate.audit.marks import is_whole
+from pangate.audit.sealer import Sealer
 from pangate.audit.verify import verify
 from pangate.ledger.tree import leaf_hash
+from pangate.model import Event
 
 COUNT = 400_000
 TEXT = "select id, holder, amount, currency from payments where merchant = $1 and day >= $2 order by id"
@@ -27,6 +37,76 @@ def leaves():
 @pytest.fixture(scope="module")
 def directory(leaves, tmp_path_factory):
     return ledgers.write(tmp_path_factory.mktemp("log") / "ledger", ledgers.files_of(leaves))
+
+
+RATE, TURNS = 20_000, 1_000
+"""Events a second, and turns of the event loop in which they come; each turn ends with a write."""
+
+
+@pytest.mark.benchmark(group="ledger: record")
+def test_record(benchmark, tmp_path):
+    """Events of statements and their ends, masked, encoded, checked and written; the disk follows meanwhile."""
+    path = tmp_path / "audit.jsonl"
+    recorder = Recorder(JsonLines(path), leaf_encoder(None, Steps(1.0)), steps=Steps(1.0))
+    numbers = itertools.count(1)
+    before = recorder.sequence
+    used = []
+
+    def second():
+        began = time.thread_time()
+        for _ in range(TURNS):
+            for _ in range(RATE // TURNS // 2):
+                number = next(numbers)
+                for code, data in (
+                    ("statement.allowed", {
+                        "number": number, "kind": "query", "text": TEXT, "verdict": "allow",
+                        "rule": "role:reader", "effects": ["read"], "relations": ["payments"],
+                    }),
+                    ("statement.finished", {
+                        "number": number, "rows": 3, "bytes": 211, "masked": {"visa": 2},
+                        "seconds": 0.000731,
+                    }),
+                ):  # fmt: skip
+                    recorder.record(
+                        Event(code, time.time(), "abcdefghijklmnop", "https://issuer.example#job",
+                              "192.0.2.7:51234", "payments", True, data, "abcdefghijkl", "reader", number)
+                    )  # fmt: skip
+            recorder.flush()
+        used.append(time.thread_time() - began)
+
+    benchmark.pedantic(second, rounds=5)
+    last = recorder.sequence
+    recorder.close()
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            assert is_whole(line[:-1])
+            assert json.loads(line)["sequence"] == number
+    assert number == last + 1 == before + 5 * RATE + 1
+    benchmark.extra_info["events"] = RATE
+    benchmark.extra_info["cpu_microseconds_an_event"] = round(min(used) / RATE * 1e6, 2)
+
+
+@pytest.mark.benchmark(group="ledger: seal")
+def test_seal(benchmark, leaves, tmp_path):
+    count, places = COUNT // 4, itertools.count()
+    data = b"".join(leaf + b"\n" for leaf in leaves[:count])
+
+    def fresh():
+        directory = tmp_path / str(next(places))
+        directory.mkdir(mode=0o700)
+        journal = directory / "audit.jsonl"
+        journal.write_bytes(data)
+        return (Sealer(journal, directory, ledgers.SIGNER),), {}
+
+    def seal(sealer):
+        checkpoint = sealer.seal()
+        sealer.close()
+        return checkpoint
+
+    checkpoint = benchmark.pedantic(seal, setup=fresh, rounds=3)
+    assert checkpoint.size == count
+    assert checkpoint.root == ledgers.root_of(leaves[:count])
+    benchmark.extra_info["events_a_second"] = round(count / benchmark.stats.stats.min)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -47,6 +47,10 @@ _INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITE
 """Of the gateway's environment, which may hold secrets, the sealer has these."""
 
 
+_PROGRAM = "from pangate.service.sealing import main; raise SystemExit(main())"
+"""Not with -m: the package that this is in imports it too, of which Python would warn."""
+
+
 class Sealing:
     """Runs the sealer of a record for as long as the gateway runs."""
 
@@ -109,7 +113,7 @@ class Sealing:
     async def _start(self) -> None:
         settings = self._settings
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pangate.service.sealing"),
+            *(sys.executable, "-c", _PROGRAM),
             *("--record", str(settings.path), "--key", str(settings.private_key)),
             *("--origin", settings.origin or f"pangate/{socket.gethostname()}"),
             *("--seconds", str(settings.seal_seconds)),
@@ -216,7 +220,7 @@ class Indexing:
 def main() -> int:
     """The sealer's process."""
     parser = argparse.ArgumentParser(
-        description="Seal a record. The gateway starts this by itself."
+        prog="pangate-sealer", description="Seal a record. The gateway starts this by itself."
     )
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--key", type=Path, required=True)
@@ -231,7 +235,3 @@ def main() -> int:
         # meant for the gateway, whose last words are to be sealed
         signal.signal(number, signal.SIG_IGN)
     return seal(options.record, options.key, options.origin, options.seconds)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
