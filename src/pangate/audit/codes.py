@@ -19,6 +19,12 @@ class Code(NamedTuple):
 
 CODES: dict[str, Code] = {
     "approval.broken_glass": Code("somebody let a statement run alone", "10.2.1.2", urgent=True),
+    "approval.counted": Code(
+        "how many rows a statement that waits concerns, or why none were counted"
+    ),
+    "approval.counting": Code(
+        "a person asks how many rows a statement that waits concerns", "10.2.1.2"
+    ),
     "approval.decided": Code("a person approved or denied", "10.2.1.2", urgent=True),
     "approval.delegated": Code(
         "a person lets another one decide in their place", "10.2.1.5", urgent=True
@@ -32,6 +38,9 @@ CODES: dict[str, Code] = {
     "approval.refused": Code("a person decided who may not, or not so", "10.2.1.4", urgent=True),
     "approval.requested": Code("a statement waits for a person"),
     "approval.reviewed": Code("whether breaking the glass was justified", "10.2.1.2", urgent=True),
+    "approval.untold": Code(
+        "a channel did not take a message about a request, and is not asked again"
+    ),
     "approval.viewed": Code("a person looked at a request", "10.2.1.3"),
     "approval.void": Code("what was decided could not be kept and has no effect", urgent=True),
     "approval.withdrawn": Code("nobody waits for it any more"),
@@ -98,6 +107,7 @@ CODES: dict[str, Code] = {
         "the resource's planner was asked how many rows a statement concerns"
     ),
     "statement.finished": Code("how a command ended: rows, bytes, card numbers masked", "10.2.1.1"),
+    "worker.ended": Code("a worker ended by itself: its number and its exit code", "10.2.1.6"),
 }
 """Every code that the gateway records."""
 
