@@ -2,7 +2,7 @@
 without starting Python, down to the 50 newest events read from the record.
 
 PANGATE_BENCH_EVENTS says how many events there are (5 million). PANGATE_BENCH_RECORD names a file of these that
-tests/records.py has written before, for making it takes minutes."""
+tests/records.py has written before, for making it takes minutes; its index stays beside it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def record(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def index(record, tmp_path_factory):
-    made = Index(record, tmp_path_factory.mktemp("index") / "index")
+    made = Index(record, None if GIVEN else tmp_path_factory.mktemp("index") / "index")
     made.catch_up()
     return made
 

@@ -216,6 +216,13 @@ class Index:
             return
         if application or version or db.execute("select 1 from sqlite_schema").fetchone():
             raise sqlite3.DatabaseError(f"its form is {version} and not {VERSION}")
+        with contextlib.closing(sqlite3.connect(":memory:")) as trial:
+            try:
+                trial.execute("create virtual table words using fts5 (text)")
+            except sqlite3.OperationalError as wrong:
+                raise LedgerError(
+                    f"the SQLite of this Python cannot index words ({wrong}); use one with FTS5"
+                ) from None
         db.executescript(
             f"begin; {SCHEMA} pragma application_id = {APPLICATION}; "
             f"pragma user_version = {VERSION}; commit;"
