@@ -180,7 +180,8 @@ class Index:
                 except OSError:
                     if time.monotonic() > until:
                         raise InUse(
-                            f"the index {self.path} is in use by another process; try again"
+                            f"the index {self.path} is in use by another process, which may be making it; "
+                            "try again"
                         ) from None
                     time.sleep(0.05)
             yield
