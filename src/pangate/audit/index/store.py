@@ -68,8 +68,10 @@ class Index:
         with self._locked(fcntl.LOCK_EX):
             try:
                 return self._catch_up(most, progress)
-            except Moved:
-                self._start_anew("is of another record, or of one that was changed since")
+            except Moved as why:
+                self._start_anew(
+                    str(why) or "is of another record, or of one that was changed since"
+                )
             except sqlite3.DatabaseError as wrong:
                 if isinstance(wrong, sqlite3.OperationalError) and not _damaged(wrong):
                     raise self._failed(wrong) from None
@@ -92,6 +94,7 @@ class Index:
     def _catch_up(self, most: int | None, progress: Progress | None) -> int:
         with self._open() as db:
             position = _position(db)
+            self._check_retired(db, position)
             done, left = 0, most
             lines = self.record.lines(position)
             while left is None or left > 0:
@@ -112,6 +115,14 @@ class Index:
                     break
                 left = None if left is None else left - taken
             return done
+
+    def _check_retired(self, db: sqlite3.Connection, position: Position) -> None:
+        """Nothing of events that were taken away because of their age stays here."""
+        retired = self.record.retired
+        kept = db.execute("select value from meta where key = 'retired'").fetchone()
+        if position.sequence and (kept is None or kept[0] != retired):
+            raise Moved("has events that were retired since")
+        db.execute("insert or replace into meta values ('retired', ?)", (retired,))
 
     def _take(self, db: sqlite3.Connection, lines: Iterator[Line], size: int) -> int:
         writer = Writer(db, self.record, self._ids)
@@ -251,7 +262,7 @@ class Index:
 
 def _position(db: sqlite3.Connection) -> Position:
     found = dict(db.execute("select key, value from meta").fetchall())
-    if not found:
+    if "sequence" not in found:
         return Position()
     return Position(int(found["sequence"]), int(found["end"]), str(found["digest"]))
 
