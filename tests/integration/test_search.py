@@ -90,6 +90,11 @@ def test_a_statement_is_found_by_all_that_is_known_of_it(own):
         "delete from notes",
         "delete from notes where id = 77",
     ]
+    own.psql(own.token(), "select 'pan 4111111111111111'")
+    (pan,) = found(own, "pan 1111")
+    assert pan["data"]["text"] == "select 'pan ************1111'"
+    assert found(own, "4111111111111111") == []
+    assert found(own, "4111*") == []
     shown = audit(own, "show", one["session"])
     assert "select t from cards order by id" in shown.stdout
     assert "4111111111111111" not in shown.stdout
@@ -139,8 +144,11 @@ def test_without_an_inbox_nothing_is_read(own):
     assert done.returncode == 1
     assert done.stdout == ""
     assert "the gateway makes it when it starts" in done.stderr
-    copied = audit(own, "search")
-    assert copied.returncode == 1
+    copy = own.directory / "copy" / "audit.jsonl"
+    copy.parent.mkdir()
+    copy.write_bytes(own.audit.read_bytes())
+    assert cli.main(["audit", "search", "--directory", str(copy)]) == 0, "a copy has no gateway"
+    assert not (copy.parent / "audit.jsonl.inbox").exists()
 
 
 def test_the_sealer_keeps_the_index_up(postgres, trial):
@@ -152,3 +160,30 @@ def test_the_sealer_keeps_the_index_up(postgres, trial):
             "it is indexed",
         )
         assert index.path.stat().st_mode & 0o777 == 0o600
+        assert index.record.missing == 0
+        config = ["--config", str(made.config)]
+        until(lambda: cli.main(["audit", "prove", "2", *config]) == 0, "it is sealed")
+        assert cli.main(["audit", "verify", *config]) == 0
+        assert cli.main(["audit", "report", "--since", "1h", *config]) == 0
+
+
+def test_the_review_of_what_happened(own, capsys):
+    own.psql(own.token(), "select t from cards order by id")
+    own.psql("no token", "select 1")
+    own.psql(own.token("ci-job-43", team="ledger"), "delete from notes", database="ledger")
+    until(lambda: codes(own).count("session.end") == 2, "both sessions end")
+    arguments = ["audit", "report", "--since", "1h", "--json", "--config", str(own.config)]
+    assert cli.main(arguments) == 0
+    sections = {
+        one["title"]: one["rows"] for one in json.loads(capsys.readouterr().out)["sections"]
+    }
+    (denied,) = sections["Statements that were denied"]
+    assert denied[1:3] == ["ci-job-43", "ledger"]
+    assert denied[-1] == "delete from notes"
+    assert "auth.failed" in [row[1] for row in sections["Logins that failed"]]
+    assert ["payments", "cards", "4"] in [
+        row[:3] for row in sections["Card numbers where none were found before"]
+    ]
+    assert [row[1] for row in sections["Recording started, stopped or was disturbed"]] == [
+        "log.start"
+    ]

@@ -107,6 +107,12 @@ def test_nothing_found_says_which_value_there_is_none_of(run):
     assert "the role" not in shown.err
 
 
+def test_who_looks_for_a_card_number_is_told_how(run):
+    shown = run("search", "4111111111111111")
+    assert "it stands there as ************1111" in shown.err
+    assert lines(run("search", "--json", "1111"))
+
+
 def test_csv_that_no_spreadsheet_runs(tmp_path, run):
     leaf = ledgers.event(1, "statement.denied", text='=cmd("x")', verdict="deny")
     file = tmp_path / "a.jsonl"

@@ -49,7 +49,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("replay", "show a session as it happened", reads=True),
     Command("anchor", "put the newest checkpoint out of reach, at witnesses and in files"),
     Command("witness", "cosign the checkpoints of ledgers that run elsewhere"),
-    Command("export", "write a period as one archive that anybody can verify"),
+    Command("export", "write a period as one archive that anybody can verify", reads=True),
     Command("retain", "say what is older than the configuration keeps, and take it away"),
     Command("hold", "keep events whatever their age, until they are let go"),
     Command("keygen", "make a key that signs checkpoints"),
@@ -134,7 +134,7 @@ def note_reading(options: argparse.Namespace, parser: argparse.ArgumentParser, n
     from pangate.audit import pan_mask
     from pangate.audit.inbox import SUFFIX, inbox_of, leave
 
-    place: Path | None = options.directory
+    place: Path | None = getattr(options, "directory", None)
     if place is None:
         from pangate import config
 

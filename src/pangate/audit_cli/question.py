@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from pangate.audit import pan_mask
 from pangate.audit.index import Index, Query
 from pangate.audit_cli import add_ledger, record_of
 from pangate.errors import LedgerError
@@ -96,6 +97,13 @@ def query_of(options: argparse.Namespace, after: int = 0) -> Query:
         for facet in FACETS
         if getattr(options, facet.kind)
     }
+    mask = pan_mask()
+    for word in options.words:
+        if (masked := mask(word)) != word:
+            _say(
+                f"no card number is in the record; it stands there as {masked}, "
+                "and its last digits are a word"
+            )
     if options.failed:
         terms["success"] = ("false",)
     if options.since is not None and options.until is not None and options.since >= options.until:

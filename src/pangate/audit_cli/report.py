@@ -9,7 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from pangate.audit.reader import CHECKPOINT
+from pangate.audit.reader import CHECKPOINT, PUBLIC_KEYS, Ledger
+from pangate.audit.tombstones import tombstones
 from pangate.audit.verify import Report as Verified
 from pangate.audit.verify import verify
 from pangate.audit_cli import FAILED, OK, add_ledger, question
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     since, until = _period(options)
     index = question.open_index(options)
     verified, why = _verified(options, index.record.directory)
-    made = review(index, since, until, verified, why)
+    made = review(index, since, until, verified, why, _retired(index.record.directory))
     if options.json:
         text = json.dumps(made.as_json(), indent=2, ensure_ascii=False) + "\n"
     else:
@@ -97,6 +98,15 @@ def _verified(options: argparse.Namespace, directory: Path) -> tuple[Verified | 
         return None, "not sealed (audit.seal_seconds): nothing shows a change of it"
     keys = [key for file in options.key for key in read_keys(file)]
     return verify(directory, keys, processes=len(os.sched_getaffinity(0))), ""
+
+
+def _retired(directory: Path) -> list[tuple[int, int]]:
+    """What was taken away because of its age, as the log has signed it."""
+    if not (directory / CHECKPOINT).exists():
+        return []
+    origin = Ledger(directory).checkpoint().origin
+    keys = read_keys(directory / PUBLIC_KEYS)
+    return [(one.first, one.end) for one in tombstones(directory, origin, keys)]
 
 
 def _write(path: Path, text: str) -> None:

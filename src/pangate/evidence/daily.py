@@ -77,13 +77,16 @@ class Period:
         """Whether the record has nothing before the period, so that all of it is new."""
         return self.first <= 1
 
-    def missing(self) -> int:
-        """Sequences of the period that the record has no event for."""
+    def missing(self, retired: Sequence[tuple[int, int]]) -> int:
+        """Sequences of the period that the record has no event for, and that were not `retired`."""
         if self.behind <= self.first:
             return 0
         asked = Query(after=self.first - 1, before=self.behind, every=True)
         there = sum(total.events for _, total in self.counts(asked, "all"))
-        return self.behind - self.first - there
+        gone = sum(
+            max(0, min(end + 1, self.behind) - max(first + 1, self.first)) for first, end in retired
+        )
+        return max(0, self.behind - self.first - there - gone)
 
 
 def review(
@@ -92,9 +95,11 @@ def review(
     until: float,
     verified: Verified | None = None,
     unverified: str = "",
+    retired: Sequence[tuple[int, int]] = (),
 ) -> Report:
     """The review of the events from `since` to before `until`. `verified` is what verifying the record
-    said, and `unverified` why there is nothing of that."""
+    said, and `unverified` why there is nothing of that. `retired` are (index of the first leaf, index
+    behind the last) of events that were taken away because of their age."""
     period = Period(index, since, until)
     made = Report(str(index.record.name), moment(since), moment(until), moment(time.time()))
     total = dict(period.counts(period.query(), "all")).get("")
@@ -106,7 +111,7 @@ def review(
             "masked.",
         )
     made.sections = [
-        _record_itself(period, verified, unverified),
+        _record_itself(period, verified, unverified, retired),
         _glass(period),
         _denied(period),
         _logins(period),
@@ -126,9 +131,11 @@ def review(
 # The record itself
 
 
-def _record_itself(period: Period, verified: Verified | None, unverified: str) -> Section:
+def _record_itself(
+    period: Period, verified: Verified | None, unverified: str, retired: Sequence[tuple[int, int]]
+) -> Section:
     rows: list[tuple[str, str]] = []
-    missing = period.missing()
+    missing = period.missing(retired)
     wrong = missing > 0
     rows.append(("gaps", f"{missing:,} sequences have no event" if missing else "none"))
     if verified is None:

@@ -40,7 +40,7 @@ STOP_SECONDS = 10.0
 INDEX_SECONDS = 5.0
 """How far the index may be behind. Who searches takes what is missing first."""
 
-INDEXED = 10_000
+INDEXED = 4000
 """Events that are indexed between two sealings at the most."""
 
 _INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITEBYTECODE")

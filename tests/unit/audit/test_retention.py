@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import ledgers
+from pangate import cli
 from pangate.audit.events import events
 from pangate.audit.holds import HOLDS, change, history, moment
 from pangate.audit.index import Index, Query, Record
@@ -501,3 +503,25 @@ def test_one_at_a_time(made):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(LedgerError, match="somebody else retires"):
             list(retention.apply(plan, KEY, 366, held, "ann", NOW))
+
+
+def test_nothing_that_is_gone_stays_in_the_index(made, capsys):
+    directory, leaves = made
+    said = []
+    index = Index(Record(directory), notice=said.append)
+    assert index.catch_up() == 1500
+    assert len(index.search(Query(text='"select 5 from"'), 5)) == 1
+    assert apply(directory) == 0
+    index = Index(Record(directory), notice=said.append)
+    assert index.catch_up() == 732
+    assert ["events that were retired since" in one for one in said] == [True]
+    assert index.search(Query(text='"select 5 from"'), 5) == []
+    (hit,) = index.search(Query(after=799, before=801), 5)
+    assert index.record.line(hit.sequence, hit.offset) == leaves[799]
+    assert index.catch_up() == 0
+    assert len(said) == 1
+    capsys.readouterr()
+    arguments = ["--since", "2025-11-01", "--until", "2027-01-31", "--directory", str(directory)]
+    assert cli.main(["audit", "report", *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"gaps\s+(state: +)?none", shown), "what was retired is no gap"

@@ -6,19 +6,17 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pangate.audit.events import whole
-from pangate.audit.lines import data_from
+from pangate.audit.lines import lines as lines_of
+from pangate.audit.lines import sequence_of
 from pangate.audit.reader import CHECKPOINT, Ledger
+from pangate.audit.tombstones import TOMBSTONES
 from pangate.errors import LedgerError
 from pangate.ledger.tiles import WIDTH
-
-PIECE = 4 << 20
-"""Bytes that are read at a time."""
 
 SHORT = 4096
 """Bytes that most lines fit into."""
@@ -27,8 +25,6 @@ MOST_LINE = 80 << 20
 """Longest line in bytes; a longer one is a sign of damage."""
 
 NO_OFFSET = -1
-
-_SEQUENCE = re.compile(rb'"sequence":([0-9]+),"session":"')
 
 
 class Line(NamedTuple):
@@ -77,6 +73,12 @@ class Record:
                 f"{path} holds no record: neither a file of JSON lines nor a ledger; name the file of "
                 "audit.path, or the directory of a ledger"
             )
+
+    @property
+    def retired(self) -> str:
+        """Changes when events are taken away because of their age."""
+        names = sorted(path.name for path in (self.directory / TOMBSTONES).glob("*.note"))
+        return digest_of("\n".join(names).encode()) if names else ""
 
     @property
     def name(self) -> Path:
@@ -129,7 +131,7 @@ class Record:
 
         def line(sequence: int, offset: int) -> bytes:
             found = self._line_at(fd, offset) if fd >= 0 and offset >= 0 else b""
-            if found and _sequence_of(found) == sequence:
+            if found and sequence_of(found) == sequence:
                 return found
             return self._open_ledger().leaf(sequence - 1)
 
@@ -178,27 +180,11 @@ class Record:
                 yield line
 
     def _split(self, fd: int, offset: int) -> Iterator[Line]:
-        left = b""
-        at = offset
-        while data := os.pread(fd, PIECE, at):
-            at += len(data)
-            data = left + data
-            end = data.rfind(b"\n") + 1
-            left = data[end:]
-            if left and not left.strip(b"\0"):
-                # what was retired: zeros stand in the place of lines, mostly as a hole
-                left, at = b"", data_from(fd, at)
-            if len(left) > MOST_LINE:
-                raise LedgerError(f"{self.file} holds something that is no event at byte {offset}")
-            for line in data[: end - 1].split(b"\n") if end else ():
-                kept = line.lstrip(b"\0")
-                offset += len(line) - len(kept)
-                yield Line(self._number(kept, offset), offset, kept)
-                offset += len(kept) + 1
-            offset = at - len(left)
+        for place, line in lines_of(fd, offset):
+            yield Line(self._number(line, place), place, line)
 
     def _number(self, line: bytes, offset: int) -> int:
-        sequence = _sequence_of(line)
+        sequence = sequence_of(line)
         if not sequence:
             raise LedgerError(f"{self.file} holds something that is no event at byte {offset}")
         return sequence
@@ -271,11 +257,6 @@ class Record:
 def digest_of(line: bytes) -> str:
     """What a line is known again by."""
     return hashlib.sha256(line).hexdigest()
-
-
-def _sequence_of(line: bytes) -> int:
-    found = _SEQUENCE.search(line)
-    return int(found[1]) if found else 0
 
 
 def _file_in(directory: Path) -> Path | None:

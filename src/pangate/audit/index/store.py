@@ -68,8 +68,10 @@ class Index:
         with self._locked(fcntl.LOCK_EX):
             try:
                 return self._catch_up(most, progress)
-            except Moved:
-                self._start_anew("is of another record, or of one that was changed since")
+            except Moved as why:
+                self._start_anew(
+                    str(why) or "is of another record, or of one that was changed since"
+                )
             except sqlite3.DatabaseError as wrong:
                 if isinstance(wrong, sqlite3.OperationalError) and not _damaged(wrong):
                     raise self._failed(wrong) from None
@@ -92,6 +94,7 @@ class Index:
     def _catch_up(self, most: int | None, progress: Progress | None) -> int:
         with self._open() as db:
             position = _position(db)
+            self._check_retired(db, position)
             done, left = 0, most
             lines = self.record.lines(position)
             while left is None or left > 0:
@@ -112,6 +115,14 @@ class Index:
                     break
                 left = None if left is None else left - taken
             return done
+
+    def _check_retired(self, db: sqlite3.Connection, position: Position) -> None:
+        """Nothing of events that were taken away because of their age stays here."""
+        retired = self.record.retired
+        kept = db.execute("select value from meta where key = 'retired'").fetchone()
+        if position.sequence and (kept is None or kept[0] != retired):
+            raise Moved("has events that were retired since")
+        db.execute("insert or replace into meta values ('retired', ?)", (retired,))
 
     def _take(self, db: sqlite3.Connection, lines: Iterator[Line], size: int) -> int:
         writer = Writer(db, self.record, self._ids)
@@ -180,7 +191,8 @@ class Index:
                 except OSError:
                     if time.monotonic() > until:
                         raise InUse(
-                            f"the index {self.path} is in use by another process; try again"
+                            f"the index {self.path} is in use by another process, which may be making it; "
+                            "try again"
                         ) from None
                     time.sleep(0.05)
             yield
@@ -216,6 +228,13 @@ class Index:
             return
         if application or version or db.execute("select 1 from sqlite_schema").fetchone():
             raise sqlite3.DatabaseError(f"its form is {version} and not {VERSION}")
+        with contextlib.closing(sqlite3.connect(":memory:")) as trial:
+            try:
+                trial.execute("create virtual table words using fts5 (text)")
+            except sqlite3.OperationalError as wrong:
+                raise LedgerError(
+                    f"the SQLite of this Python cannot index words ({wrong}); use one with FTS5"
+                ) from None
         db.executescript(
             f"begin; {SCHEMA} pragma application_id = {APPLICATION}; "
             f"pragma user_version = {VERSION}; commit;"
@@ -243,7 +262,7 @@ class Index:
 
 def _position(db: sqlite3.Connection) -> Position:
     found = dict(db.execute("select key, value from meta").fetchall())
-    if not found:
+    if "sequence" not in found:
         return Position()
     return Position(int(found["sequence"]), int(found["end"]), str(found["digest"]))
 
