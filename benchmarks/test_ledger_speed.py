@@ -88,7 +88,7 @@ def test_record(benchmark, tmp_path):
 
 @pytest.mark.benchmark(group="ledger: seal")
 def test_seal(benchmark, leaves, tmp_path):
-    count, places = COUNT // 4, itertools.count()
+    count, places = COUNT // 16, itertools.count()
     data = b"".join(leaf + b"\n" for leaf in leaves[:count])
 
     def fresh():
