@@ -25,6 +25,8 @@ EACH = frozenset({
     "pangate_audit_sequence", "pangate_audit_sealed_sequence", "pangate_audit_sealer_up",
     "pangate_audit_publisher_up", "pangate_audit_anchor_sequence", "pangate_audit_anchor_up",
     "pangate_audit_anchor_age_seconds", "pangate_audit_anchor_contradicted",
+    "pangate_audit_sink_sequence", "pangate_audit_sink_up", "pangate_audit_sink_lag_bytes",
+    "pangate_audit_sink_lag_seconds",
 })  # fmt: skip
 """Of these each process has its own: the label `worker` says which, 0 for the first process."""
 

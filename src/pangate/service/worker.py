@@ -27,7 +27,7 @@ from pangate.approvals.afar import DeskAfar
 from pangate.approvals.desk import Desk
 from pangate.audit import pan_mask
 from pangate.config import Config, ResourceSettings
-from pangate.config.audit import AnchorSettings
+from pangate.config.audit import AnchorSettings, SinkSettings
 from pangate.errors import ConfigError, LimitReached, RecordFailed, StateFailed
 from pangate.gate import Gate
 from pangate.proxy import sockets
@@ -56,7 +56,8 @@ def of_worker(config: Config, number: int) -> Config:
             audit,
             path=place_of(config, number) / audit.path.name,
             key=key,
-            anchors=tuple(_anchored(anchor, number) for anchor in audit.anchors),
+            anchors=tuple(_own_path(anchor, number) for anchor in audit.anchors),
+            sinks=tuple(_own_path(sink, number) for sink in audit.sinks),
             origin=f"{audit.origin or f'pangate/{socket.gethostname()}'}/worker-{number}",
         ),
         limits=msgspec.structs.replace(limits, max_sessions=limits.max_sessions // workers),
@@ -68,12 +69,12 @@ def of_worker(config: Config, number: int) -> Config:
     return made
 
 
-def _anchored(anchor: AnchorSettings, number: int) -> AnchorSettings:
-    """What an anchor has of one ledger is not written over by another."""
-    if anchor.path is None:
-        return anchor
+def _own_path(settings: AnchorSettings | SinkSettings, number: int) -> Any:
+    """What an anchor or a sink has of one ledger is not written over by another, and not mixed with it."""
+    if settings.path is None:
+        return settings
     return msgspec.structs.replace(
-        anchor, path=anchor.path.with_name(f"{anchor.path.name}.worker-{number}")
+        settings, path=settings.path.with_name(f"{settings.path.name}.worker-{number}")
     )
 
 

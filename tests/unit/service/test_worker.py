@@ -71,11 +71,13 @@ def test_each_has_its_record_and_its_part_and_no_listener_but_the_agents(tmp_pat
 
 def test_a_key_and_a_file_anchor_are_for_one_ledger(tmp_path):
     anchor = '[[audit.anchors]]\nname = "worm"\nkind = "file"\npath = "elsewhere"'
-    whole = configured(tmp_path, audit=f'key = "signer"\nseal_seconds = 1\n{anchor}')
+    sink = '[[audit.sinks]]\nname = "copy"\nkind = "file"\npath = "copied"'
+    whole = configured(tmp_path, audit=f'key = "signer"\nseal_seconds = 1\n{anchor}\n{sink}')
     one, two = of_worker(whole, 1), of_worker(whole, 2)
     files = [each.audit.private_key for each in (whole, one, two)]
     files += [each.audit.anchors[0].path for each in (whole, one, two)]
-    assert len(set(files)) == 6
+    files += [each.audit.sinks[0].path for each in (whole, one, two)]
+    assert len(set(files)) == 9
 
 
 def test_what_cannot_be_divided_is_a_problem_of_the_file(tmp_path):
