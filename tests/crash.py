@@ -171,7 +171,7 @@ def _compare(trial: Trial, postgres: EmbeddedPostgres, found: Found) -> None:
         found.wrong.append("more was committed than executed")
     words = [sys.executable, "-m", "pangate.cli", "audit", "verify", str(trial.directory)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode or f"verified: {found.events} events" not in done.stdout:
+    if done.returncode or f"verified: {found.events:,} events" not in done.stdout:
         found.wrong.append(f"it does not verify: {done.stdout}{done.stderr}")
 
 

@@ -11,11 +11,13 @@ from pangate.model import EFFECTS
 
 ROOT = Path(__file__).parents[3]
 KINDS = sorted({code.partition(".")[0] for code in CODES})
-CODE = re.compile(rf'"((?:{"|".join(KINDS)})\.[a-z_]+)"')
+CODE = re.compile(
+    rf'(?:[Ee]vent|_record|_record_own|_by)\(\s*(?:person, origin, )?"((?:{"|".join(KINDS)})\.[a-z_]+)"'
+)
 
 
 def said():
-    """What reads like a code in the gateway's own files."""
+    """The codes of events in the gateway's own files."""
     for path in (ROOT / "src" / "pangate").rglob("*.py"):
         if path.name not in ("codes.py", "afar.py"):  # that says what workers tell each other
             for found in CODE.findall(path.read_text()):
