@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -308,6 +309,26 @@ async def test_reading_is_recorded_before_it_is_shown(office):
     ticket_free = await browser.get("/console/record?text=log.start")
     assert ticket_free.status_code == 503
     assert "log.start" not in ticket_free.text
+
+
+async def test_who_has_seen_a_checkpoint(office):
+    directory = office.gate.config.audit.ledger
+    browser, _ = signed_in(office, "viewer")
+    assert "Nobody else has seen a checkpoint" in (await browser.get("/console/ledger")).text
+    said = {"size": 7, "failure": "", "failures": 0, "contradicted": False, "put_at": 1}
+    anchors = {
+        "share": said,
+        "<w>": {**said, "failure": "away"},
+        "w2": {**said, "contradicted": True},
+    }
+    (directory / "published.json").write_text(json.dumps({"anchors": anchors}))
+    (directory / "anchors").mkdir()
+    (directory / "anchors" / "other+0a.checkpoint").write_text("nonsense")
+    text = (await browser.get("/console/ledger")).text
+    for words in ("share", "&lt;w&gt;", "away", "another ledger than this", "cannot be read"):
+        assert words in text
+    (directory / "published.json").write_text("[1]")
+    assert "cannot be read" in (await browser.get("/console/ledger")).text
 
 
 async def test_searching(office):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import Checkpoint
 from pangate.ledger.letters import letters
 from pangate.ledger.note import parse_note
+
+PUBLISHED = "published.json"
+"""What the process that shows checkpoints to others says of itself, in the directory of the ledger."""
+
+MAX_PUBLISHED_BYTES = 1 << 20
 
 SPANS = {
     "day": ("24 hours", 24, 13),
@@ -33,6 +39,7 @@ class Anchor:
     name: str
     size: int
     time: float
+    wrong: str = ""
 
 
 @dataclass
@@ -121,13 +128,32 @@ def _standing(directory: Path) -> Standing:
         found.failure = "nothing is sealed"
     except (OSError, LedgerError, ValueError) as wrong:
         found.failure = f"it cannot be read: {wrong}"
-    for anchor in sorted((directory / ANCHORS).glob("*.checkpoint"))[:100]:
-        try:
-            seen = Checkpoint.parse(parse_note(anchor.read_bytes())[0])
-            found.anchors.append(Anchor(anchor.stem, seen.size, anchor.stat().st_mtime))
-        except (OSError, LedgerError):
-            found.anchors.append(Anchor(anchor.stem, 0, 0.0))
+    found.anchors = _anchors(directory)
     return found
+
+
+def _anchors(directory: Path) -> list[Anchor]:
+    """Who has seen a checkpoint: what the publisher says of those of the configuration, and beside them
+    whoever cosigned one that is kept here."""
+    found: dict[str, Anchor] = {}
+    try:
+        with (directory / PUBLISHED).open("rb") as file:
+            said = json.loads(file.read(MAX_PUBLISHED_BYTES)).get("anchors", {})
+        for name, one in said.items():
+            wrong = "has seen another ledger than this" if one["contradicted"] else one["failure"]
+            found[name] = Anchor(name, one["size"], float(one["put_at"]), wrong)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        found = {}
+    for kept in sorted((directory / ANCHORS).glob("*.checkpoint"))[:100]:
+        name = kept.stem.rpartition("+")[0] or kept.stem
+        if name in found:
+            continue
+        try:
+            seen = Checkpoint.parse(parse_note(kept.read_bytes())[0])
+            found[name] = Anchor(name, seen.size, kept.stat().st_mtime)
+        except (OSError, LedgerError):
+            found[name] = Anchor(name, 0, 0.0, "its checkpoint cannot be read")
+    return list(found.values())
 
 
 def _spans(span: str) -> list[tuple[str, float]]:
