@@ -56,6 +56,8 @@ setup(
             extension("_text"),
             extension("_shape"),
             extension("_leaf"),
+            extension("_again"),
+            extension("_book"),
         ],
         include_path=["ext"],
         build_dir="build/cython",

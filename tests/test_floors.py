@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "pangate"
 EXTENSIONS = Path(__file__).parents[1] / "ext" / "pangate"
 
 FLOORS = (
-    {"_scan", "_frame", "_text", "_shape", "_leaf", "errors"},
+    {"_scan", "_frame", "_text", "_shape", "_leaf", "_again", "_book", "errors"},
     {"model", "sql", "ledger", "masking"},
     {"protocols", "policy", "config"},
     {"store"},
@@ -127,6 +127,8 @@ def test_imports_go_down(name, path):
 
 ACROSS = {
     ("_frame", "_scan"),
+    ("_again", "_frame"),
+    ("_book", "_leaf"),
     ("_leaf", "_frame"),
     ("_leaf", "_scan"),
     ("masking", "model"),

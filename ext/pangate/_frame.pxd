@@ -1,6 +1,9 @@
 """Walkers over framed protocols, and names as the kernels take them. See _frame.pyx."""
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
+
+cdef extern from "cell.h" nogil:
+    ctypedef uint64_t cell_op_t
 
 cdef extern from "names.h" nogil:
     enum:
@@ -23,3 +26,10 @@ cdef extern from "names.h" nogil:
 cdef class Names:
     cdef names_t table
     cdef name_rule_t *rules
+
+
+cdef class Plan:
+    cdef cell_op_t *ops
+    cdef uint8_t *wipes  # NULL when nothing is wiped
+    cdef uint64_t *hits
+    cdef readonly int columns

@@ -6,7 +6,7 @@ PostgreSQL's messages after the login: one type byte, an int32 length that count
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from pangate._scan cimport Scanner, scan_counts_t, scan_rules_t
 
@@ -27,7 +27,6 @@ cdef extern from "cell.h" nogil:
         CELL_FORCED_INT8
         CELL_REFUSED
         CELL_OPS
-    ctypedef uint64_t cell_op_t
     struct cell_type:
         uint32_t oid
         cell_op_t op
@@ -195,11 +194,6 @@ cdef class Plan:
     """How the cells of one result are handled: one operation a column, and what takes the place of values
     that are wiped. Counts what was found a column."""
 
-    cdef cell_op_t *ops
-    cdef uint8_t *wipes  # NULL when nothing is wiped
-    cdef uint64_t *hits
-    cdef readonly int columns
-
     def __cinit__(self, ops, wipes=None):
         self.columns = len(ops)
         if self.columns > MAX_COLUMNS:
@@ -233,6 +227,15 @@ cdef class Plan:
         """Whether rows are built anew, since values are wiped."""
         return self.wipes != NULL
 
+    @property
+    def hit(self):
+        """Whether anything was masked or wiped since `take_hits`."""
+        cdef int i
+        for i in range(self.columns):
+            if self.hits[i]:
+                return True
+        return False
+
     def take_hits(self):
         """What was masked or wiped a column since the last call, as {index: count}."""
         found = {}
@@ -257,6 +260,22 @@ cdef Py_ssize_t binary_head(const uint8_t *p, Py_ssize_t n) noexcept nogil:
     if be32(p + 11) or be32(p + 15):  # flags and an extension, which no server sends
         return -1
     return 19
+
+
+cdef bint plain_tag(const uint8_t *p, Py_ssize_t n, bint rows) noexcept nogil:
+    """Whether a command that says so has done nothing but with rows, or begun or ended a transaction."""
+    if n < 1 or p[n - 1] or memchr(p, 0, n - 1) != NULL:
+        return False
+    if rows and n > 7 and not memcmp(p, b"SELECT ", 7):
+        return True
+    if n > 7 and (
+        not memcmp(p, b"INSERT ", 7) or not memcmp(p, b"UPDATE ", 7) or not memcmp(p, b"DELETE ", 7)
+    ):
+        return True
+    return not rows and (
+        (n == 6 and not memcmp(p, b"BEGIN", 5)) or (n == 7 and not memcmp(p, b"COMMIT", 6))
+        or (n == 9 and not memcmp(p, b"ROLLBACK", 8))
+    )
 
 
 cdef class Walker:
@@ -661,6 +680,77 @@ cdef class Walker:
             if cell_mask(&self.env, CELL_TEXT, out if out != NULL else p, done) < 0:
                 return 3
         return 0
+
+    def whole(self, bytes data not None, bytes head not None, bytes description not None, bint shown,
+              Plan plan):
+        """All that the backend answers to one request, when it is just as expected: `head`, `description`
+        (which goes to the agent when it is `shown`), rows of `plan`, the tag of a command that only reads or
+        writes rows, ReadyForQuery. Its rows are masked. Returns (what goes to the agent, the state of the
+        transaction, the place of the tag, the place of ReadyForQuery), and None when it is anything else:
+        then nothing is taken of it."""
+        cdef const uint8_t *p = <const uint8_t *><const char *>data
+        cdef Py_ssize_t n = len(data), at = len(head), first, tag, size = len(description)
+        cdef uint64_t count = 0, bytes_ = 0
+        cdef Py_ssize_t body
+        cdef scan_counts_t before
+        cdef int bad = 0
+        cdef uint8_t *q
+        if (
+            len(self.buf) or self.done or self.muted or self.streaming or self.skipping or self.at
+            or (plan is not None and plan.wipes != NULL) or n < at + size
+            or memcmp(p, <const char *>head, at) or memcmp(p + at, <const char *>description, size)
+        ):
+            return None
+        at += size
+        first = at
+        while n - at >= 5 and p[at] == c"D":
+            body = <Py_ssize_t>be32(p + at + 1) - 4
+            if body < 2 or body > n - at - 5 or body + 4 > self.limit:
+                return None
+            count += 1
+            bytes_ += <uint64_t>body
+            at += 5 + body
+        tag = at
+        if (count and plan is None) or n - at < 6 or p[at] != c"C":
+            return None
+        body = <Py_ssize_t>be32(p + at + 1) - 4
+        if n - at - 5 - body != 6 or body > 64 or not plain_tag(p + at + 5, body, plan is not None):
+            return None
+        at += 5 + body
+        if p[at] != c"Z" or be32(p + at + 1) != 5:
+            return None
+        out = bytearray(data)
+        q = out
+        before = self.counts
+        with nogil:
+            at = first
+            while at < tag and not bad:
+                body = <Py_ssize_t>be32(q + at + 1) - 4
+                bad = self.mask_row(plan, q + at + 5, body)
+                at += 5 + body
+            if not bad and cell_mask(&self.env, CELL_TEXT, q + tag + 5, n - 11 - tag) < 0:
+                bad = 3
+        if bad:
+            self.counts = before
+            if plan is not None:
+                plan.take_hits()
+            return None
+        at = 0
+        if size and not shown:
+            at = size
+            del out[first - size : first]
+        self.rows += count
+        self.row_bytes += bytes_
+        self.all_rows += count
+        self.all_bytes += bytes_
+        place = self.put
+        self.put += <uint64_t>(n - at)
+        return out, data[n - 1 :], place + <uint64_t>(tag - at), place + <uint64_t>(n - at - 6)
+
+    @property
+    def masked(self) -> bool:
+        """Whether a PAN was masked since `take_counts`."""
+        return self.counts.total != 0
 
     def body(self) -> bytes:
         """The body of the message that `advance` stopped at."""

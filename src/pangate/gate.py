@@ -26,6 +26,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pangate import policy
+from pangate._again import Answered, Known
+from pangate._book import Book
+from pangate._leaf import Form
 from pangate.approvals import Ask, Ticket
 from pangate.approvals.desk import Desk
 from pangate.audit import Recorder, pan_mask
@@ -76,6 +79,21 @@ class Admission:
     principal: Principal
     grant: Grant
     resource: ResourceSettings
+
+
+_ENDED = ("bytes", "masked", "number", "rows", "seconds")
+"""What is recorded of the end of a statement that came before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What is known of a request that came before: by whom it was decided under which configuration, and the
+    forms of what is recorded of it; none when it is to be decided again each time."""
+
+    judge: policy.Judge
+    letters: str
+    forms: tuple[tuple[tuple[str, str], Form], ...]
+    ended: Form | None = None
 
 
 class Waiting(Protocol):
@@ -267,12 +285,14 @@ class GateSession:
         """Who decides by the admission."""
         self._asked = ""
         self._began = time.monotonic()
-        self._statements = 0
-        self._started: dict[int, float] = {}
-        self._rows = 0
-        self._bytes = 0
+        metrics = gate.metrics
+        self._book = Book(
+            gate.recorder.leaves,
+            metrics.statements,
+            metrics.statement_seconds,
+            metrics.count_masked,
+        )
         self._given = (0, 0)
-        self._masked: Counter[str] = Counter()
         self._ended = False
         self._recording: Recording | None = None
         self._ticket: Ticket | None = None
@@ -339,6 +359,7 @@ class GateSession:
         self._recording = self._gate.recordings.open(
             self.id, about, notice, rows=role.record_rows, size=size
         )
+        self._book.frames = self._recording.frames
 
     def refused_certificate(self, detail: str) -> None:
         """The agent's certificate was refused in the TLS handshake, before anything was asked for."""
@@ -412,7 +433,7 @@ class GateSession:
         """The verdict on one statement; its record is under way, and written by `written`. When it is
         `open`, nothing is recorded yet, and `hold` has the last word."""
         verdict = self._verdict_on(statement)
-        self._statements += 1
+        self._book.statements += 1
         if not verdict.open:
             self._decided(statement, verdict)
         return verdict
@@ -430,12 +451,24 @@ class GateSession:
 
     def _decided(self, statement: Statement, verdict: Verdict, request: str = "") -> None:
         if verdict.action != "deny":
-            self._started[self._statements] = time.monotonic()
+            self._book.started[self._book.statements] = time.monotonic()
         if self._recording:
-            self._recording.statement(self._statements)
+            self._recording.statement(self._book.statements)
+        allowed = verdict.action == "allow"
+        self._record(
+            "statement.allowed" if allowed else "statement.denied",
+            allowed,
+            self._data_of(statement, verdict, request),
+            urgent=allowed and statement.runs and _is_urgent(statement),
+        )
+
+    def _data_of(
+        self, statement: Statement, verdict: Verdict, request: str = ""
+    ) -> dict[str, object]:
+        """What is recorded of a decision."""
         text, values = _kept(statement)
         data: dict[str, object] = {
-            "number": self._statements,
+            "number": self._book.statements,
             "kind": statement.kind,
             "text": text,
             "verdict": verdict.action,
@@ -455,10 +488,84 @@ class GateSession:
             data["shadow"] = [{"rule": rule, "verdict": would} for rule, would in verdict.shadow]
         if request:
             data["request"] = request
-        allowed = verdict.action == "allow"
-        code = "statement.allowed" if allowed else "statement.denied"
-        urgent = allowed and statement.runs and _is_urgent(statement)
-        self._record(code, allowed, data, urgent=urgent)
+        return data
+
+    # The same for requests that came before
+
+    def again(self, known: Known) -> bool:
+        """Decide and record a request that came before but for its values, when that it may is known as well.
+        False when each of its statements is to be decided by itself; then nothing was recorded."""
+        self._admitted()
+        decided = known.decided
+        if (
+            type(decided) is not _Decided
+            or decided.judge is not self._judge
+            or decided.letters != self._gate.config_letters
+        ):
+            decided = self._decide_again(known)
+            known.decided = decided
+        if not decided.forms or not self._gate.recorder.in_time():
+            return False
+        try:
+            self._book.again(decided.forms, known.values, known.text)
+        except RecordFailed as wrong:
+            self._gate._fails(wrong.detail)
+            raise
+        return True
+
+    def _decide_again(self, known: Known) -> _Decided:
+        """What there is to a request that is like `known`."""
+        judge, letters_ = self._judge, self._gate.config_letters
+        assert judge is not None
+        forms = []
+        last = len(known.statements)
+        for statement in known.statements:
+            last -= 1
+            verdict = self._verdict_on(statement)
+            if (
+                verdict.action != "allow"
+                or verdict.open
+                or statement.meaning is None
+                or not judge.remembers(statement.meaning)
+                or _is_urgent(statement)
+            ):
+                return _Decided(judge, letters_, ())
+            holes: tuple[str, ...] = ("number",)
+            data = self._data_of(statement, verdict)
+            if not last and known.values:
+                data["parameters"] = []
+                holes += ("parameters",)
+            if not last and known.text is not None:
+                holes += ("text",)
+            form = self._gate.recorder.form(self._event("statement.allowed", True, data), holes)
+            if form is None:
+                return _Decided(judge, letters_, ())
+            forms.append(((statement.kind, "allow"), form))
+        ended = dict.fromkeys(_ENDED, 0)
+        form = self._gate.recorder.form(self._event("statement.finished", True, ended), _ENDED)
+        return _Decided(judge, letters_, tuple(forms), form)
+
+    def answered(self, known: Known, answered: Answered) -> None:
+        """How its statements ended."""
+        decided = known.decided
+        many = len(known.statements)
+        number = answered.number
+        if type(decided) is not _Decided or decided.ended is None or answered.columns:
+            for other in range(number - many + 1, number):
+                self.finished(other, Outcome(), answered.began)
+            outcome = Outcome(answered.rows, answered.size, answered.masked, answered.columns)
+            self.finished(number, outcome, answered.place)
+            return
+        self._book.answered(
+            decided.ended,
+            number,
+            many,
+            answered.rows,
+            answered.size,
+            answered.masked,
+            answered.began,
+            answered.place,
+        )
 
     async def hold(self, statement: Statement, verdict: Verdict, waiting: Waiting) -> Verdict:
         """Wait until people have decided what `decide` held. The last word is to allow, once, or to deny;
@@ -557,7 +664,7 @@ class GateSession:
                 else self._different(statement, verdict, ticket)
             )
             if not wrong:
-                desk.executed(ticket, self._statements, self.id)
+                desk.executed(ticket, self._book.statements, self.id)
                 self.urgent = self._gate.recorder.urgent
                 return Verdict("allow", ticket.request.outcome, verdict.rule)
             await desk.lapse(ticket, wrong)
@@ -661,12 +768,10 @@ class GateSession:
         """How a statement ended, with the message to the agent at `place`."""
         if self._recording:
             self._recording.finished(number, place)
-        began = self._started.pop(number, None)
+        began = self._book.started.pop(number, None)
         if began is None:
             return  # it was denied: there is nothing to add to that
-        self._rows += outcome.rows
-        self._bytes += outcome.bytes
-        self._masked.update(outcome.masked)
+        self._book.add(outcome.rows, outcome.bytes, outcome.masked)
         data: dict[str, object] = {
             "number": number,
             "rows": outcome.rows,
@@ -718,11 +823,11 @@ class GateSession:
             success,
             {
                 "reason": reason,
-                "statements": self._statements,
-                "unfinished": sorted(self._started),
-                "rows": self._rows,
-                "bytes": self._bytes,
-                "masked": dict(self._masked),
+                "statements": self._book.statements,
+                "unfinished": sorted(self._book.started),
+                "rows": self._book.rows,
+                "bytes": self._book.size,
+                "masked": dict(self._book.masked),
                 "seconds": round(time.monotonic() - self._began, 3),
             },
         )
@@ -733,7 +838,7 @@ class GateSession:
     @property
     def running(self) -> bool:
         """Whether a statement was forwarded of which it is not known how it ended."""
-        return bool(self._started)
+        return bool(self._book.started)
 
     def _admitted(self) -> Admission:
         if self._admission is None:
@@ -754,10 +859,22 @@ class GateSession:
         *,
         urgent: bool = False,
     ) -> None:
+        event = self._event(code, success, data, principal)
+        sequence = self._gate.record(event, urgent=urgent)
+        if self._gate.recorder.urgent == sequence:
+            self.urgent = sequence
+
+    def _event(
+        self,
+        code: str,
+        success: bool,
+        data: Mapping[str, object],
+        principal: Principal | None = None,
+    ) -> Event:
         admission = self._admission
         who = principal or (admission.principal if admission else None)
         number = data.get("number", 0)
-        event = Event(
+        return Event(
             code,
             time.time(),
             self.id,
@@ -770,9 +887,6 @@ class GateSession:
             admission.grant.role if admission else "",
             number if isinstance(number, int) else 0,
         )
-        sequence = self._gate.record(event, urgent=urgent)
-        if self._gate.recorder.urgent == sequence:
-            self.urgent = sequence
 
 
 def too_many(role: str, most: int) -> str:

@@ -7,9 +7,8 @@ the configuration, never from what an agent sent."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import Metric
 from prometheus_client.core import (
@@ -19,6 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from pangate._book import Histogram
 from pangate.model import Event
 
 MOST_VALUES = 64
@@ -38,32 +38,6 @@ SHORT_SECONDS = (
 
 
 HOLD_SECONDS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0)
-
-
-class Histogram:
-    """Counts of values by upper bound, in seconds."""
-
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = tuple(bounds)
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count one value."""
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._sum += seconds
-
-    def buckets(self) -> tuple[list[tuple[str, float]], float]:
-        """What Prometheus takes: (bound, values up to it), and the sum of all values."""
-        made: list[tuple[str, float]] = []
-        total = 0
-        for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
-            total += count
-            made.append((str(bound), total))
-        # to the microsecond: a float's sixteen digits could read as a card number
-        return made, round(self._sum, 6)
 
 
 class Metrics(Collector):
@@ -120,6 +94,11 @@ class Metrics(Collector):
                 kind = str(event.data.get("kind", OTHER))
                 self.auth_failures[_bounded(self.auth_failures, kind)] += 1
 
+    def count_masked(self, masked: Mapping[str, int]) -> None:
+        """Count card numbers that were masked, by network."""
+        for network, count in masked.items():
+            self.masked[_bounded(self.masked, network)] += count
+
     def given(self, rows: int, size: int) -> None:
         """Count rows, and their bytes, that are on their way to an agent."""
         self.rows += rows
@@ -142,8 +121,7 @@ class Metrics(Collector):
             self.failed_statements += 1
         masked: Mapping[str, int] = data["masked"]  # type: ignore[assignment]
         if masked:
-            for network, count in masked.items():
-                self.masked[_bounded(self.masked, network)] += count
+            self.count_masked(masked)
 
     def _reload(self, event: Event) -> None:
         self.reloads["ok" if event.success else "refused"] += 1

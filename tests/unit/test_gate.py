@@ -5,11 +5,13 @@ import contextlib
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pangate import config, policy, sql
+from pangate._again import Answered, Known
 from pangate.audit import open_recorder
 from pangate.audit.recorded import Reading, digest_of
 from pangate.audit.recording import open_recordings
@@ -105,6 +107,48 @@ async def test_a_session_from_admission_to_end(gate, issuer):
     fields = {"code", "principal", "time", "success", "origin", "resource"}
     assert all(fields <= set(e) and e["principal"] for e in last)
     assert not gate.open
+
+
+async def test_a_request_that_came_before_is_recorded_as_the_first_was(gate, issuer):
+    session = gate.session("127.0.0.1:5555")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    text = "select pan from cards where id = $1"
+    statement = Statement("bind", text, name="s", meaning=sql.understand(text))
+    known = Known("B", (statement,), b"s", b"", None, (), b"", b"", True, None, (), 0)
+    values = ("4111111111111111", None)
+    session.decide(replace(statement, parameters=values))
+    session.finished(1, Outcome(rows=1, bytes=9, masked={"visa": 1}))
+    given = known.given(values, None)
+    assert session.again(given)
+    assert session.running
+    session.answered(given, Answered(b"", 2, 1, 9, {"visa": 1}, {}, 30, 0, None))
+    assert not session.running
+    assert session.again(given)
+    session.answered(given, Answered(b"", 3, 1, 9, {}, {"pan": 1}, 30, 0, None))
+    session.end("done", success=True)
+    session.written()
+    first, ended, second, second_ended, _, third, end = (
+        event
+        | dict.fromkeys(("sequence", "time", "statement"))
+        | {"data": event["data"] | {"number": 0, "seconds": 0}}
+        for event in events(gate)[-7:]
+    )
+    assert first == second
+    assert ended == second_ended
+    assert first["data"]["parameters"] == ["************1111", None]
+    assert third["data"]["columns"] == {"pan": 1}
+    assert (end["data"]["rows"], end["data"]["masked"]) == (3, {"visa": 2})
+    assert gate.metrics.statements == {("bind", "allow"): 3}
+
+
+async def test_what_is_not_simply_allowed_is_decided_each_time(gate, issuer):
+    session = gate.session("127.0.0.1:5555")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    text = "delete from cards where id = 1"
+    statement = Statement("query", text, meaning=sql.understand(text))
+    known = Known("Q", (statement,), None, None, None, (), b"", b"", True, None, (), 0)
+    assert not session.again(known)
+    assert not session.running
 
 
 async def test_refusals_are_recorded_with_their_real_reason(gate, issuer):

@@ -108,6 +108,32 @@ def test_events_are_as_the_oracle_has_them(fields, sequence, clock):
     assert json.loads(leaf)["sequence"] == sequence
 
 
+@given(
+    st.dictionaries(texts, values, max_size=5),
+    st.integers(0, 2**40),
+    st.sampled_from(["unknown", "synchronised"]),
+    st.data(),
+)
+def test_a_form_that_is_filled_is_the_leaf(data, statement, clock, draw):
+    data = {"number": 1, "text": "select 1", **data}
+    holes = tuple(sorted(draw.draw(st.sets(st.sampled_from(["number", "text"])))))
+    first = event(data={**data, **dict.fromkeys(holes, 0)})
+    made = event(data=data, statement=statement, time=5.5)
+    filled = encoder.fill(
+        encoder.form(first, holes), 7, 5.5, clock, statement, tuple(data[key] for key in holes)
+    )
+    assert filled == encoder.encode(made, 7, 5.5, clock)
+
+
+def test_the_holes_of_a_form_are_what_it_has():
+    with pytest.raises(ValueError, match="order"):
+        encoder.form(event(data={"a": 1, "b": 2}), ("b", "a"))
+    with pytest.raises(ValueError, match="all of"):
+        encoder.form(event(data={"a": 1}), ("a", "b"))
+    with pytest.raises(ValueError, match="1 values"):
+        encoder.fill(encoder.form(event(data={"a": 1}), ("a",)), 1, 1.0, "unknown", 1, ())
+
+
 @given(st.floats(0, 253402300799.0))
 @example(0.0)
 @example(951782399.9999996)

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from pangate._book import Pending
+from pangate._leaf import Encoder, Form
+from pangate.audit.clock import BACK, ClockState, Steps
 from pangate.audit.codes import URGENT
 from pangate.audit.reader import LARGE
 from pangate.errors import RecordFailed
@@ -17,7 +20,6 @@ from pangate.ledger.letters import letters
 from pangate.model import Event
 
 if TYPE_CHECKING:
-    from pangate.audit.clock import Steps
     from pangate.config import Config
 
 MAX_LEAF = 48 << 10
@@ -103,11 +105,9 @@ class Recorder:
         """Sequence of the last event that has to be on the disk before anything follows from it."""
         self._encode = encode
         self._clock = clock
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        self._waiting_since = 0.0
-        self._sequence = sink.last_sequence
-        self._closed = False
+        make, state = getattr(encode, "fill", None), getattr(encode, "clock", None)
+        self.leaves = Pending(sink.last_sequence, MAX_PENDING_BYTES, make, state)
+        """What is recorded and not yet flushed."""
         if sink.repaired_bytes:
             self._record_own("audit.repaired", {"removed_bytes": sink.repaired_bytes})
         self._record_own("log.start", about or {})
@@ -116,42 +116,43 @@ class Recorder:
     @property
     def sequence(self) -> int:
         """Sequence of the last event that was recorded."""
-        return self._sequence
+        return self.leaves.sequence
 
     @property
     def pending(self) -> int:
         """Events that are recorded and not yet flushed."""
-        return len(self._pending)
+        return len(self.leaves.leaves)
 
     @property
     def waiting_seconds(self) -> float:
         """How long the oldest of these has been waiting."""
-        return max(0.0, self._clock() - self._waiting_since) if self._pending else 0.0
+        return max(0.0, self._clock() - self.leaves.since) if self.leaves.leaves else 0.0
 
     def record(self, event: Event, *, urgent: bool = False) -> int:
         """Gather `event` with every text in it masked, and return its sequence. It is `urgent` by its code
         too (audit/codes.py), and the configuration may say that all events are, or none.
 
         Raises RecordFailed when too much is waiting, and TypeError for data that has no form."""
-        if self._closed:
+        if self.leaves.closed:
             raise RecordFailed("the record is closed; the gateway is stopping")
         self._see(event.time)
-        leaf = self._encode(event, self._sequence + 1)
-        if self._pending_bytes + len(leaf) > MAX_PENDING_BYTES:
-            raise RecordFailed(
-                f"more than {MAX_PENDING_BYTES} bytes of records wait to be written; see whether "
-                "the disk of the audit file is full or slow"
-            )
-        if not self._pending:
-            self._waiting_since = self._clock()
-        self._pending.append(leaf)
-        self._pending_bytes += len(leaf)
-        self._sequence += 1
+        sequence = self.leaves.add(self._encode(event, self.leaves.sequence + 1), self._clock())
         if self._fsync == "always" or (
             self._fsync == "urgent" and (urgent or event.code in URGENT)
         ):
-            self.urgent = self._sequence
-        return self._sequence
+            self.urgent = sequence
+        return sequence
+
+    def in_time(self) -> bool:
+        """Whether the clock is right, so that forms may be filled."""
+        self._see(self._clock())
+        return not self._behind
+
+    def form(self, event: Event, holes: tuple[str, ...]) -> Form | None:
+        """The form of events like `event`, which are not urgent, that differ in nothing but their time, their
+        statement and what their data has for `holes`; None when there are none."""
+        make = getattr(self._encode, "form", None)
+        return None if make is None or self._fsync == "always" else make(event, holes)
 
     @property
     def failure(self) -> str:
@@ -170,7 +171,7 @@ class Recorder:
 
     def look(self) -> None:
         """See what the clock says, when nothing is recorded for a while."""
-        if not self._closed:
+        if not self.leaves.closed:
             self._see(self._clock())
 
     def accept_clock(self) -> None:
@@ -193,17 +194,15 @@ class Recorder:
     def flush(self) -> None:
         """Write all that was recorded, and begin to bring it to the disk when something in it is urgent.
         Raises RecordFailed, and keeps what is not written, when that fails."""
-        if not self._pending:
+        leaves = self.leaves
+        if not leaves.leaves:
             return
         try:
-            self._sink.append(self._pending)
+            self._sink.append(leaves.leaves)
         except RecordFailed:
-            left = self._sequence - self._sink.last_sequence
-            del self._pending[: len(self._pending) - left]
-            self._pending_bytes = sum(map(len, self._pending))
+            leaves.take(leaves.sequence - self._sink.last_sequence)
             raise
-        self._pending = []
-        self._pending_bytes = 0
+        leaves.take()
         if self.urgent > self._sink.synced_sequence:
             self._sink.sync()
 
@@ -225,14 +224,14 @@ class Recorder:
 
         Raises RecordFailed when the last records could not be written; the sink is closed then
         too."""
-        if self._closed:
+        if self.leaves.closed:
             return
         try:
             self._record_own("log.stop", {})
-            self._closed = True
+            self.leaves.closed = True
             self.flush()
         finally:
-            self._closed = True
+            self.leaves.closed = True
             self._sink.close()
 
     def _record_own(self, code: str, data: Mapping[str, object]) -> None:
@@ -244,7 +243,6 @@ def open_recorder(config: Config, about: Mapping[str, object] | None = None) -> 
 
     Raises RecordFailed when its file cannot be opened, is not a record, or belongs to another
     gateway that is running."""
-    from pangate.audit.clock import Steps
     from pangate.audit.jsonl import JsonLines
 
     sink = JsonLines(config.audit.path, config.audit.fsync_seconds)
@@ -265,15 +263,25 @@ def leaf_encoder(large: Path | None = None, steps: Steps | None = None) -> Encod
 
     With `large`, a directory, the data of an event that is too long for a leaf of a Merkle log is in a file
     there, named by its digest, and the leaf has the digest. RecordFailed when that cannot be written."""
-    from pangate._leaf import Encoder
-    from pangate.audit.clock import BACK, ClockState
     from pangate.masking import default_scanner
     from pangate.masking.keys import wiped_names
 
-    encoder, clock = Encoder(default_scanner(), wiped_names()), ClockState()
+    return _Leaves(Encoder(default_scanner(), wiped_names()), ClockState(), large, steps)
 
-    def encode(event: Event, sequence: int) -> bytes:
-        state = BACK if steps is not None and steps.behind else clock.now()
+
+class _Leaves:
+    """Makes leaves, at once or by a form. What comes by a form is short: what a request may have that came
+    before is bounded."""
+
+    def __init__(
+        self, encoder: Encoder, clock: ClockState, large: Path | None, steps: Steps | None
+    ) -> None:
+        self._encoder, self._large, self._steps = encoder, large, steps
+        self.form, self.fill, self.clock = encoder.form, encoder.fill, clock.now
+
+    def __call__(self, event: Event, sequence: int) -> bytes:
+        encoder, large, steps = self._encoder, self._large, self._steps
+        state = BACK if steps is not None and steps.behind else self.clock()
         leaf = encoder.encode(event, sequence, event.time, state)
         if large is None or len(leaf) <= MAX_LEAF:
             return leaf
@@ -281,8 +289,6 @@ def leaf_encoder(large: Path | None = None, steps: Steps | None = None) -> Encod
         kept = {key: value for key, value in event.data.items() if _short(value)}
         kept["large"] = {"bytes": len(data), "digest": _keep_large(large, data)}
         return encoder.encode(event._replace(data=kept), sequence, event.time, state)
-
-    return encode
 
 
 def _short(value: object) -> bool:

@@ -19,21 +19,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pangate._book import Frames
 from pangate.audit import recorded
 from pangate.audit.recorded import (
     BAR,
     CUT,
-    DESCRIBED,
     END,
-    FINISHED,
     GAP,
     HEAD,
     HEADER,
     MAGIC,
-    NUMBER,
     PLACE,
     SENT,
-    STATEMENT,
     Damaged,
     Reading,
 )
@@ -65,6 +62,8 @@ FLUSH_SECONDS = 1.0
 """How long what was sent may wait to be in the file."""
 
 _Part = tuple[bytes, int, Any]
+_Block = list[_Part] | tuple[bytearray, int]
+"""Parts to choose from, or frames as they are written and their number."""
 
 
 class Recordings:
@@ -207,7 +206,7 @@ class Recordings:
         with self._lock:
             self._held.discard(recording)
 
-    def compress(self, data: bytes, *, here: bool, easy: bool) -> bytes:
+    def compress(self, data: bytes | bytearray, *, here: bool, easy: bool) -> bytes:
         """`data` as a zstd frame; `here` is on the thread of the sessions. What is not `easy` gets less
         done to it."""
         made: bytes = self._compressors[here, easy].compress(data, self._whole)
@@ -248,13 +247,12 @@ class Recording:
         self.failure = ""
         """Why its file cannot be written; empty when it can."""
         self.waiting = 0
-        self.sent_bytes = 0
         self._owner = owner
         self._path = owner.folder / f"{name}.open"
         self._began = time.monotonic()
-        self._parts: list[_Part] = []
-        self._size = 0
-        self._blocks: deque[tuple[list[_Part], int]] = deque()
+        self.frames = Frames(self._began, rows is None and size is None)
+        """What was gathered, and is not a block yet."""
+        self._blocks: deque[tuple[_Block, int]] = deque()
         self._lock = threading.Lock()  # over the blocks being written, and all below
         self._written = 0
         self._frames = 0
@@ -288,42 +286,33 @@ class Recording:
 
     def sent(self, buffers: Sequence[Buffer]) -> None:
         """These bytes are on their way to the agent; nobody changes them from now on."""
-        size = sum(map(len, buffers))
-        self.sent_bytes += size
-        self._add(SENT, list(buffers), size)
+        self.frames.sent(list(buffers))
+        if self.frames.size >= BLOCK:
+            self.flush()
 
     def statement(self, number: int) -> None:
         """The statement with this number was decided."""
-        self._add(STATEMENT, NUMBER.pack(number), NUMBER.size)
+        self.frames.statement(number)
 
     def described(self, number: int, place: int, description: bytes) -> None:
         """The agent was not told what the rows behind `place` are."""
-        self._add(DESCRIBED, PLACE.pack(number, place) + description, len(description))
+        self.frames.described(PLACE.pack(number, place) + description)
 
     def finished(self, number: int, place: int) -> None:
         """What belongs to a statement ends with the message at `place`."""
-        self._add(FINISHED, PLACE.pack(number, place), PLACE.size)
-
-    def _add(self, kind: bytes, data: Any, size: int) -> None:
-        self._parts.append((kind, self._micros(), data))
-        self._size += size + HEAD.size
-        if self._size >= BLOCK:
-            self.flush()
-
-    def _micros(self) -> int:
-        return int((time.monotonic() - self._began) * 1e6)
+        self.frames.finished(number, place)
 
     def flush(self) -> None:
         """Have what was gathered written."""
-        if self._parts:
-            self._blocks.append((self._parts, self._size))
-            self._owner.submit(self, self._size)
-            self._parts, self._size = [], 0
+        if self.frames.size:
+            parts, size = self.frames.take()
+            self._blocks.append((parts, size))
+            self._owner.submit(self, size)
 
     @property
     def unmarked(self) -> bool:
         """Whether anything is not yet in a file whose digest is in an event."""
-        return bool(self._parts) or self.waiting > 0 or self._written > self._marked
+        return bool(self.frames.size) or self.waiting > 0 or self._written > self._marked
 
     def mark(self) -> Mapping[str, object] | None:
         """The data of an event on what is in the file by now, when one is due."""
@@ -341,10 +330,9 @@ class Recording:
         `failure` is in it when the file is not what it should be."""
         with self._lock:
             self._write_blocks(here=True)
-            parts, self._parts = self._parts, []
-            self._write_parts(parts, here=True)
-            summary = {"sent": self.sent_bytes, "cut": self._cut_summary()}
-            now = self._micros()
+            self._write_parts(self.frames.take()[0], here=True)
+            summary = {"sent": self.frames.sent_bytes, "cut": self._cut_summary()}
+            now = self.frames.micros
             last = self._frame(END, now, _json(summary))
             self._write(b"".join([*self._gap_frame(now), last]), here=True)
             if not self.failure:
@@ -374,13 +362,18 @@ class Recording:
             if self.failure and not here:
                 self.notice()
 
-    def _write_parts(self, parts: list[_Part], *, here: bool) -> None:
+    def _write_parts(self, parts: _Block, *, here: bool) -> None:
         try:
-            self._write(b"".join(self._frames_of(parts)), here=here)
+            if isinstance(parts, tuple):
+                data, frames = parts
+                self._frames += frames
+                self._write(data, here=here)
+            else:
+                self._write(b"".join(self._frames_of(parts)), here=here)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the thread does not
             self.failure = f"the recording {self._path} cannot be made: internal error: {wrong!r}"
 
-    def _write(self, data: bytes, *, here: bool) -> None:
+    def _write(self, data: bytes | bytearray, *, here: bool) -> None:
         if self.failure or not data:
             return
         easy = self._hard == 0
@@ -402,7 +395,7 @@ class Recording:
         """The frames of `parts` as buffers, less what is not to be recorded."""
         out: list[Buffer] = []
         for kind, micros, data in parts:
-            if kind is not SENT:
+            if kind != SENT:
                 out += self._gap_frame(micros)
                 out.append(self._frame(kind, micros, data))
                 continue

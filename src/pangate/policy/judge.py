@@ -133,6 +133,12 @@ class Judge:
             self._verdicts[id(meaning)] = meaning, verdict
         return verdict
 
+    def remembers(self, meaning: Understanding) -> bool:
+        """Whether the verdict on it holds for every statement that means the same, as long as this judge is
+        the one who decides."""
+        known = self._verdicts.get(id(meaning))
+        return known is not None and known[0] is meaning
+
     # What the role grants
 
     def _ceiling(

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from pangate._again import Answered, Known
 from pangate._scan import Scanner
 from pangate.errors import ProtocolError, Refused
 from pangate.model import Certificate, Credential, Outcome, Statement, Verdict, Way
@@ -361,6 +362,19 @@ class Codec(Protocol):
         """Go on after `Execute`: forward the statement, or answer with the protocol's own error. It may be
         called much later; what the agent sends meanwhile is kept, within bounds, and the answers
         to what was forwarded before go on."""
+
+    # The short way:
+
+    def again(self, data: bytes) -> Known | None:
+        """What is known of the request `data`, when it came before but for its values and nothing is under
+        way; nothing has happened yet then. None when it is to go by `frontend`."""
+
+    def proceed(self, known: Known, data: bytes) -> bytes:
+        """It may: what the resource is sent of it."""
+
+    def answered(self, data: bytes) -> Answered | None:
+        """Take what the resource answers, when it is the whole answer to what went the short way and looks
+        like the one before. None when it is to go by `backend`."""
 
     # While a statement waits for `resume`:
 

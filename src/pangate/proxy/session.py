@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 from pangate import credentials
+from pangate._again import Known
 from pangate.config import ResourceSettings, is_loopback
 from pangate.errors import (
     AuthenticationFailed,
@@ -262,7 +263,9 @@ class Session:
         self._timers: list[asyncio.TimerHandle] = []
         self._idle: asyncio.TimerHandle | None = None
         self._active = 0.0
-        loop = asyncio.get_running_loop()
+        self._known: Known | None = None
+        """The request that came before and is not answered yet."""
+        self._loop = loop = asyncio.get_running_loop()
         self.settled: asyncio.Future[None] = loop.create_future()
         """Done when the login is over, one way or the other."""
         self.over: asyncio.Future[None] = loop.create_future()
@@ -276,7 +279,9 @@ class Session:
         """Bytes came from the agent."""
         if self.closed:
             return
-        self._active = asyncio.get_running_loop().time()
+        self._active = self._loop.time()
+        if not self._later and self._take_again(data):
+            return
         if self._later or len(data) > TURN_BYTES:
             self._later += data
             self.agent.hold(TURN)
@@ -309,13 +314,49 @@ class Session:
             self.crashed(wrong)
         self._came = 0.0
 
+    def _take_again(self, data: bytes) -> bool:
+        """Take a request that came before; false when `data` is none."""
+        came = perf_counter()
+        try:
+            known = self.codec.again(data)
+            if known is None or not self.gate.again(known):
+                return False
+            self._known = known
+            self._waiting.append((self.gate.urgent, came, [self.codec.proceed(known, data)]))
+            self.gateway.commit_soon(self)
+        except PangateError as wrong:
+            self.fail(wrong)
+        except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
+            self.crashed(wrong)
+        return True
+
+    def _take_answer(self, data: bytes) -> bool:
+        """Take the answer to a request that came before; false when `data` is something else."""
+        known = self._known
+        if known is None:
+            return False
+        self._known = None
+        answered = self.codec.answered(data)
+        if answered is None:
+            return False
+        self.gate.received(*self.codec.received)
+        if answered.described is not None:
+            self.gate.described(Described(answered.number, *answered.described))
+        self.gate.answered(known, answered)
+        self._to_agent.append(answered.data)
+        self._send()
+        return True
+
     def from_backend(self, data: bytes) -> None:
         """Bytes came from the resource."""
         if self.closed:
             return
         self._came = perf_counter()
-        self._active = asyncio.get_running_loop().time()
+        self._active = self._loop.time()
         try:
+            if self._take_answer(data):
+                self._came = 0.0
+                return
             actions = self.codec.backend(data)
             self.gate.received(*self.codec.received)
             self._run(actions)

@@ -45,7 +45,7 @@ from pangate.protocols import (
     Ways,
 )
 from pangate.protocols.postgres import largeobjects, messages, renewal
-from pangate.protocols.postgres.answers import SIMPLE, Answers
+from pangate.protocols.postgres.answers import SIMPLE
 from pangate.protocols.postgres.binds import bind_values, bound_values
 from pangate.protocols.postgres.catalog import Catalog
 from pangate.protocols.postgres.catalog import open_catalog as open_knowledge
@@ -61,6 +61,7 @@ from pangate.protocols.postgres.estimate import RowEstimate, can_be_explained
 from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import Reader, message
 from pangate.protocols.postgres.oauth import OAuthBearer
+from pangate.protocols.postgres.repeats import Repeats
 from pangate.protocols.postgres.shown import as_shown
 from pangate.protocols.postgres.ways import chosen, without_choice
 from pangate.sql import copy_out
@@ -88,7 +89,7 @@ _LONGEST = (1 << 30) - 1
 """What the server takes of one message, in bytes."""
 
 
-class PostgresCodec(Answers):
+class PostgresCodec(Repeats):
     """One connection. See `pangate.protocols` for the contract.
 
     `tls` says what TLS means here: "required" (nothing but SSLRequest before it), "offered" (plaintext
@@ -153,13 +154,42 @@ class PostgresCodec(Answers):
 
     def frontend(self, data: Buffer) -> list[Action]:
         """Take bytes from the agent."""
+        self._lane.idle = False
+        if self._lane.pending is not None:
+            self._replay()
+            self._candidate = None
+        elif self._begun:
+            if self._idle():
+                self._note_request(bytes(data))
+            else:
+                self._candidate = None
         self._inbox += data
         actions: list[Action] = []
         self._read(actions)
         return actions
 
+    def _idle(self) -> bool:
+        return not (
+            self._queue
+            or self._inbox
+            or self._running
+            or not self._begun
+            or self._skipping
+            or self._unsynced
+            or self._copying
+            or self._passing
+            or self._learning
+            or self._ending
+            or self._waiting is not None
+            or self._failed
+            or self._walker.held
+        )
+
     def backend(self, data: Buffer) -> list[Action]:
         """Take bytes from the server, after its login."""
+        self._lane.idle = False
+        if self._lane.pending is not None:
+            self._replay()
         actions = super().backend(data)
         if self._passing and any(isinstance(action, ToBackend) for action in actions):
             # It would stand in the middle of that message, and the rest of it be read as messages.
@@ -168,6 +198,8 @@ class PostgresCodec(Answers):
             self._end(actions)
         if self._learning:
             return actions  # Learn is the last one
+        if self._candidate is not None:
+            self._note_answer(bytes(data))
         if self._state == self._command and self._inbox:
             self._read(actions)  # a Bind may have waited for one of these answers
         return actions
@@ -343,6 +375,7 @@ class PostgresCodec(Answers):
         """Whether the server has answered everything and waits for a command."""
         return not (
             self._queue
+            or self._lane.pending
             or self._unsynced
             or self._copying
             or self._passing
@@ -404,6 +437,8 @@ class PostgresCodec(Answers):
         greeting += message(b"K", key) + message(b"Z", b"I")
         actions: list[Action] = [ToFrontend(greeting)]
         self._state = self._command
+        self._begun = True
+        self._lane.begin(knowledge)
         self._read(actions)
         return actions
 
@@ -536,6 +571,8 @@ class PostgresCodec(Answers):
             statement = replace(statement, meaning=meaning)
         unknown = doubtful or (kind == "B" and bool(statement.refusal))
         statement = as_shown(statement, self._catalog, self._secretive, doubtful=unknown)
+        if self._candidate is not None:
+            self._candidate.statements.append(statement)
         self._numbers += 1
         self._deciding = self._numbers
         self._waiting = (kind, raw, prepared, name, statement)

@@ -28,8 +28,8 @@ def as_shown(
         catalog.touches(meaning)
         or (doubtful and values)
         or any(part.executes in names for part in meaning.parts if part.executes)
-        or _mentioned(statement.text, catalog, meaning)
-        or (values and _mentioned("\n".join(filter(None, values)), catalog))
+        or mentioned(statement.text, catalog, meaning)
+        or (values and mentioned("\n".join(filter(None, values)), catalog))
     ):
         return statement
     understood = bool(meaning.parts and meaning.parts[0].command)
@@ -40,14 +40,14 @@ def as_shown(
     )
 
 
-def _mentioned(text: str, catalog: Catalog, meaning: Understanding | None = None) -> bool:
+def mentioned(text: str, catalog: Catalog, meaning: Understanding | None = None) -> bool:
     """Whether the name of a sensitive column stands in `text`, otherwise than as one that it only shows."""
-    mentioned = catalog.rules.mentioned
-    if mentioned(text):
+    named = catalog.rules.mentioned
+    if named(text):
         shown = [name for part in meaning.parts for name in part.shown] if meaning else ()
-        if not shown or (rest := sql.without_names(text, shown)) is None or mentioned(rest):
+        if not shown or (rest := sql.without_names(text, shown)) is None or named(rest):
             return True
     if "\\" not in text and "&" not in text:
         return False
     # in U&'' any character may begin an escape
-    return "uescape" in text.lower() or mentioned(sql.unescaped(text))
+    return "uescape" in text.lower() or named(sql.unescaped(text))

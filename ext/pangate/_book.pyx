@@ -1,0 +1,298 @@
+# cython: freethreading_compatible = True
+"""What is noted of every statement: counts, the leaves that wait to be written, the frames of a recording. No
+Python runs for a statement whose form is known."""
+
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
+from cpython.bytes cimport PyBytes_GET_SIZE
+from libc.math cimport rint
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from pangate.errors import RecordFailed
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *now)
+    enum:
+        CLOCK_MONOTONIC
+        CLOCK_REALTIME
+
+cdef enum:
+    MOST_BOUNDS = 32
+    HEAD = 14  # of a frame: its kind, the length of what follows, microseconds, a bar
+
+cdef double ASKED_SECONDS = 1.0  # how often the state of the clock is asked for at the most
+
+
+cdef inline double seconds_of(int clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return <double>now.tv_sec + <double>now.tv_nsec * 1e-9
+
+
+cdef inline double millionths(double seconds) noexcept nogil:
+    return rint(seconds * 1e6) / 1e6
+
+
+cdef class Histogram:
+    """Counts of values by upper bound, in seconds."""
+
+    cdef double bounds[MOST_BOUNDS]
+    cdef uint64_t counts[MOST_BOUNDS + 1]
+    cdef int many
+    cdef double sum
+
+    def __cinit__(self, bounds):
+        if len(bounds) > MOST_BOUNDS:
+            raise ValueError(f"a histogram has {MOST_BOUNDS} bounds at the most")
+        self.many = len(bounds)
+        for i, bound in enumerate(bounds):
+            self.bounds[i] = bound
+            self.counts[i] = 0
+        self.counts[self.many] = 0
+        self.sum = 0
+
+    cpdef observe(self, double seconds):
+        """Count one value."""
+        cdef int i = 0
+        while i < self.many and self.bounds[i] < seconds:
+            i += 1
+        self.counts[i] += 1
+        self.sum += seconds
+
+    def buckets(self):
+        """What Prometheus takes: (bound, values up to it), and the sum of all values."""
+        made = []
+        cdef uint64_t total = 0
+        cdef int i
+        for i in range(self.many + 1):
+            total += self.counts[i]
+            made.append((str(self.bounds[i]) if i < self.many else "+Inf", <object>total))
+        # to the microsecond: a float's sixteen digits could read as a card number
+        return made, round(self.sum, 6)
+
+
+cdef class Pending:
+    """Leaves that wait to be written, `most` bytes of them. `make` makes the leaf of a form, `clock` says the
+    state of the clock."""
+
+    cdef readonly list leaves
+    cdef readonly long long size
+    cdef public long long sequence
+    cdef public bint closed
+    cdef readonly double since  # when the oldest came, in seconds since the epoch
+    cdef long long most
+    cdef object make
+    cdef object clock
+    cdef str state
+    cdef double asked
+
+    def __init__(self, long long sequence, long long most, make=None, clock=None):
+        self.leaves, self.sequence, self.most = [], sequence, most
+        self.make, self.clock = make, clock
+        self.asked = -1.0
+
+    def add(self, bytes leaf not None, double now):
+        """A leaf that was made with the next sequence, which it returns."""
+        self.put(leaf, now)
+        return self.sequence
+
+    def take(self, Py_ssize_t left=0):
+        """They are written, all but the last `left` of them."""
+        self.leaves = self.leaves[len(self.leaves) - left :]
+        self.size = sum(map(len, self.leaves))
+
+    cdef int put(self, bytes leaf, double now) except -1:
+        if self.size + PyBytes_GET_SIZE(leaf) > self.most:
+            raise RecordFailed(
+                f"more than {self.most} bytes of records wait to be written; see whether the disk of the "
+                "audit file is full or slow"
+            )
+        if not self.leaves:
+            self.since = now
+        self.leaves.append(leaf)
+        self.size += PyBytes_GET_SIZE(leaf)
+        self.sequence += 1
+        return 0
+
+    cdef int fill(self, form, double now, long long statement, tuple values) except -1:
+        if self.closed:
+            raise RecordFailed("the record is closed; the gateway is stopping")
+        if not self.asked <= now < self.asked + ASKED_SECONDS:
+            self.state, self.asked = self.clock(), now
+        return self.put(self.make(form, self.sequence + 1, now, self.state, statement, values), now)
+
+
+cdef class Frames:
+    """What was gathered of a recording that began at `began`, in seconds of the monotonic clock: frames as
+    they are written when all is kept (`whole`), otherwise (kind, microseconds, data) for whoever chooses."""
+
+    cdef double began
+    cdef bint whole
+    cdef readonly Py_ssize_t size
+    cdef readonly uint64_t sent_bytes
+    cdef bytearray framed
+    cdef uint64_t count
+    cdef list parts
+
+    def __init__(self, double began, bint whole):
+        self.began, self.whole = began, whole
+        self.parts, self.framed = [], bytearray()
+
+    @property
+    def micros(self):
+        """Microseconds since the recording began."""
+        return self.moment()
+
+    def take(self):
+        """(Frames as bytes and their number, or the parts; their size), and begin anew."""
+        size, self.size = self.size, 0
+        if self.whole:
+            made = (self.framed, <object>self.count)
+            self.framed, self.count = bytearray(), 0
+            return made, size
+        parts, self.parts = self.parts, []
+        return parts, size
+
+    cdef uint64_t moment(self) noexcept:
+        return <uint64_t>((seconds_of(CLOCK_MONOTONIC) - self.began) * 1e6)
+
+    cdef uint8_t *frame(self, uint8_t kind, uint64_t micros, Py_ssize_t size) except NULL:
+        """Room for a frame of this size."""
+        cdef Py_ssize_t at = PyByteArray_GET_SIZE(self.framed)
+        cdef uint32_t length = <uint32_t>size
+        cdef uint8_t *p
+        PyByteArray_Resize(self.framed, at + HEAD + size)
+        p = <uint8_t *>PyByteArray_AS_STRING(self.framed) + at
+        p[0] = kind
+        memcpy(p + 1, &length, 4)
+        memcpy(p + 5, &micros, 8)
+        p[13] = c"|"
+        self.count += 1
+        return p + HEAD
+
+    cdef int note(self, bytes kind, const uint8_t *data, Py_ssize_t size) except -1:
+        cdef uint64_t micros = self.moment()
+        if self.whole:
+            memcpy(self.frame((<const uint8_t *>kind)[0], micros, size), data, size)
+        else:
+            self.parts.append((kind, micros, data[:size]))
+        self.size += HEAD + size
+        return 0
+
+    cdef int number(self, bytes kind, uint32_t number) except -1:
+        return self.note(kind, <const uint8_t *>&number, 4)
+
+    cdef int place(self, bytes kind, uint32_t number, uint64_t place) except -1:
+        cdef uint8_t data[12]
+        memcpy(data, &number, 4)
+        memcpy(data + 4, &place, 8)
+        return self.note(kind, data, 12)
+
+    def statement(self, uint32_t number):
+        """A statement was decided."""
+        self.number(b"q", number)
+
+    def finished(self, uint32_t number, uint64_t place):
+        """A statement ended."""
+        self.place(b"f", number, place)
+
+    def described(self, bytes data not None):
+        """Rows were described."""
+        self.note(b"d", <const uint8_t *><const char *>data, PyBytes_GET_SIZE(data))
+
+    def sent(self, list buffers not None):
+        """These bytes are on their way, which nobody changes from now on."""
+        cdef uint64_t micros = self.moment()
+        cdef const uint8_t[:] view
+        cdef Py_ssize_t size = 0
+        cdef uint8_t *p
+        for buffer in buffers:
+            size += len(buffer)
+        if self.whole and size:
+            p = self.frame(c"s", micros, size)
+            for buffer in buffers:
+                view = buffer
+                if view.shape[0]:
+                    memcpy(p, &view[0], view.shape[0])
+                    p += view.shape[0]
+        elif not self.whole:
+            self.parts.append((b"s", micros, list(buffers)))
+        self.size += HEAD + size
+        self.sent_bytes += <uint64_t>size
+
+
+cdef class Book:
+    """What is noted of the statements of one session. `kinds` and `seconds` count for all sessions."""
+
+    cdef Pending pending
+    cdef dict kinds
+    cdef Histogram seconds
+    cdef object count_masked
+    cdef public Frames frames
+    cdef readonly dict started
+    """When the statements began that are not over, by their numbers."""
+    cdef public long long statements
+    cdef public long long rows
+    cdef public long long size
+    cdef readonly dict masked
+
+    def __init__(self, Pending pending not None, dict kinds not None, Histogram seconds not None,
+                 count_masked):
+        self.pending, self.kinds, self.seconds = pending, kinds, seconds
+        self.count_masked = count_masked
+        self.started, self.masked = {}, {}
+
+    def again(self, tuple forms not None, tuple values not None, str text):
+        """Statements were allowed as before. `forms` are (what they count as, form); the last one has
+        `values` and `text` in its form where there are any."""
+        cdef double now = seconds_of(CLOCK_REALTIME)
+        began = seconds_of(CLOCK_MONOTONIC)
+        cdef Py_ssize_t i, many = len(forms)
+        cdef tuple pair, given
+        for i in range(many):
+            pair = <tuple>forms[i]
+            self.statements += 1
+            number = self.statements
+            if i < many - 1 or (not values and text is None):
+                given = (number,)
+            elif text is None:
+                given = (number, values)
+            elif values:
+                given = (number, values, text)
+            else:
+                given = (number, text)
+            self.pending.fill(pair[1], now, self.statements, given)
+            self.started[number] = began
+            if self.frames is not None:
+                self.frames.number(b"q", <uint32_t>self.statements)
+            self.kinds[pair[0]] = self.kinds.get(pair[0], 0) + 1
+
+    def answered(self, form, long long number, Py_ssize_t many, long long rows, long long size,
+                 dict masked not None, uint64_t began, uint64_t place):
+        """The `many` statements up to `number` ended: the last one as it says, the others without rows."""
+        cdef double now = seconds_of(CLOCK_REALTIME), ended = seconds_of(CLOCK_MONOTONIC), took
+        cdef long long other
+        for other in range(number - many + 1, number + 1):
+            took = millionths(ended - <double>self.started.pop(other))
+            self.seconds.observe(took)
+            if other < number:
+                if self.frames is not None:
+                    self.frames.place(b"f", <uint32_t>other, began)
+                self.pending.fill(form, now, other, (0, {}, other, 0, took))
+                continue
+            if self.frames is not None:
+                self.frames.place(b"f", <uint32_t>other, place)
+            self.pending.fill(form, now, other, (size, masked, other, rows, took))
+        self.add(rows, size, masked)
+        if masked:
+            self.count_masked(masked)
+
+    def add(self, long long rows, long long size, masked):
+        """What a statement came to."""
+        self.rows += rows
+        self.size += size
+        for network, count in masked.items():
+            self.masked[network] = self.masked.get(network, 0) + count

@@ -1,0 +1,87 @@
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pangate._leaf import Form
+
+Buffer = bytes | bytearray | memoryview
+
+class Histogram:
+    """Counts of values by upper bound, in seconds."""
+
+    def __init__(self, bounds: Sequence[float]) -> None: ...
+    def observe(self, seconds: float) -> None: ...
+    def buckets(self) -> tuple[list[tuple[str, float]], float]: ...
+
+class Pending:
+    """Leaves that wait to be written. See _book.pyx."""
+
+    sequence: int
+    closed: bool
+    @property
+    def leaves(self) -> list[bytes]: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def since(self) -> float: ...
+    def __init__(
+        self,
+        sequence: int,
+        most: int,
+        make: Callable[[Form, int, float, str, int, tuple[object, ...]], bytes] | None = ...,
+        clock: Callable[[], str] | None = ...,
+    ) -> None: ...
+    def add(self, leaf: bytes, now: float) -> int: ...
+    def take(self, left: int = ...) -> None: ...
+
+class Frames:
+    """What was gathered of a recording. See _book.pyx."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def sent_bytes(self) -> int: ...
+    @property
+    def micros(self) -> int: ...
+    def __init__(self, began: float, whole: bool) -> None: ...
+    def take(self) -> tuple[Any, int]: ...
+    def statement(self, number: int) -> None: ...
+    def finished(self, number: int, place: int) -> None: ...
+    def described(self, data: bytes) -> None: ...
+    def sent(self, buffers: list[Buffer]) -> None: ...
+
+class Book:
+    """What is noted of the statements of one session. See _book.pyx."""
+
+    frames: Frames | None
+    statements: int
+    rows: int
+    size: int
+    @property
+    def started(self) -> dict[int, float]: ...
+    @property
+    def masked(self) -> dict[str, int]: ...
+    def __init__(
+        self,
+        pending: Pending,
+        kinds: dict[tuple[str, str], int],
+        seconds: Histogram,
+        count_masked: Callable[[Mapping[str, int]], None],
+    ) -> None: ...
+    def again(
+        self,
+        forms: tuple[tuple[tuple[str, str], Form], ...],
+        values: tuple[str | None, ...],
+        text: str | None,
+    ) -> None: ...
+    def answered(
+        self,
+        form: Form,
+        number: int,
+        many: int,
+        rows: int,
+        size: int,
+        masked: Mapping[str, int],
+        began: int,
+        place: int,
+    ) -> None: ...
+    def add(self, rows: int, size: int, masked: Mapping[str, int]) -> None: ...
