@@ -81,7 +81,10 @@ class Repeats(Answers):
 
     def answered(self, data: bytes) -> Answered | None:
         """The answer to what went the short way, when it is just that."""
-        return self._lane.answered(data)
+        found = self._lane.answered(data)
+        if found is not None and self._status == b"I":
+            self._portals.clear()  # outside of a transaction none lives on
+        return found
 
     def _mentioned(self, values: tuple[str | None, ...]) -> bool:
         catalog = self._catalog

@@ -85,7 +85,7 @@ def said(bench: Bench) -> tuple[object, ...]:
     codec = bench.codec
     return (
         bench.to_backend, bench.to_frontend, bench.statements, bench.finished, bench.described,
-        codec.at_rest, codec.reusable, codec.received, codec._status, codec._portals, codec._prepared,
+        codec.at_rest, codec.reusable, codec.received, codec._status, codec._prepared,
     )  # fmt: skip
 
 
