@@ -425,7 +425,7 @@ class Session:
         else:
             self.gateway.write_soon()  # how a statement ended holds nothing up
         if self._to_agent:
-            self.agent.transport.writelines(self._to_agent)
+            sockets.send(self.agent.transport, self._to_agent)
             self._record(self._to_agent)
             self._to_agent = []
             if self._came:
@@ -455,7 +455,7 @@ class Session:
                 return False
             self._waiting.popleft()
             assert self.backend is not None  # there was one, and it goes with the session
-            self.backend.transport.writelines(data)
+            sockets.send(self.backend.transport, data)
             if came:
                 metrics = self.gateway.gate.metrics
                 metrics.to_backend_seconds.observe(perf_counter() - came)

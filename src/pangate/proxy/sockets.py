@@ -9,6 +9,7 @@ import math
 import resource
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import Any
 
 from cryptography import x509
@@ -86,6 +87,23 @@ def watch(sock: socket.socket, limits: LimitSettings) -> None:
     ):
         if option := getattr(socket, name, None):
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+TLS_PIECE = 32_768
+"""Bytes that go into TLS at a time."""
+
+
+def send(transport: asyncio.Transport, data: Sequence[bytes | bytearray | memoryview]) -> None:
+    """Write all of `data`. With TLS a connection keeps room for as much as was ever written to it at a time,
+    so a large result would cost its memory for as long as the session lasts."""
+    size = len(data[0]) if len(data) == 1 else sum(map(len, data))
+    if size <= TLS_PIECE or transport.get_extra_info("ssl_object") is None:
+        transport.writelines(data)
+        return
+    for one in data:
+        view = memoryview(one)
+        for at in range(0, len(view), TLS_PIECE):
+            transport.write(view[at : at + TLS_PIECE])
 
 
 _ESTABLISHED = 1
