@@ -251,6 +251,16 @@ class Desk(Queue):
             raise DecisionRefused("settled", f"request {request} is {ticket.request.state} already")
         return ticket.request
 
+    def counted(self, request: str) -> tuple[float, Counted] | None:
+        """When the rows of a statement that waits were counted last, and how many they were."""
+        ticket = self._tickets.get(request)
+        return None if ticket is None else ticket.counted
+
+    def countable(self, request: str) -> bool:
+        """Whether a session waits with a request, which it takes to count its rows."""
+        ticket = self._tickets.get(request)
+        return ticket is not None and ticket.count is not None
+
     async def count(self, request: str, person: Principal, origin: str = "-") -> Counted:
         """How many rows a statement that waits concerns, counted now. Who asks has been found to have to do
         with it. Raises DecisionRefused with the reason why it cannot be."""

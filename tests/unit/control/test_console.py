@@ -11,6 +11,7 @@ import pytest
 
 import pangate.control.console
 from console_office import FORM, URL, console_office
+from pangate.approvals import Counted
 from pangate.control.console import PAGES
 from pangate.control.console.web import ANYBODY, HEADERS
 
@@ -182,6 +183,30 @@ async def test_approving(office):
     later = await office.held("select * from a; drop table a")
     text = (await browser.get(f"/console/approvals/{later.request.id}")).text
     assert "ada: approve (planned)" in text
+
+
+async def test_counting_rows(office):
+    ticket = await office.held("delete from a where b = 1")
+    browser, _ = signed_in(office, "approver")
+    path = f"/console/approvals/{ticket.request.id}"
+    assert "Count the rows" not in (await browser.get(path)).text  # nobody waits with it
+    answer = await browser.send_form(f"{path}/count")
+    assert answer.status_code == 200
+    assert "it cannot be: no session waits" in answer.text
+
+    async def seventeen() -> Counted:
+        return Counted(17, 1000)
+
+    ticket.count = seventeen
+    assert "Count the rows" in (await browser.get(path)).text
+    answer = await browser.send_form(f"{path}/count")
+    assert (answer.status_code, answer.headers["location"]) == (303, path)
+    assert "17 rows, at" in (await browser.get(path)).text
+    assert ticket.request.state == "pending"
+    (counted,) = office.events("approval.counted")
+    assert counted["principal"].endswith("#ada")
+    reader, _ = signed_in(office, "auditor", "bob")
+    assert (await reader.send_form(f"{path}/count")).status_code == 403
 
 
 async def test_nobody_approves_their_own(office):

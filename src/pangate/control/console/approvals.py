@@ -118,6 +118,9 @@ async def _about(
     laid_out, exact = await asyncio.to_thread(_read_out, web.gate.mask_text(found.statement))
     return {
         "one": found,
+        "counted": web.desk.counted(found.id),
+        "countable": web.desk.countable(found.id),
+        "uncounted": "",
         "decisions": decisions,
         "earlier": [(one, (await web.desk.show(one.id))[1]) for one in alike],
         "laid_out": laid_out,
@@ -136,14 +139,22 @@ def _read_out(text: str) -> tuple[Markup, Markup]:
 
 
 async def decide(web: Web, visit: Visit) -> Response:
-    """Approve, deny, break the glass, withdraw, or review."""
-    found, _, _ = await _visible(web, visit)
+    """Approve, deny, break the glass, withdraw, review, or have the rows counted."""
+    found, decisions, alike = await _visible(web, visit)
     choice, reason = visit.asked.path_params["choice"], visit.sent("reason")[:MOST_REASON]
     person, origin = visit.session.person, visit.origin
     if choice == "withdraw":
         await web.desk.withdraw_by(found.id, person, reason, origin)
     elif choice == "review":
         await web.desk.review(found.id, person, visit.sent("finding"), reason, origin)
+    elif choice == "count":
+        try:
+            await web.desk.count(found.id, person, origin)
+        except DecisionRefused as refused:
+            if refused.kind != "not countable":
+                raise
+            about = await _about(web, visit, found, decisions, alike)
+            return web.page("approval.html", visit, **{**about, "uncounted": refused.reason})
     elif choice in CHOICES:
         await web.desk.decide(found.id, person, CHOICES[choice], reason, origin)
     else:
