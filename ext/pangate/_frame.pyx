@@ -74,6 +74,7 @@ cdef extern from "cell_stream.h" nogil:
     ctypedef struct cell_stream_t:
         size_t left
     void cell_stream_begin(cell_stream_t *stream, cell_op_t op, size_t len, size_t window, size_t limit)
+    int cell_stream_wipe(cell_stream_t *stream, int wipe, size_t len)
     long cell_stream_mask(cell_stream_t *stream, const cell_env_t *env, uint8_t *p, size_t have,
                           uint64_t *hits)
 
@@ -288,8 +289,8 @@ cdef class Walker:
     set: nothing of it may be kept.
 
     A row longer than `limit` goes out as it comes, its long cells in windows of `window` bytes; what of it
-    has to be there whole is a cell, of `limit` bytes at the most. Rows of a plan that wipes values are
-    not streamed, since their new length stands in front."""
+    has to be there whole is a cell or an element of one, of `limit` bytes at the most. What is wiped in such a
+    row keeps its length, which stands in front of it."""
 
     cdef Scanner scanner
     cdef scan_counts_t counts
@@ -424,6 +425,7 @@ cdef class Walker:
         cdef uint32_t length = 0
         cdef uint8_t code
         cdef int bad = 0
+        cdef bint again = False
         cdef bint anew = plan is not None and plan.wipes != NULL
         self.undecodable = False
         if anew:
@@ -451,9 +453,12 @@ cdef class Walker:
                         self.skipping = 5 + body
                         code = 0
                         break
-                    if code == c"D" and plan is not None and not anew and <int32_t>length > 0:
+                    if code == c"D" and plan is not None and <int32_t>length > 0:
                         if size - at < 7:
                             code = 0
+                            break
+                        if have:  # it is changed where it is: what was built goes first
+                            again = True
                             break
                         bad = self.begin_row(plan, base + at + 5, body)
                         if bad:
@@ -476,6 +481,8 @@ cdef class Walker:
                 if bad:
                     break
                 if anew:
+                    if not have:
+                        first = at
                     out[have] = code
                     put32(out + have + 1, <uint32_t>(made + 4))
                     have += 5 + made
@@ -492,6 +499,8 @@ cdef class Walker:
                 self.start = at
             free(out)
         self.at = at
+        if again:
+            return self._walk(plan)
         if bad == 1:
             raise ProtocolError(
                 f"the backend sent a message {chr(code)!r} of {length} bytes; "
@@ -595,7 +604,12 @@ cdef class Walker:
                 # what is behind it has room for the lengths of the other cells
                 if length < 0 or length > self.row_left - 4 * (plan.columns - self.column):
                     return 2
-                cell_stream_begin(&self.cell, plan.ops[self.column - 1], length, self.window, self.limit)
+                if plan.wipes != NULL and plan.wipes[self.column - 1]:
+                    plan.hits[self.column - 1] += 1
+                    if not cell_stream_wipe(&self.cell, plan.wipes[self.column - 1], length):
+                        return 5
+                else:
+                    cell_stream_begin(&self.cell, plan.ops[self.column - 1], length, self.window, self.limit)
                 self.in_cell = True
             done = cell_stream_mask(&self.cell, &self.env, base + pos[0], size - pos[0],
                                     &plan.hits[self.column - 1])

@@ -865,6 +865,10 @@ static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, i
     }
 }
 
+long cell_mask_inner(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len) {
+    return mask_cell(env, op, cell, len, 1);
+}
+
 int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len) {
     return env->names && len > 8 && (cell[0] == '{' || cell[0] == '[');
 }

@@ -75,9 +75,10 @@ cell_op_t cell_op_of(const cell_types_t *types, uint32_t oid, int format);
  * says, hold an inner type that is refused, or memory ran out: the caller must not forward them. */
 long cell_mask(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len);
 
-/* For cell_stream.c. Whether a CELL_TEXT that begins with these bytes is looked through as a document; a piece of
+/* For cell_stream.c. An element of a cell; whether a CELL_TEXT that begins with these bytes is looked through as a document; a piece of
  * such a one, and of a text that is none; a piece of JSON; a piece of the hex digits of a CELL_BYTEA, an even number
  * of them. */
+long cell_mask_inner(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len);
 int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len);
 long cell_mask_text_document(const cell_env_t *env, uint8_t *text, size_t len);
 long cell_mask_plain(const cell_env_t *env, uint8_t *text, size_t len);

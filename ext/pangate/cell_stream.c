@@ -1,12 +1,18 @@
 #include "cell_stream.h"
 
+#include "copy.h"
+
 #include <string.h>
 
-enum { PASS, WHOLE, BEGUN, TEXT, HEX, JSON, DOCUMENT };
+enum { PASS, WHOLE, BEGUN, TEXT, HEX, JSON, DOCUMENT, ARRAY, RECORD, ELEMENTS, FIELDS, WIPED };
 
 #define TRACK 96  /* bytes behind the first ^ of a track that may belong to it */
 #define AMOUNT NAME_AMOUNT
 #define TRIES 8 /* places that are looked at for a cut, before the window grows */
+
+static inline uint32_t be32(const uint8_t *p) {
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
 
 static inline int is_digit(uint8_t b) { return (uint8_t)(b - '0') < 10; }
 
@@ -105,8 +111,101 @@ void cell_stream_begin(cell_stream_t *s, cell_op_t op, size_t len, size_t window
         s->way = PASS;
     else if (len > window && can_be_cut(CELL_KIND(op)))
         s->way = BEGUN;
+    else if (len > window && CELL_KIND(op) == CELL_ARRAY)
+        s->way = ARRAY;
+    else if (len > window && CELL_KIND(op) == CELL_RECORD)
+        s->way = RECORD;
     else
         s->way = WHOLE;
+}
+
+int cell_stream_wipe(cell_stream_t *s, int wipe, size_t len) {
+    if (wipe == WIPE_NULL || (wipe == WIPE_NUMERIC && len < 8) || (wipe == WIPE_JSONB && len < 2)) return 0;
+    s->op = (cell_op_t)wipe;
+    s->left = s->length = len;
+    s->way = WIPED;
+    return 1;
+}
+
+/* The `n` bytes from `from` on of the JSON that stands in the place of `len` bytes. */
+static void wipe_json(uint8_t *p, size_t n, size_t from, size_t len) {
+    const char *made = len < 5 ? "0" : "\"***\"";
+    size_t have = strlen(made);
+    for (size_t i = 0; i < n; i++) p[i] = from + i < have ? (uint8_t)made[from + i] : ' ';
+}
+
+/* The next `n` bytes, to a value that is as long: stars, a number that is 0. */
+static void wipe_piece(const cell_stream_t *s, uint8_t *p, size_t n) {
+    size_t from = s->length - s->left, skip = 0;
+    switch (s->op) {
+    case WIPE_TEXT:
+        memset(p, '*', n);
+        return;
+    case WIPE_ZEROS:
+        memset(p, 0, n);
+        return;
+    case WIPE_NUMERIC: /* so many digits, each of them 0 */
+        while (skip < n && from + skip < 2) skip++;
+        memset(p + skip, 0, n - skip);
+        return;
+    case WIPE_JSON:
+        wipe_json(p, n, from, s->length);
+        return;
+    case WIPE_JSONB:
+        if (!from && n) p[0] = 1, skip = 1;
+        wipe_json(p + skip, n - skip, from + skip - 1, s->length - 1);
+        return;
+    default: /* a digit in text and in hex */
+        while (skip < n && from + skip < 2 && p[skip] == (uint8_t)"\\x"[from + skip] && s->op == WIPE_EMPTY) skip++;
+        memset(p + skip, '0', n - skip);
+    }
+}
+
+/* The head of an array or a composite. Returns how many bytes it has, 0 when it is not whole. */
+static long begin_elements(cell_stream_t *s, const cell_env_t *env, const uint8_t *p, size_t have) {
+    if (s->way == RECORD) {
+        if (have < 4) return 0;
+        s->fields = be32(p);
+        s->way = FIELDS;
+        return 4;
+    }
+    if (have < 12) return 0;
+    uint32_t ndim = be32(p);
+    if (ndim > 6 || s->left < 12 + 8 * (size_t)ndim) return CELL_UNDECODABLE;
+    if (have < 12 + 8 * (size_t)ndim) return 0;
+    s->inner = cell_op_of(env->types, be32(p + 8), 1);
+    if (CELL_KIND(s->inner) == CELL_REFUSED) return CELL_UNDECODABLE;
+    s->way = ELEMENTS;
+    return (long)(12 + 8 * (size_t)ndim);
+}
+
+/* Elements that are there whole. Each has to be within the limit. */
+static long mask_some(cell_stream_t *s, const cell_env_t *env, uint8_t *p, size_t have, uint64_t *hits) {
+    size_t done = 0, head = s->way == FIELDS ? 8 : 4;
+    while (s->left) {
+        cell_op_t op = s->inner;
+        if (s->left < head || (s->way == FIELDS && !s->fields)) return CELL_UNDECODABLE;
+        if (have - done < head) break;
+        if (s->way == FIELDS) {
+            op = cell_op_of(env->types, be32(p + done), 1);
+            if (CELL_KIND(op) == CELL_REFUSED) return CELL_UNDECODABLE;
+        }
+        int32_t len = (int32_t)be32(p + done + head - 4);
+        size_t size = len == -1 ? 0 : (size_t)len;
+        if (len < -1 || size > s->left - head) return CELL_UNDECODABLE;
+        if (size > s->limit) return CELL_TOO_LONG;
+        if (have - done < head + size) break;
+        if (len >= 0) {
+            long found = cell_mask_inner(env, op, p + done + head, size);
+            if (found < 0) return CELL_UNDECODABLE;
+            *hits += (uint64_t)found;
+        }
+        done += head + size;
+        s->left -= head + size;
+        if (s->way == FIELDS) s->fields--;
+    }
+    if (!s->left && s->way == FIELDS && s->fields) return CELL_UNDECODABLE;
+    return (long)done;
 }
 
 /* How the cell goes on, by its first two bytes. Returns how many of them are done. */
@@ -133,6 +232,21 @@ long cell_stream_mask(cell_stream_t *s, const cell_env_t *env, uint8_t *p, size_
     if (s->way == PASS) {
         s->left -= have;
         return (long)have;
+    }
+    if (s->way == WIPED) {
+        wipe_piece(s, p, have);
+        s->left -= have;
+        return (long)have;
+    }
+    if (s->way == ARRAY || s->way == RECORD) {
+        long first = begin_elements(s, env, p, have);
+        if (first <= 0) return first;
+        done = (size_t)first;
+        s->left -= done;
+    }
+    if (s->way == ELEMENTS || s->way == FIELDS) {
+        long more = mask_some(s, env, p + done, have - done, hits);
+        return more < 0 ? more : (long)done + more;
     }
     if (s->way == BEGUN) {
         if (have < 2) return 0;

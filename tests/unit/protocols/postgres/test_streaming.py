@@ -282,6 +282,111 @@ def test_cells_of_one_row_are_each_their_own():
     assert streams(ops, None, None, PAN * 99, None, b'{"cvv": "123"}', long, None, PAN)
 
 
+def an_array(oid: int, *values: bytes | None, ndim: int = 1) -> bytes:
+    head = struct.pack("!iiI", ndim, 0, oid) + struct.pack("!ii", len(values), 1) * ndim
+    return head + b"".join(map(an_element, values))
+
+
+def an_element(value: bytes | None) -> bytes:
+    return struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value
+
+
+def a_record(*fields: tuple[int, bytes | None]) -> bytes:
+    parts = (struct.pack("!I", oid) + an_element(value) for oid, value in fields)
+    return struct.pack("!i", len(fields)) + b"".join(parts)
+
+
+short_texts = st.lists(st.none() | st.sampled_from(PIECES) | st.just(b""), min_size=1, max_size=40)
+
+
+@given(short_texts, st.lists(st.integers(0, 10**6), max_size=8))
+@settings(max_examples=150, deadline=None)
+def test_arrays_and_composites_go_element_by_element(values, cuts):
+    values = values * -(-3 * LIMIT // (4 * len(values)))
+    array = an_array(25, *values)
+    record = a_record(*((25, value) for value in values), (20, struct.pack("!q", int(PAN))))
+    for op, value in ((ARRAY, array), (_frame.RECORD, record)):
+        stream = row(value) + row(None)
+        assert streams([op], value, splits=[[stream], pieces(stream, cuts), bytewise(stream)])
+
+
+def test_an_element_has_to_be_there_whole():
+    inner = an_array(25, *[PAN] * 5)
+    assert streams([ARRAY], an_array(1009, *[inner] * 10, ndim=2))
+    assert streams([_frame.RECORD], a_record(*[(1009, inner)] * 10))
+    assert not streams([ARRAY], an_array(25, b"x", (PAN + b"\n") * 30, *[b"y"] * 80))
+
+
+@pytest.mark.parametrize(
+    ("op", "wrong"),
+    [
+        (ARRAY, struct.pack("!iiI", 7, 0, 25) + b"\0" * 900),
+        (ARRAY, struct.pack("!iiI", 1, 0, 99_999) + b"\0" * 900),
+        (ARRAY, an_array(25, *[b"x"] * 200) + b"\0\0"),
+        (ARRAY, an_array(25, *[b"x"] * 200) + struct.pack("!i", 9)),
+        (ARRAY, an_array(25, *[b"x"] * 200) + struct.pack("!i", -2)),
+        (_frame.RECORD, a_record(*[(25, b"x")] * 200) + struct.pack("!Ii", 25, -1)),
+        (_frame.RECORD, struct.pack("!i", 201) + a_record(*[(25, b"x")] * 200)[4:]),
+        (_frame.RECORD, a_record(*[(25, b"x")] * 200, (99_999, b"x"))),
+    ],
+)
+def test_a_long_array_that_is_not_what_it_says_ends_the_walk(op, wrong):
+    outs = [Out(Plan([op]), chunks) for chunks in ([row(wrong)], bytewise(row(wrong)))]
+    assert all("decoded" in out.error for out in outs)
+
+
+WIPED = {
+    "text": (b"7", b"*"),
+    "digit": (b"7", b"0"),
+    "zeros": (b"\7", b"\0"),
+    "empty": (b"7", b"0"),
+}
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 500, 5000])
+@pytest.mark.parametrize("kind", WIPED)
+def test_what_is_wiped_in_a_long_row_keeps_its_length(kind, size):
+    was, becomes = WIPED[kind]
+    plan = Plan([TEXT, TEXT, TEXT], [0, _frame.WIPES[kind], 0])
+    stream = row(LONG_ROW, was * size, PAN) + row(b"a", was * 3, PAN)
+    wanted = row(masked(TEXT, LONG_ROW)[1], becomes * size, MASKED)
+    for chunks in ([stream], bytewise(stream), [row(b"b", b"7", None) + stream]):
+        out = Out(plan, chunks)
+        assert not out.error
+        assert wanted in out.data
+        assert out.hits[1] == (2 if len(chunks) > 1 or chunks[0] == stream else 3)
+        assert PAN not in out.data
+        # what comes before and behind is as short as ever
+        assert out.data.endswith(
+            row(b"a", {"text": b"***", "digit": b"0", "zeros": b"\0" * 3}.get(kind, b""), MASKED)
+        )
+
+
+LONG_ROW = (PAN + b"\n" + b"." * 40) * 50
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("json", b'{"a": "%b"}' % (b"7" * 900)), ("json", b"7"), ("json", b"7777"), ("json", b"77777"),
+     ("jsonb", b'\1{"a": "%b"}' % (b"7" * 900)), ("jsonb", b"\1" + b"7"),
+     ("jsonb", b"\1" + b"77777")],
+)  # fmt: skip
+def test_wiped_json_in_a_long_row_is_json(kind, value):
+    plan = Plan([TEXT, JSON], [0, _frame.WIPES[kind]])
+    for chunks in ([row(LONG_ROW, value)], bytewise(row(LONG_ROW, value))):
+        (shown,) = (cells(body)[1] for _, body in split(Out(plan, chunks).data))
+        assert len(shown) == len(value)
+        assert b"7" not in shown
+        assert json.loads(shown.removeprefix(b"\1")) in ("***", 0)
+
+
+def test_a_wiped_numeric_in_a_long_row_is_zero():
+    value = struct.pack("!hhHh5h", 5, 2, 0x4000, 4, 7377, 7377, 7377, 7377, 7377)
+    out = Out(Plan([TEXT, TEXT], [0, _frame.WIPES["numeric"]]), bytewise(row(LONG_ROW, value)))
+    (shown,) = (cells(body)[1] for _, body in split(out.data))
+    assert shown == struct.pack("!hhHh5h", 5, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
 def test_what_has_to_be_whole_may_be_as_long_as_the_limit():
     document = b'{"cvv": "123", "pan": "' + PAN + b'", "more": "' + b"x" * (LIMIT - 60) + b'"}'
     long = b"x\n" * 500
@@ -344,11 +449,11 @@ def test_a_value_that_is_not_what_its_type_says_is_not_passed():
         assert b"g" not in out.data
 
 
-def test_a_row_whose_values_are_wiped_keeps_the_limit():
-    plan = Plan([TEXT, TEXT], [0, _frame.WIPES["text"]])
+def test_what_would_have_to_be_null_keeps_the_limit():
+    plan = Plan([TEXT, TEXT], [0, _frame.WIPES["null"]])
     out = Out(plan, [row(b"x\n" * 1000, b"123")])
     assert "limits.max_message_bytes" in out.error
-    assert not out.within
+    assert b"123" not in out.data
 
 
 def test_other_long_messages_keep_the_limit():
