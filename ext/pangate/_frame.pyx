@@ -289,8 +289,8 @@ cdef class Walker:
     set: nothing of it may be kept.
 
     A row longer than `limit` goes out as it comes, its long cells in windows of `window` bytes; what of it
-    has to be there whole is a cell or an element of one, of `limit` bytes at the most. What is wiped in such a
-    row keeps its length, which stands in front of it."""
+    has to be there whole is a cell or an element of one, of `limit` bytes at the most. What is wiped in
+    such a row keeps its length, which stands in front of it."""
 
     cdef Scanner scanner
     cdef scan_counts_t counts

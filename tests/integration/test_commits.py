@@ -17,6 +17,7 @@ from conftest import EVERYTHING
 from pangate import config
 from pangate.audit import open_recorder
 from pangate.audit.events import events
+from pangate.audit.marks import mark_of
 from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
 from pangate.gate import Gate
@@ -65,7 +66,8 @@ def disk(monkeypatch) -> Iterator[Disk]:
 @pytest.fixture
 async def gateway(place: Trial, disk: Disk) -> AsyncIterator[Gateway]:
     settings = config.load(place.config)
-    place.audit.unlink(missing_ok=True)
+    for file in (place.audit, mark_of(place.audit)):
+        file.unlink(missing_ok=True)
     recorder, authenticator = open_recorder(settings), open_authenticator(settings)
     recordings = open_recordings(settings)
     made = Gateway(Gate(settings, authenticator, recorder, recordings), sockets.Contexts(settings))

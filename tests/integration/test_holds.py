@@ -22,6 +22,7 @@ from conftest import EVERYTHING
 from pangate import config
 from pangate.approvals import DecisionRefused, open_desk
 from pangate.audit import open_recorder, pan_mask
+from pangate.audit.marks import mark_of
 from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
 from pangate.gate import Gate
@@ -150,7 +151,8 @@ def place(postgres):
 @pytest.fixture
 async def room(place: Trial) -> AsyncIterator[Room]:
     settings = config.load(place.config)
-    place.audit.unlink(missing_ok=True)
+    for file in (place.audit, mark_of(place.audit)):
+        file.unlink(missing_ok=True)
     recorder, authenticator = open_recorder(settings), open_authenticator(settings)
     recordings = open_recordings(settings)
     gate = Gate(settings, authenticator, recorder, recordings)

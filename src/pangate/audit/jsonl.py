@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pangate.audit.clock import BACK
-from pangate.audit.marks import Marker, is_whole, read_mark
+from pangate.audit.marks import Marker, is_whole, mark_of, read_mark
 from pangate.audit.syncer import Syncer
 from pangate.errors import RecordFailed
 
@@ -176,7 +176,8 @@ class JsonLines:
             if length < mark.size:
                 raise self._failed(
                     f"has {length} bytes where {mark.size} were on its disk: somebody cut it off, or the "
-                    "disk lost them; keep it as evidence under another name, and the gateway begins a new one"
+                    f"disk lost them; keep it and {mark_of(self.path).name} as evidence under other "
+                    "names, and the gateway begins a new one"
                 )
             if mark.size:
                 start = self._newline_before(mark.size - 1) + 1
@@ -257,8 +258,8 @@ class JsonLines:
             raise self._not_a_record(offset)
         if record["v"] == 3 and not is_whole(line):
             raise self._failed(
-                f"has a record at byte {offset} that is not what was written; keep it as evidence under "
-                "another name, and the gateway begins a new one"
+                f"has a record at byte {offset} that is not what was written; keep it and "
+                f"{mark_of(self.path).name} as evidence under other names, and the gateway begins a new one"
             )
         if record.get("clock") != BACK:
             with contextlib.suppress(ValueError):
@@ -300,6 +301,6 @@ class JsonLines:
 
     def _not_a_record(self, offset: int) -> RecordFailed:
         return self._failed(
-            f"holds something that is not a record at byte {offset}; keep it as evidence under "
-            "another name, and the gateway begins a new one"
+            f"holds something that is not a record at byte {offset}; keep it and "
+            f"{mark_of(self.path).name} as evidence under other names, and the gateway begins a new one"
         )
