@@ -133,12 +133,18 @@ class Recorder:
         too (audit/codes.py), and the configuration may say that all events are, or none.
 
         Raises RecordFailed when too much is waiting, and TypeError for data that has no form."""
-        if self.leaves.closed:
+        leaves, moment, steps = self.leaves, event.time, self._steps
+        if leaves.closed:
             raise RecordFailed("the record is closed; the gateway is stopping")
-        self._see(event.time)
-        sequence = self.leaves.add(self._encode(event, self.leaves.sequence + 1), self._clock())
-        if self._fsync == "always" or (
-            self._fsync == "urgent" and (urgent or event.code in URGENT)
+        if steps is not None:
+            if moment >= steps.latest and not self._behind:
+                steps.latest = moment  # as `see` would; nearly always
+            else:
+                self._see(moment)
+        leaf = self._encode(event, leaves.sequence + 1)
+        sequence = leaves.add(leaf, 0.0 if leaves.leaves else self._clock())
+        if self._fsync != "interval" and (
+            urgent or self._fsync == "always" or event.code in URGENT
         ):
             self.urgent = sequence
         return sequence

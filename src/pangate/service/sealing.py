@@ -37,7 +37,7 @@ AGAIN_SECONDS = 5.0
 STOP_SECONDS = 10.0
 """How long the sealer may take for what is left when the gateway stops."""
 
-INDEX_SECONDS = 5.0
+INDEX_SECONDS = 1.0
 """How far the index may be behind. Who searches takes what is missing first."""
 
 INDEXED = 4000
