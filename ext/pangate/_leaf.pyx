@@ -229,7 +229,7 @@ cdef class Encoder:
         self.put(b',"success":true' if event.success else b',"success":false')
         self.put(b',"time":"')
         self.hole(made, HOLE_TIME)
-        self.put(b'","v":2}')
+        self.put(b'","v":3')
         self.hole(made, HOLE_END)
         made.values = filled
         return made
@@ -261,6 +261,7 @@ cdef class Encoder:
                 self.integer(sequence)
             elif what == HOLE_STATEMENT:
                 self.integer(statement)
+        self.check()
         return PyBytes_FromStringAndSize(<char *>self.out, self.at)
 
     def encode_value(self, value):

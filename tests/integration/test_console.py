@@ -13,6 +13,7 @@ import pytest
 from browser import AXE, chromium
 from conftest import CARDS, PANS
 from console_trial import PASSWORD, console_trial
+from pangate.embedded import EmbeddedPostgres
 from pangate.trial import until
 
 pytestmark = pytest.mark.integration
@@ -39,14 +40,10 @@ PAGES = (
 
 
 @pytest.fixture(scope="module")
-def served(postgres):
-    with console_trial(postgres) as made:
-        postgres.psql(CARDS.replace("{pans}", "','".join(PANS)))
+def served():
+    with EmbeddedPostgres() as server, console_trial(server) as made:
+        server.psql(CARDS.replace("{pans}", "','".join(PANS)))
         yield made
-    postgres.psql(
-        "drop table payments_old, vault, cards, notes; drop function shout(text); "
-        "drop type holder, mood; drop domain pan_text"
-    )
 
 
 @pytest.fixture(scope="module")

@@ -198,7 +198,12 @@ def test_every_anchor_has_what_is_sealed_and_a_roll_back_shows(
         shown = made.psql(made.token(), "select t from cards order by id")
         assert "************1111" in shown.stdout, "nobody waits for it"
         until(lambda: "the publisher ended" in made.log.read_text(), "it is noticed")
-        until(seen, "another one goes on", seconds=60)
+
+        def again() -> bool:
+            return metrics(values["monitor_port"])["pangate_audit_publisher_up"] == 1 and seen()
+
+        # not at once: until then the gateway says what the one before had seen
+        until(again, "another one goes on", seconds=60)
         made.stop_gateway()
         record = made.audit.read_bytes().splitlines()
         total = len(record)

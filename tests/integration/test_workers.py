@@ -161,7 +161,7 @@ def test_sessions_are_on_both_and_each_record_verifies(two):
     assert f'pangate_sessions_total{{resource="payments"}} {count}.0' in text
     assert "pangate_sessions_open 0.0" in text
     assert 'pangate_worker_up{worker="2"} 1.0' in text
-    assert get(two, "/readyz") == (200, "ready\n")
+    until(lambda: get(two, "/readyz")[0] == 200, "every worker has said that it is ready")
     name = next(e["session"] for e in events(two) if e["code"] == "session.start")
     shown = subprocess.run(
         [sys.executable, "-m", "pangate.cli", "audit", "replay", name, "--config", str(two.config)],
@@ -228,7 +228,7 @@ def test_an_approval_reaches_the_worker_that_waits(two):
 
             until(there, "a request")
             (request,) = waiting
-            assert get(two, "/readyz")[0] == 200
+            until(lambda: get(two, "/readyz")[0] == 200, "every worker has said that it is ready")
             answer = client.post(
                 f"/api/approvals/{request['id']}/approve", json={"reason": "agreed"}
             )

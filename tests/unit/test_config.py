@@ -150,7 +150,7 @@ fsync = "always"
         ("", ["issuers: missing", "resources: missing", "roles: missing", "audit.path: missing",
               "listen.certificate: missing"]),
         (WHOLE + "[audt]\n", ['audt: unknown table; did you mean "audit"?']),
-        (WHOLE + "fsyn = 1\n", ['audit.fsink: unknown key; did you mean "fsync"?']),
+        (WHOLE + "fsyn = 1\n", ['audit.fsyn: unknown key; did you mean "fsync"?']),
         (WHOLE + "zzz = 1\n", ["audit.zzz: unknown key; there is path, fsync"]),
         (WHOLE.replace("[[roles]]", "[roles]"), ["roles: must be an array of tables"]),
         (WHOLE.replace("[audit]", "[[audit]]"), ["audit: must be a table"]),

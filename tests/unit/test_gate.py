@@ -129,7 +129,7 @@ async def test_a_request_that_came_before_is_recorded_as_the_first_was(gate, iss
     session.written()
     first, ended, second, second_ended, _, third, end = (
         event
-        | dict.fromkeys(("sequence", "time", "statement"))
+        | dict.fromkeys(("sequence", "time", "statement", "whole"))
         | {"data": event["data"] | {"number": 0, "seconds": 0}}
         for event in events(gate)[-7:]
     )
