@@ -33,13 +33,14 @@ if coverage:
     macros.append(("CYTHON_TRACE_NOGIL", "1"))
 
 headers = glob("ext/pangate/*.h") + glob("ext/pangate/*.pxd")
-kernels = sorted(glob("ext/pangate/*.c"))
+CELLS = ("cell", "names", "scan", "scan_json")
 
 
-def extension(name: str) -> Extension:
+def extension(name: str, *kernels: str) -> Extension:
+    """A module with the C files that it calls, which are compiled for each anew."""
     return Extension(
         f"pangate.{name}",
-        [f"ext/pangate/{name}.pyx", *kernels],
+        [f"ext/pangate/{name}.pyx", *(f"ext/pangate/{kernel}.c" for kernel in kernels)],
         depends=headers,
         include_dirs=["ext/pangate"],
         define_macros=macros,
@@ -51,11 +52,11 @@ def extension(name: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            extension("_scan"),
-            extension("_frame"),
-            extension("_text"),
+            extension("_scan", "scan", "scan_json", "scan_stream"),
+            extension("_frame", *CELLS, "cell_stream", "copy"),
+            extension("_text", "text"),
             extension("_shape"),
-            extension("_leaf"),
+            extension("_leaf", *CELLS),
             extension("_again"),
             extension("_book"),
         ],
