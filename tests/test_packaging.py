@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# The first of them waits for the build, which compiles everything.
+pytestmark = pytest.mark.timeout(600)
+
 ROOT = Path(__file__).parents[1]
 TREE = ["src", "ext", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"]
 
@@ -82,7 +85,6 @@ def test_the_sdist_can_be_built_from(built):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_installed_alone_in_a_clean_venv(built, tmp_path, kind):
     place = tmp_path / "venv"

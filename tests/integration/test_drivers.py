@@ -232,6 +232,8 @@ def test_an_error_in_a_pipeline_ends_what_is_behind_it(agent, service):
                     step()
                 except psycopg.errors.InvalidTextRepresentation as wrong:
                     outcome.append(wrong.diag.message_primary)
+                except psycopg.errors.PipelineAborted:
+                    pass  # the driver has read the error and sends nothing more before the Sync
             after = connection.execute("select t from cards where id = 3")
             for cursor in (good, skipped, after):
                 try:
