@@ -61,7 +61,7 @@ def _options() -> argparse.Namespace:
         "--quick", action="store_true", help="about 2 minutes: what the goals need, two rounds"
     )
     words.add_argument("--minutes", type=float, help="how long it may take (15, quick 2)")
-    words.add_argument("--only", action="append", help="a group of cases: select, tls, parts, tpcb, connections, "
+    words.add_argument("--only", action="append", choices=("select", "tls", "parts", "tpcb", "connections", "workers", "sweep", "bulk", "idle"), help="a group of cases: select, tls, parts, tpcb, connections, "
                        "workers, sweep, bulk, idle; repeatable")  # fmt: skip
     words.add_argument("--rows", type=int, help="rows of the large results (1000000, quick 200000)")
     words.add_argument("--bulk-mb", type=int, help="megabytes of a bulk run (1000, quick 100)")
