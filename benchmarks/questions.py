@@ -6,6 +6,12 @@ from __future__ import annotations
 import records
 from pangate.audit.index import Query
 
+NEVER = {
+    "session", "masked, never", "words, none", "words, two that are never together",
+    "common ones that are never together", "a network of what was denied",
+}  # fmt: skip
+"""Those that no event answers; "words, rare" is answered by few or none, and all others by many."""
+
 
 def questions(count: int, seconds: float) -> dict[str, Query]:
     """By what each is about. `count` events of the record are `seconds` apart on the average."""

@@ -41,7 +41,7 @@ Fsync = Literal["urgent", "always", "interval"]
 """Which events have to be on the disk before anything follows from them: those that are urgent, all, none."""
 
 Encode = Callable[[Event, int], bytes]
-"""Makes the leaf of an event with its sequence: one line of canonical JSON without its newline, version 2,
+"""Makes the leaf of an event with its sequence: one line of canonical JSON without its newline, version 3,
 every text in it masked. TypeError for data that is not text, numbers, booleans, None, and mappings and
 sequences of these."""
 

@@ -7,6 +7,8 @@ long way: the codec is told then what was sent, and goes on as if it had come th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from pangate._again import Answered, Known, Lane, Requests, answer_parts
 from pangate._scan import Scanner
 from pangate.model import Statement, Verdict
@@ -35,7 +37,7 @@ class _Candidate:
         self.statements: list[Statement] = []
 
 
-class Repeats(Answers):
+class Repeats(Answers, ABC):
     """The codec's memory of requests."""
 
     def __init__(self, scanner: Scanner, max_message: int) -> None:
@@ -57,17 +59,17 @@ class Repeats(Answers):
 
     # What the codec says of itself, beside what the server's half knows.
 
+    @abstractmethod
     def _idle(self) -> bool:
         """Whether nothing is under way on either side."""
-        raise NotImplementedError
 
+    @abstractmethod
     def frontend(self, data: Buffer) -> list[Action]:
         """Take bytes from the agent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def resume(self, verdict: Verdict) -> list[Action]:
         """Go on after `Execute`."""
-        raise NotImplementedError
 
     # --- the short way ----------------------------------------------------------------------------
 
