@@ -4,6 +4,8 @@ from pangate._scan import Scanner
 class Form:
     """The leaf of an event that comes again, all but what differs."""
 
+    def __len__(self) -> int: ...
+
 class Encoder:
     """Makes leaves of events. For one thread. See _leaf.pyx."""
 

@@ -550,7 +550,12 @@ class GateSession:
         decided = known.decided
         many = len(known.statements)
         number = answered.number
-        if type(decided) is not _Decided or decided.ended is None or answered.columns:
+        if (
+            type(decided) is not _Decided
+            or decided.ended is None
+            or answered.columns
+            or not self._gate.recorder.in_time()
+        ):
             for other in range(number - many + 1, number):
                 self.finished(other, Outcome(), answered.began)
             outcome = Outcome(answered.rows, answered.size, answered.masked, answered.columns)

@@ -232,7 +232,7 @@ class Desk(Queue):
         if found is None or not (
             self.may_see(person, found) or await self.stands_in(person, found)
         ):
-            raise DecisionRefused("unknown", "there is no such request")
+            raise await self.unseen(person, found, origin, name)
         if said.place:
             await self._store.set_place(name, found.id, said.place)
         return await self.decide(found.id, person, said.choice, said.reason, origin, name)
@@ -262,11 +262,18 @@ class Desk(Queue):
         return ticket is not None and ticket.count is not None
 
     async def count(self, request: str, person: Principal, origin: str = "-") -> Counted:
-        """How many rows a statement that waits concerns, counted now. Who asks has been found to have to do
-        with it. Raises DecisionRefused with the reason why it cannot be."""
+        """How many rows a statement that waits concerns, counted now, for somebody who may decide it: a
+        number says something of the rows. Raises DecisionRefused with the reason why it cannot be."""
         ticket = self._tickets.get(request)
         if ticket is None or ticket.request.state != "pending":
             raise await self._absent(request)
+        try:
+            await self._may_count(ticket, person)
+        except DecisionRefused as refused:
+            said = {"choice": "count", "kind": refused.kind, "detail": refused.reason}
+            self._by(person, origin, "approval.refused", ticket.request, False, said)
+            await self._durable()
+            raise
         if ticket.count is None:
             why = "no session waits with it, so nobody has its statement as it is"
             raise DecisionRefused("not countable", why)
@@ -289,6 +296,14 @@ class Desk(Queue):
             told = {"rows": found.rows, "bound": found.bound}
             self._by(person, origin, "approval.counted", ticket.request, True, told)
             return found
+
+    async def _may_count(self, ticket: Ticket, person: Principal) -> None:
+        """Who decides may know. Who asks may not: they would read by counting what nobody let them read."""
+        if wrong := ticket.excluded(self.called(person), self._rules.groups):
+            raise DecisionRefused("own", wrong)
+        held = set(groups_of(person, self._rules.groups))
+        if not held & (set(ticket.request.approvers) | set(self._rules.break_glass)):
+            await self._delegated(ticket, person, self._clock())
 
     async def delegate(
         self,
@@ -395,6 +410,26 @@ class Desk(Queue):
     async def said_of(self, request: str) -> list[Decision]:
         """What was decided on a request, in order."""
         return await self._store.decisions(request)
+
+    async def unseen(
+        self, person: Principal, request: Request | None, origin: str, channel: str = ""
+    ) -> DecisionRefused:
+        """What somebody is told who has nothing to do with a request: that there is none. That they tried is
+        recorded."""
+        refused = DecisionRefused("unknown", "there is no such request")
+        if request is not None:
+            said = {"kind": refused.kind, "detail": "it does not concern them"}
+            if channel:
+                said["channel"] = channel
+            self._by(person, origin, "approval.refused", request, False, said)
+            await self._durable()
+        return refused
+
+    async def listed(self, person: Principal, origin: str, shown: Sequence[Request]) -> None:
+        """Record that somebody is shown these requests, before they are."""
+        data = {"requests": [request.id for request in shown]}
+        self._by(person, origin, "approval.listed", None, True, data)
+        await self._durable()
 
     def may_see(self, person: Principal, request: Request) -> bool:
         """Whether a person has anything to do with a request: may decide it as far as their groups go,

@@ -130,12 +130,25 @@ class Poster:
         return addresses[:MOST_ADDRESSES]
 
 
+_NOWHERE = [
+    ipaddress.ip_network(text)
+    for text in (
+        "192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "::ffff:0:0:0/96", "fec0::/10", "3fff::/20",
+        "5f00::/16",
+    )
+]  # fmt: skip
+"""Not of the public internet, or a way to an address that may not be; some Pythons take them for global."""
+
+
 def allowed(address: Address, networks: Sequence[Network]) -> bool:
     """Whether an address may be sent to. What another address is written in counts as that."""
     inner = _inner(address)
     if any(address in network or inner in network for network in networks):
         return True
-    return all(one.is_global and not one.is_multicast for one in (address, inner))
+    return all(
+        one.is_global and not one.is_multicast and not any(one in network for network in _NOWHERE)
+        for one in (address, inner)
+    )
 
 
 def _context(ca: Path | None) -> ssl.SSLContext:

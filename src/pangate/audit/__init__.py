@@ -32,6 +32,10 @@ SHORT_TEXT = 256
 MAX_PENDING_BYTES = 64 << 20
 """Records that wait to be flushed. Beyond it nothing more is taken, so nothing more is done."""
 
+MAX_FORM = MAX_LEAF - 6 * 4096
+"""Bytes of an event that comes again, without what differs: that is of a request of 4096 bytes at the
+most, each of which may become six."""
+
 SHORTEST_PAN = 12
 """Digits of the shortest card number (ISO/IEC 7812 as issuers use it); what is shorter has none."""
 
@@ -276,14 +280,18 @@ def leaf_encoder(large: Path | None = None, steps: Steps | None = None) -> Encod
 
 
 class _Leaves:
-    """Makes leaves, at once or by a form. What comes by a form is short: what a request may have that came
-    before is bounded."""
+    """Makes leaves, at once or by a form."""
 
     def __init__(
         self, encoder: Encoder, clock: ClockState, large: Path | None, steps: Steps | None
     ) -> None:
         self._encoder, self._large, self._steps = encoder, large, steps
-        self.form, self.fill, self.clock = encoder.form, encoder.fill, clock.now
+        self.fill, self.clock = encoder.fill, clock.now
+
+    def form(self, event: Event, holes: tuple[str, ...]) -> Form | None:
+        """None for events that are long without what differs: no leaf by a form is too long for the log."""
+        form = self._encoder.form(event, holes)
+        return form if len(form) <= MAX_FORM else None
 
     def __call__(self, event: Event, sequence: int) -> bytes:
         encoder, large, steps = self._encoder, self._large, self._steps

@@ -34,6 +34,9 @@ CODES: dict[str, Code] = {
         "an approval is used up: its statement runs", "10.2.1.2", urgent=True
     ),
     "approval.expired": Code("nobody decided in time, or the gateway was restarted"),
+    "approval.listed": Code(
+        "a person was shown these requests, or follows all that concern them", "10.2.1.3"
+    ),
     "approval.noted": Code("what waits is in a transaction by now, so it waits for less long"),
     "approval.refused": Code("a person decided who may not, or not so", "10.2.1.4", urgent=True),
     "approval.requested": Code("a statement waits for a person"),

@@ -67,7 +67,7 @@ def leave(
         note["asked"] = {"too_long": len(data)}
         data = json.dumps(note).encode()
     try:
-        if sum(1 for _ in os.scandir(inbox)) >= MOST_WAITING:
+        if sum(item.name.endswith(NOTE) for item in os.scandir(inbox)) >= MOST_WAITING:
             raise LedgerError(
                 f"{MOST_WAITING} notes wait in {inbox}: start the gateway, which takes them into the record"
             )
@@ -101,7 +101,8 @@ def _masked(value: object, mask: Callable[[str], str]) -> object:
     if isinstance(value, Mapping):
         return {str(key): _masked(one, mask) for key, one in value.items()}
     if isinstance(value, Sequence):
-        return [_masked(one, mask) for one in value]
+        # as one text: a number may be given in several words
+        return mask(" ".join(map(str, value)))
     return value if value is None or isinstance(value, (bool, int, float)) else mask(str(value))
 
 
@@ -165,8 +166,12 @@ class Inbox:
     def done(self) -> None:
         """Remove the notes that were given: their events are written."""
         for name in list(self._recorded):
+            path = self.path / f"{name}{NOTE}"
             try:
-                (self.path / f"{name}{NOTE}").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+            except IsADirectoryError:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
             except OSError:
                 continue  # it is not given again for as long as this gateway runs
             self._recorded.discard(name)
@@ -220,7 +225,12 @@ def _read(inbox: Path, name: str) -> Taken | None:
     note = _form_of(data)
     if note is None:
         return Taken(name, who, {"detail": "it has not the form of a note"}, right=False)
-    return Taken(name, who, {**note, "uid": found.st_uid}, right=True)
+    # who left the note may have left several words where one text was to be
+    asked = {
+        key: " ".join(value) if isinstance(value, list) else value
+        for key, value in note["asked"].items()
+    }
+    return Taken(name, who, {**note, "asked": asked, "uid": found.st_uid}, right=True)
 
 
 def _form_of(data: bytes) -> dict[str, Any] | None:

@@ -51,6 +51,7 @@ class JsonLines:
         try:
             self._length = self._recover()
             self._marker = Marker(path)
+            self._sync_directory()
         except OSError as error:
             self._release()
             raise self._failed(f"cannot be read: {error.strerror}") from None
@@ -169,9 +170,13 @@ class JsonLines:
         mark = read_mark(self.path)
         if mark is None:
             end = self._newline_before(length) + 1
-            # of the last record alone, because a file without a mark may be of any length
-            start = self._newline_before(end - 1) + 1 if end else 0
-            end = self._whole_from(start, end, None)
+            # of the last records alone, because a file without a mark may be of any length
+            start = self._record_before(end)
+            if self._whole_from(start, end, None) != end:
+                end = start  # pages of it never came to the disk
+                start = self._record_before(end)
+                if self._whole_from(start, end, None) != end:
+                    raise self._not_a_record(start)
         else:
             if length < mark.size:
                 raise self._failed(
@@ -180,20 +185,52 @@ class JsonLines:
                     "names, and the gateway begins a new one"
                 )
             if mark.size:
-                start = self._newline_before(mark.size - 1) + 1
+                start = self._record_before(mark.size)
                 if self._whole_from(start, mark.size, mark.sequence) != mark.size:
                     raise self._not_a_record(start)
             self.last_sequence = mark.sequence
             end = self._whole_from(mark.size, length, mark.sequence + 1)
+            if end > mark.size:
+                self._write_once_more(mark.size, end)
         if length > end:
             self._take_away(end, length)
         before = end
         while not self.last_time and before:
             # by a clock that was behind: when was it right?
-            start = self._newline_before(before - 1) + 1
-            self._sequence_of(os.pread(self._fd, before - 1 - start, start), start)
+            start = self._record_before(before)
+            line = os.pread(self._fd, before - 1 - start, start)
+            if line[:1] in (b"", b"\0"):
+                break  # retired
+            self._sequence_of(line, start)
             before = start
         return end
+
+    def _record_before(self, end: int) -> int:
+        """Where the record begins that ends at `end`. In front of it may be zeros, where others were
+        retired."""
+        start = self._newline_before(end - 1) + 1 if end else 0
+        while start < end:
+            found = os.pread(self._fd, min(_BLOCK, end - start), start)
+            kept = found.lstrip(b"\0")
+            if kept and not kept.startswith(BEGINNING):
+                break  # no zeros, or those that a crash left
+            start += len(found) - len(kept)
+            if kept:
+                break
+        return start
+
+    def _write_once_more(self, start: int, end: int) -> None:
+        """What is behind the mark may be in memory alone, in pages that a failed fsync left as clean: written
+        again, it comes to the disk with the next one."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            while start < end:
+                data = os.pread(fd, min(_BLOCK, end - start), start)
+                os.pwrite(fd, data, start)
+                start += len(data)
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
 
     def _whole_from(self, start: int, end: int, sequence: int | None) -> int:
         """Where the whole records between `start` and `end` end, the first of which is `sequence`."""

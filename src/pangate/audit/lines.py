@@ -15,7 +15,8 @@ MAX_LINE = 64 << 20
 
 BLOCK = 1 << 20
 
-_SEQUENCE = re.compile(rb'"sequence":([0-9]+),"session":"')
+_KEY = b'"sequence":'
+_SEQUENCE = re.compile(rb'([0-9]{1,18}),"session":"')
 
 
 def open_record(path: Path) -> int:
@@ -55,7 +56,9 @@ def lines(fd: int, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 def sequence_of(line: bytes) -> int:
     """The sequence of the event in a line; 0 when it is none."""
-    found = _SEQUENCE.search(line)
+    # The last one: what stands in front of it is an event's data, which may have any names.
+    at = line.rfind(_KEY)
+    found = _SEQUENCE.match(line, at + len(_KEY)) if at >= 0 else None
     return int(found[1]) if found else 0
 
 

@@ -58,12 +58,16 @@ class Marker:
     def __init__(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(mark_of(path), flags, 0o600)
+        self._lasting = False
 
     def put(self, size: int, sequence: int) -> None:
-        """The file is on the disk up to here. The mark itself is, when the system likes: an older one is as
-        true."""
+        """The file is on the disk up to here. The first mark is as well, so that there is one after any
+        crash; a later one when the system likes: an older one is as true."""
         text = b"%d %d" % (size, sequence)
         os.pwrite(self._fd, (text + b" " + _check(text)).ljust(_MARK_BYTES - 1) + b"\n", 0)
+        if not self._lasting:
+            os.fsync(self._fd)
+            self._lasting = True
 
     def close(self) -> None:
         """Let go of it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import time
 from pathlib import Path
 
@@ -46,9 +45,6 @@ _PIECE = 4 << 20
 _MOST = 1 << 16
 """Leaves under one checkpoint more than under the one before."""
 
-_SEQUENCE = re.compile(rb'"sequence":([0-9]+),"session":"')
-
-
 _ROTATED = b'"code":"key.rotated"'
 
 
@@ -67,7 +63,12 @@ class Sealer:
         """By level, the hashes of the tile that is not full."""
         self._new: dict[str, bytes] = {}
         self._offset = 0
+        self._signed = 0
+        """Events under the newest checkpoint that was written."""
         self._next_signer: Signer | None = None
+        self._due = False
+        """Whether the event by which the next key takes over is in the tree, and it has not yet."""
+        self._rotates_to = ""
         self._rotation = b""
         """What the event has in it by which this one takes over; empty when none is to."""
         self._lock = _lock(directory / LOCK)
@@ -100,7 +101,8 @@ class Sealer:
         """From the event on that says so, `signer` signs. What the event has to say is in what comes back."""
         found = rotate(self._signer, signer)
         self._next_signer = signer
-        self._rotation = f'"new":"{name_of(signer.verifier)}"'.encode()
+        self._rotates_to = name_of(signer.verifier)
+        self._rotation = f'"new":"{self._rotates_to}"'.encode()
         return found
 
     @property
@@ -115,18 +117,30 @@ class Sealer:
         Raises LedgerError when a line is not the next event, and when something cannot be read or
         written: then what was sealed before stays."""
         # what could not be written the last time is still to be
-        checkpoint = self._store() if self._new else None
+        checkpoint = self._sign() if self._new or self._signed < self.size or self._due else None
         while leaves := self._next(marked=marked):
             for leaf in leaves:
                 self._append(leaf)
-            if self._rotation and any(
-                self._rotation in leaf and _ROTATED in leaf for leaf in leaves
-            ):
-                checkpoint = self._store(self._next_signer)
-                self._taken_over()
-            else:
-                checkpoint = self._store()
+            self._due = self._due or bool(self._rotation and any(map(self._hands_over, leaves)))
+            checkpoint = self._sign()
         return checkpoint
+
+    def _sign(self) -> Checkpoint:
+        """Store what is new. When a key hands over, both sign, and from then on the next one alone."""
+        if not self._due:
+            return self._store()
+        checkpoint = self._store(self._next_signer)
+        self._taken_over()
+        self._due = False
+        return checkpoint
+
+    def _hands_over(self, leaf: bytes) -> bool:
+        """Whether it is the event by which the next key takes over. Others may have its words in their
+        data."""
+        if self._rotation not in leaf or _ROTATED not in leaf:
+            return False
+        event = json.loads(leaf)
+        return bool(event["code"] == "key.rotated" and event["data"].get("new") == self._rotates_to)
 
     def _taken_over(self) -> None:
         """The next key has signed the newest checkpoint too; from now on it alone does."""
@@ -172,8 +186,7 @@ class Sealer:
                     f"the event {number} has {len(line)} bytes and a leaf {MAX_LEAF_BYTES} at the most: it "
                     "was recorded before audit.seal_seconds was set; begin a new file (audit.path)"
                 )
-            found = _SEQUENCE.search(line)
-            if found is None or int(found[1]) != number or not is_whole(line):
+            if sequence_of(line) != number or not is_whole(line):
                 raise LedgerError(
                     f"{self._journal} does not go on with the event {number} at byte {self._offset}: "
                     "somebody else wrote there"
@@ -198,6 +211,7 @@ class Sealer:
             if level == 0 and partial:
                 self._leaves = ledger.bundle(full, partial)
         self._offset = self._sealed_until(ledger, size)
+        self._signed = size
 
     def _sealed_until(self, ledger: Ledger, size: int) -> int:
         """Where in the file the sealed lines end. LedgerError when they are not there."""
@@ -276,6 +290,7 @@ class Sealer:
         if also is not None:
             note += also.sign(checkpoint.body()).text()
         write_whole(self._directory / CHECKPOINT, note.encode())
+        self._signed = size
         position = json.dumps({"offset": self._offset, "size": size})
         write_whole(self._directory / POSITION, position.encode())
         return checkpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -103,8 +104,10 @@ class Syncer:
         while self._kept and self._kept[0][2] <= sequence:
             _, data, _ = self._kept.popleft()
             self.kept_bytes -= len(data)
-        self._told(length, sequence)
         self.synced = sequence
+        with contextlib.suppress(OSError):
+            # a mark that could not be written is an older one, which is as true; the next one is tried
+            self._told(length, sequence)
 
     def _bring(self) -> str:
         """What is wrong; empty when all that was written before is on the disk."""

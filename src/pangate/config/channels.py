@@ -23,7 +23,13 @@ class PersonSettings(Settings, frozen=True, kw_only=True):
     name with these claims, as with a token."""
 
     user: Annotated[Text, Meta(description="The channel's own id of the person: `U012AB3CD`.")]
-    subject: Annotated[Text, Meta(description="`sub` of the person's own token.")]
+    subject: Annotated[
+        Text,
+        Meta(
+            description="The person as their own token names them: `sub`, or the issuer's "
+            "`subject_claim`. With another name they would be two people."
+        ),
+    ]
     issuer: Annotated[
         str | None,
         Meta(description="`url` of the person's issuer; may be left out if there is only one."),
@@ -48,7 +54,13 @@ class CallbackSettings(Settings, frozen=True, kw_only=True):
             "of `webhooks.secret`."
         ),
     ]
-    subject: Annotated[Text, Meta(description="Whose decisions they are, as `sub` names them.")]
+    subject: Annotated[
+        Text,
+        Meta(
+            description="Whose decisions they are, as their own token names them: `sub`, or the "
+            "issuer's `subject_claim`."
+        ),
+    ]
     issuer: Annotated[
         str | None,
         Meta(description="`url` of their issuer; may be left out if there is only one."),

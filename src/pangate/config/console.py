@@ -122,6 +122,11 @@ def console_problems(console: ConsoleSettings, wrong_url: str | None) -> Iterato
         yield "url", wrong_url
     elif urlsplit(console.url).path not in ("", "/"):
         yield "url", "has a path; write the scheme, the host and the port alone"
+    elif console.url != console.url.lower() or urlsplit(console.url).port in (80, 443):
+        yield (
+            "url",
+            "is not as browsers send it: write it in small letters, and without the port of its scheme",
+        )
     if "openid" not in console.scope.split():
         yield "scope", 'has no "openid", without which there is no identity token; add it'
     if not any(console.matches()):

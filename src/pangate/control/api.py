@@ -210,19 +210,21 @@ class _Api:
 
     async def requests(self, asked: HttpRequest) -> Response:
         """The requests that concern who asks, the newest first."""
-        person, _ = await self._person(asked)
+        person, origin = await self._person(asked)
         states = asked.query_params.getlist("state") or ["pending"]
         if not set(states) <= {*STATES, "all"}:
             raise _Wrong(422, "misused", f"state is one of all, {', '.join(STATES)}")
         wanted = () if "all" in states else tuple(cast(State, state) for state in states)
         found = await self._desk.requests(wanted, MOST_SHOWN)
-        shown = [_request(one) for one in found if self._desk.may_see(person, one)]
-        return _json({"approvals": shown})
+        shown = [one for one in found if self._desk.may_see(person, one)]
+        if shown:
+            await self._desk.listed(person, origin, shown)
+        return _json({"approvals": [_request(one) for one in shown]})
 
     async def show(self, asked: HttpRequest) -> Response:
         """One request with what was decided, and earlier ones like it."""
         person, origin = await self._person(asked)
-        found, decisions, alike = await self._visible(person, asked.path_params["id"])
+        found, decisions, alike = await self._visible(person, asked.path_params["id"], origin)
         self._desk.viewed(found, person, origin)
         self._gate.written()
         return _json(
@@ -239,11 +241,11 @@ class _Api:
         )  # fmt: skip
 
     async def _visible(
-        self, person: Principal, request: str
+        self, person: Principal, request: str, origin: str
     ) -> tuple[Request, list[Any], list[Any]]:
         found, decisions, alike = await self._desk.show(request)
         if not self._desk.may_see(person, found) and not await self._desk.stands_in(person, found):
-            raise DecisionRefused("unknown", "there is no such request")
+            raise await self._desk.unseen(person, found, origin)
         return found, decisions, alike
 
     async def decide(self, asked: HttpRequest) -> Response:
@@ -251,7 +253,7 @@ class _Api:
         person, origin = await self._person(asked)
         request, word = asked.path_params["id"], asked.path_params["choice"]
         reason = _text(await self._body(asked, "reason"), "reason")
-        await self._visible(person, request)
+        await self._visible(person, request, origin)
         if word == "withdraw":
             return _json(_request(await self._desk.withdraw_by(request, person, reason, origin)))
         choice = CHOICES.get(word)
@@ -264,13 +266,14 @@ class _Api:
         person, origin = await self._person(asked)
         request = asked.path_params["id"]
         await self._body(asked)
-        await self._visible(person, request)
+        await self._visible(person, request, origin)
         found = await self._desk.count(request, person, origin)
         return _json({"rows": found.rows, "bound": found.bound, "more": found.more})
 
     async def watch(self, asked: HttpRequest) -> Response:
         """Every change that concerns who asks, as server-sent events, until their token ends."""
-        person, _ = await self._person(asked)
+        person, origin = await self._person(asked)
+        await self._desk.listed(person, origin, ())
         return StreamingResponse(
             self._changes(person), headers=HEADERS, media_type="text/event-stream"
         )
@@ -325,12 +328,15 @@ class _Api:
 
     async def reviews(self, asked: HttpRequest) -> Response:
         """What was run by breaking the glass and nobody has looked at yet."""
-        person, _ = await self._person(asked)
-        due = []
+        person, origin = await self._person(asked)
+        due, shown = [], []
         for one in await self._desk.reviews():
             found, _, _ = await self._desk.show(one.request)
             if self._desk.may_see(person, found):
                 due.append({**asdict(one), "approval": _request(found)})
+                shown.append(found)
+        if shown:
+            await self._desk.listed(person, origin, shown)
         return _json({"reviews": due})
 
     async def review(self, asked: HttpRequest) -> Response:
@@ -338,7 +344,7 @@ class _Api:
         person, origin = await self._person(asked)
         body = await self._body(asked, "finding", "note")
         request = asked.path_params["id"]
-        await self._visible(person, request)
+        await self._visible(person, request, origin)
         finding, note = _text(body, "finding"), _text(body, "note")
         await self._desk.review(request, person, finding, note, origin)
         return Response(status_code=204, headers=HEADERS)

@@ -85,7 +85,13 @@ class Publishing:
     async def run(self) -> None:
         """Start a publisher, and another one whenever it ends, until `stop`."""
         while not self._stopping.is_set():
-            await self._start()
+            try:
+                await self._start()
+            except OSError as error:
+                # no process or descriptor is free just now, which is no reason to end the gateway
+                log.error("the publisher cannot be started: %s", error.strerror or error)
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
             assert self._process is not None
             code = await self._process.wait()
             if self._stopping.is_set():

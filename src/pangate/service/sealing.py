@@ -82,7 +82,13 @@ class Sealing:
     async def run(self) -> None:
         """Start a sealer, and another one whenever it ends, until `stop`."""
         while not self._stopping.is_set():
-            await self._start()
+            try:
+                await self._start()
+            except OSError as error:
+                # no process or descriptor is free just now, which is no reason to end the gateway
+                log.error("the sealer cannot be started: %s", error.strerror or error)
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
             assert self._process is not None
             assert self._process.stdout is not None
             while line := await self._process.stdout.readline():

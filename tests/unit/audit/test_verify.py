@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import ledgers
+from pangate.audit.marks import mark_of
 from pangate.audit.reader import Ledger
 from pangate.audit.verify import KINDS, verify, walk
 from pangate.audit.verify.differences import differences
@@ -417,31 +418,71 @@ def test_long_texts(tmp_path):
     assert told(run(directory)) == [("file", name, 51)]
 
 
-def retire(leaves, **data):
-    """A ledger whose first bundle is gone, with an event that says so."""
-    leaves = list(leaves)
+@pytest.mark.parametrize("data", [{"first": 0, "last": 255}, {"files": ["sessions/x"]}, {}])
+def test_no_event_excuses_what_is_missing(tmp_path, data):
+    """Whoever can append a line could write one; it takes a tombstone, which the key has signed."""
+    leaves = list(LEAVES)
     leaves[650] = ledgers.event(651, "audit.retired", reason="retention", **data)
     files = ledgers.files_of(leaves)
     del files[entries_path(0)]
-    return files
+    assert told(run(ledgers.write(tmp_path / "l", files))) == [("bundle", "tile/entries/000", 1)]
 
 
-def test_retired_events(tmp_path):
-    directory = ledgers.write(tmp_path / "l", retire(LEAVES, first=0, last=255))
-    report = run(directory, checkpoints=[("a", ledgers.note_of(LEAVES[:300]))])
-    assert report.ok, report.findings
-    assert (report.retired, report.events) == (256, SIZE - 256)
-    path = directory / tile_path(0, 0)
+# The file that events were written to
+
+
+def written(directory, leaves, name="audit.jsonl", *, mark=True):
+    path = directory / name
+    path.write_bytes(b"".join(leaf + b"\n" for leaf in leaves))
+    path.chmod(0o600)
+    if mark:
+        mark_of(path).write_bytes(b"")
+    return path
+
+
+def test_the_file_that_events_were_written_to(directory):
+    path = written(directory, LEAVES)
+    assert run(directory).ok
+    with path.open("ab") as file:
+        file.write(ledgers.event(SIZE + 1) + b"\n" + b'{"clock":"torn')
+    assert run(directory).ok, "what is not sealed yet is nothing that can be compared"
+    with path.open("ab") as file:
+        file.write(b"\0" * 9000)
+    assert run(directory).ok
+
+
+@pytest.mark.parametrize("index", [0, 255, 256, SIZE - 1])
+def test_a_line_of_it_that_was_changed(directory, index):
+    leaves = list(LEAVES)
+    leaves[index] = ledgers.event(index + 1, text="another")
+    path = written(directory, leaves)
+    assert told(run(directory)) == [("journal", "audit.jsonl", index + 1)]
+    # as if it had been retired
+    length = len(leaves[index]) + 1
+    at = sum(len(leaf) + 1 for leaf in leaves[:index])
     data = bytearray(path.read_bytes())
-    data[100] ^= 1
+    data[at : at + length] = bytes(length)
     path.write_bytes(data)
-    assert {item.kind for item in run(directory).findings} >= {"tree"}
+    assert told(run(directory)) == [("journal", "audit.jsonl", index + 1)]
 
 
-@pytest.mark.parametrize("data", [{"first": 0, "last": 254}, {"first": 1, "last": 255}, {}])
-def test_events_that_were_not_retired(tmp_path, data):
-    directory = ledgers.write(tmp_path / "l", retire(LEAVES, **data))
-    assert told(run(directory)) == [("bundle", "tile/entries/000", 1)]
+def test_lines_of_it_that_are_gone_or_moved(directory):
+    written(directory, [*LEAVES[:300], *LEAVES[301:]])
+    assert told(run(directory)) == [("journal", "audit.jsonl", 301)]
+    written(directory, LEAVES[:400])
+    assert told(run(directory)) == [("journal", "audit.jsonl", 401)]
+    written(directory, [*LEAVES[:300], LEAVES[301], LEAVES[300], *LEAVES[302:]])
+    assert [kind for kind, _, _ in told(run(directory))] == ["journal", "journal"]
+    written(directory, [])
+    assert told(run(directory)) == [("journal", "audit.jsonl", 1)]
+
+
+def test_a_copy_of_some_of_it(directory):
+    """A sink's, say: it may be behind, and what it has is right."""
+    written(directory, LEAVES[:400], "copy.jsonl", mark=False)
+    assert run(directory).ok
+    written(directory, [*LEAVES[:200], ledgers.event(201, text="x")], "copy.jsonl", mark=False)
+    assert told(run(directory)) == [("journal", "copy.jsonl", 201)]
 
 
 def test_permissions(directory, tmp_path):

@@ -203,7 +203,11 @@ class _Export:
             if path.suffix not in (".checkpoint", ".tsr") or not path.is_file():
                 continue
             name, data = path.relative_to(directory).as_posix(), path.read_bytes()
-            if path.suffix == ".checkpoint":
+            if path.suffix == ".tsr":
+                # what is stamped sorts before it
+                if f"{name.removesuffix('.tsr')}.checkpoint" not in proofs:
+                    continue
+            else:
                 try:
                     seen = Checkpoint.parse(parse_note(data)[0])
                 except LedgerError:

@@ -1,4 +1,4 @@
-"""What events say of files beside the tree, and of leaves that were retired."""
+"""What events say of files beside the tree, and of keys that took over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pangate.ledger.letters import letters
 RECORDED, UNFINISHED = "session.recording", "session.unfinished"
 """What is there of a recording that ended, or that ended with its gateway."""
 
-MARKED, RETIRED = "session.recorded", "audit.retired"
+MARKED = "session.recorded"
 
 ROTATED = "key.rotated"
 
@@ -38,7 +38,6 @@ class Claims:
     _MARKS = (
         b'"session.record',
         b'"session.unfinished"',
-        b'"audit.retired"',
         b'"key.rotated"',
         _LARGE,
     )
@@ -50,8 +49,6 @@ class Claims:
 
     def __init__(self) -> None:
         self._files: dict[str, list[_Claim]] = {}
-        self._retired: list[tuple[int, int, int]] = []
-        self._retired_files: set[str] = set()
         self.rotated: dict[str, int] = {}
         """By the name of a key, the sequence of the event by which it took over."""
 
@@ -63,13 +60,7 @@ class Claims:
         code, found = event["code"], event.get("data")
         if not isinstance(found, dict):
             return
-        if code == RETIRED:
-            first, last = found.get("first"), found.get("last")
-            if type(first) is int and type(last) is int:
-                self._retired.append((first, last, sequence))
-            files = found.get("files")
-            self._retired_files.update(map(str, files if isinstance(files, list) else ()))
-        elif code == ROTATED:
+        if code == ROTATED:
             self.rotated.setdefault(str(found.get("new")), sequence)
         elif code in (RECORDED, UNFINISHED, MARKED):
             self._claim(found.get("file"), found, sequence, whole=code != MARKED)
@@ -88,29 +79,17 @@ class Claims:
         """Add what other events say."""
         for file, claims in other._files.items():
             self._files.setdefault(file, []).extend(claims)
-        self._retired += other._retired
         for name, sequence in other.rotated.items():
             self.rotated[name] = min(sequence, self.rotated.get(name, sequence))
-        self._retired_files |= other._retired_files
 
     def files(self) -> dict[str, bool]:
         """The files that events name, and whether one of these says all of it."""
         return {file: any(claim.whole for claim in claims) for file, claims in self._files.items()}
 
-    def is_retired(self, first: int, last: int) -> bool:
-        """Whether events that stand behind them say that the leaves from `first` to `last` were taken
-        away on purpose."""
-        for begin, end, sequence in sorted(self._retired):
-            if begin <= first <= end and sequence > end + 1:
-                first = end + 1
-        return first > last
-
     def check(self, directory: Path) -> Iterator[tuple[str, str, int]]:
         """(file, what is wrong, sequence of the event that says so) for every file that is not what
         events say."""
         for file, claims in sorted(self._files.items()):
-            if file in self._retired_files:
-                continue
             pure = PurePosixPath(file)
             if pure.is_absolute() or ".." in pure.parts:
                 yield file, "is no path within the ledger", claims[0].sequence

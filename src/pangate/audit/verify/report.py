@@ -20,7 +20,7 @@ KINDS: Mapping[str, str] = {
     "forked": "somebody has seen another ledger than this",
     "anchor": "a checkpoint from elsewhere cannot be used",
     "event": "a leaf is no event, or its sequence is not its place",
-    "journal": "the journal is torn, has a gap, or differs from what is sealed",
+    "journal": "the file that events are written to first is torn, has a gap, or differs from what is sealed",
     "file": "a recording or a long text is missing or was changed",
     "tombstone": "what says that events were retired does not hold, or had no right to",
     "hold": "the file of legal holds was changed or cut",

@@ -12,6 +12,7 @@ from cryptography.x509 import Certificate
 
 from pangate.audit.anchors.evidence import Evidence
 from pangate.audit.reader import CHECKPOINT, JOURNAL, PUBLIC_KEYS, ROTATIONS, Ledger
+from pangate.audit.verify import written
 from pangate.audit.verify.diagnosis import Diagnosis, edge_root, edges_of, levels_of
 from pangate.audit.verify.others import Others
 from pangate.audit.verify.report import KINDS, MAX_FINDINGS, Finding, Report
@@ -211,16 +212,17 @@ class Run:
         retired = Retired(self)
         for number in self.walk.missing:
             first, end = number * WIDTH, min((number + 1) * WIDTH, size)
-            if retired.covers(first, end - 1) or self.walk.claims.is_retired(first, end - 1):
+            if retired.covers(first, end - 1):
                 self.report.retired += end - first
             else:
                 self.find(
                     "bundle",
                     entries_path(number, end - first),
-                    f"is missing, with the sequences {first + 1} to {end}, and no tombstone and no "
-                    "event says that these were retired",
+                    f"is missing, with the sequences {first + 1} to {end}, and no tombstone says that these "
+                    "were retired",
                     first + 1,
                 )
+        written.compare(self, retired)
 
     def signed_hashes(self, number: int) -> list[bytes]:
         """The leaf hashes of a bundle, as they were signed; empty when nothing has them."""

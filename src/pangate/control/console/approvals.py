@@ -37,7 +37,13 @@ async def listed(web: Web, visit: Visit) -> Response:
 
 async def lists(web: Web, visit: Visit) -> Response:
     """The list alone, for a page that is open."""
-    return web.page("approvals_list.html", visit, **await _lists(web, visit))
+    found = await _lists(web, visit)
+    shown = [*found["waiting"], *found["settled"]]
+    if new := [one for one in shown if one.id not in visit.session.listed]:
+        # a page that is open loads this again and again: what it was shown before is recorded already
+        await web.desk.listed(visit.session.person, visit.origin, new)
+        visit.session.listed = frozenset(one.id for one in shown)
+    return web.page("approvals_list.html", visit, **found)
 
 
 async def _lists(web: Web, visit: Visit) -> dict[str, Any]:
@@ -170,7 +176,7 @@ def _sees(web: Web, visit: Visit, request: Request) -> bool:
 async def _visible(web: Web, visit: Visit) -> tuple[Request, list[Decision], list[Request]]:
     found, decisions, alike = await web.desk.show(cast(str, visit.asked.path_params["id"]))
     if not _sees(web, visit, found) and not await web.desk.stands_in(visit.session.person, found):
-        raise DecisionRefused("unknown", "there is no such request")
+        raise await web.desk.unseen(visit.session.person, found, visit.origin)
     return found, decisions, alike
 
 

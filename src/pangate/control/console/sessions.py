@@ -40,6 +40,8 @@ class Session:
     form: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     streams: int = 0
     ended: bool = False
+    listed: frozenset[str] = frozenset()
+    """Requests that an open list showed last."""
 
     def has(self, *roles: str) -> bool:
         """Whether the person has one of these roles."""

@@ -765,15 +765,11 @@ class PostgresCodec(Repeats):
 
     def _in_doubt(self, portal: bytes) -> bool:
         """Whether an answer that is still on its way decides if there is such a portal: it ends with the
-        transaction, and by a Close. During a COPY the server answers no such message."""
+        transaction. During a COPY the server answers no such message."""
         if portal not in self._portals or self._copying:
             return False
         behind = len(self._queue) - (self._asked - self._bound.get(portal, 0))
-        closing = b"P" + portal
-        return any(
-            ahead.kind in "SQF" or (ahead.kind == "C" and ahead.name == closing)
-            for ahead in islice(self._queue, max(behind, 0), None)
-        )
+        return any(ahead.kind in "SQF" for ahead in islice(self._queue, max(behind, 0), None))
 
     def _on_describe(self, raw: bytes, actions: list[Action]) -> bool | None:
         what, name = self._named(raw)
@@ -817,7 +813,9 @@ class PostgresCodec(Repeats):
         if what == "P" and self._in_doubt(name):
             return None
         self._described = None
-        closes = self._portals.get(name, 0) if what == "P" else 0
+        # It is gone for whatever comes behind this: when the server skips a Close, it skips that as well. Its
+        # answer is not waited for, since the server keeps it back until Sync.
+        closes = self._portals.pop(name, 0) if what == "P" else 0
         self._expect(Expected("C", 0, what.encode() + name, closes=closes))
         actions.append(ToBackend(raw))
         return True

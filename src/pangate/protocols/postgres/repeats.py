@@ -16,6 +16,7 @@ from pangate.protocols import Action, Buffer, Execute
 from pangate.protocols.postgres import messages, renewal
 from pangate.protocols.postgres.answers import Answers
 from pangate.protocols.postgres.binds import bind_values
+from pangate.protocols.postgres.catalog import KEPT_TEXT
 from pangate.protocols.postgres.conversation import Prepared
 from pangate.protocols.postgres.messages import Reader
 from pangate.protocols.postgres.shown import mentioned
@@ -125,7 +126,7 @@ class Repeats(Answers, ABC):
             or planned.plan.rewrites
             or planned.traced
             or self._plans_of != catalog.generation
-            or self._shown(body, messages.row_description(body)) != body
+            or self._names_masked(body)
         ):
             return
         kinds = ("query",) if candidate.kind == "Q" else ("parse", "bind")
@@ -155,10 +156,18 @@ class Repeats(Answers, ABC):
         )
         self._lane.requests.remember(candidate.key, known)
 
+    def _names_masked(self, body: bytes) -> bool:
+        """Whether a name in a RowDescription is masked. That was counted when it came."""
+        masked = self._shown(body, messages.row_description(body)) != body
+        self._walker.take_counts()
+        return masked
+
     def _may_repeat(self, statement: Statement, varies: bool) -> bool:
         """Whether nothing of a statement but its values could make it another one."""
         meaning = statement.meaning
         if meaning is None or statement.refusal or meaning.refusal or statement.shown is not None:
+            return False
+        if len(statement.text) > KEPT_TEXT:
             return False
         if any(part.executes or part.prepares for part in meaning.parts):
             return False

@@ -69,11 +69,18 @@ def test_a_portal_without_a_statement_under_way_ends_too():
     assert bench.statements[-1].kind == "execute"
 
 
-def test_it_waits_for_the_answer_to_a_close():
+def test_a_closed_portal_is_gone_at_once():
+    """The server keeps the answer to a Close back until Sync, so waiting for it would be for ever."""
     bench = fetching().server(ANSWERED + ready("T")).agent(close("P", "p") + execute("p"))
-    assert split(bench.to_backend)[-1][0] == "C"
-    bench.server(CLOSED)
     assert bench.statements[-1].kind == "execute"
+    bench = Bench().log_in()
+    sent = parse("", "select 1") + bind("p") + describe("P", "p") + execute("p")
+    sent += close("P", "p") + close("P", "p") + SYNC
+    assert bench.agent(sent).to_backend == sent
+    answers = PARSED + BOUND + row_description([("n", 25, 0)]) + complete("SELECT 0") + CLOSED * 2
+    bench.server(answers + ready("I"))
+    assert bench.codec.at_rest
+    assert len(bench.finished) == 2
 
 
 def test_what_the_server_skips_does_not_wait_for_ever():

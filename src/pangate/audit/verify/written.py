@@ -1,0 +1,99 @@
+"""The file that events were written to first, and are shown from, against what was sealed of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pangate.audit.lines import lines, sequence_of
+from pangate.audit.marks import mark_of
+from pangate.errors import LedgerError
+from pangate.ledger.tiles import WIDTH
+from pangate.ledger.tree import leaf_hash
+
+if TYPE_CHECKING:
+    from pangate.audit.verify.retired import Retired
+    from pangate.audit.verify.run import Run
+
+BEGINNING = b'{"clock":"'
+
+
+def compare(run: Run, retired: Retired) -> None:
+    """Every line up to the last sealed event has to be the leaf that was signed. Zeros may stand where a
+    tombstone is. A directory may have none, as a copy of the tree has."""
+    for path in sorted(run.directory.iterdir()):
+        if (
+            path.is_file()
+            and not path.is_symlink()
+            and (mark_of(path).exists() or _is_record(path))
+        ):
+            _File(run, path, retired).compare()
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(BEGINNING)) == BEGINNING
+    except OSError:
+        return False
+
+
+class _File:
+    def __init__(self, run: Run, path: Path, retired: Retired) -> None:
+        self._run, self._path, self._retired = run, path, retired
+        self._number = -1
+        self._leaves: list[bytes] | None = None
+        self._hashes: list[bytes] = []
+
+    def compare(self) -> None:
+        size, before = self._run.checkpoint.size, 0
+        for sequence, line in self._lines():
+            if sequence <= before:
+                self._find(
+                    f"{sequence or 'what is no event'} stands behind the event {before}", before + 1
+                )
+                return
+            if sequence > size:
+                break
+            if sequence > before + 1:
+                self._gap(before, sequence - 1)
+            if not self._is_sealed(sequence - 1, line):
+                self._find(f"the event {sequence} is not the one that is sealed", sequence)
+            before = sequence
+        if before < size and mark_of(self._path).exists():
+            self._gap(before, size)
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            for _, line in lines(fd):
+                yield sequence_of(line), line
+        except LedgerError as error:
+            self._find(str(error), 0)
+        finally:
+            os.close(fd)
+
+    def _gap(self, first: int, last: int) -> None:
+        """The events behind `first` up to `last` are not there."""
+        if not self._retired.covers(first, last - 1):
+            self._find(
+                f"the events {first + 1} to {last} are not in it, and no tombstone is over them",
+                first + 1,
+            )
+
+    def _is_sealed(self, index: int, line: bytes) -> bool:
+        number, place = divmod(index, WIDTH)
+        if number != self._number:
+            self._number = number
+            width = min(WIDTH, self._run.checkpoint.size - number * WIDTH)
+            # that these are what was signed is found out elsewhere
+            self._leaves = self._run.walk.leaves(number, width)
+            self._hashes = self._run.signed_hashes(number) if self._leaves is None else []
+        if self._leaves is not None:
+            return place < len(self._leaves) and line == self._leaves[place]
+        return place < len(self._hashes) and leaf_hash(line) == self._hashes[place]
+
+    def _find(self, message: str, sequence: int) -> None:
+        self._run.find("journal", self._path.name, message, sequence)
