@@ -24,6 +24,7 @@ def event(sequence, code="statement.executed", second=None, **data):
     return json.dumps(
         {
             "v": 2,
+            "clock": "synchronised",
             "sequence": sequence,
             "time": f"2026-11-25T{hour % 24:02d}:{minute:02d}:{second:02d}.000000Z",
             "code": code,

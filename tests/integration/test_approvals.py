@@ -78,7 +78,7 @@ def test_by_http(served):
         assert [one["reason"] for one in shown["decisions"]] == ["planned"]
     found = [e for e in events(served) if e["data"].get("request") == request["id"]]
     codes = [event["code"] for event in found]
-    assert codes.count("approval.refused") == 2
+    assert codes.count("approval.refused") == 4
     assert codes.count("approval.viewed") == 3
     assert (
         codes[-3:-1] == ["approval.executed", "statement.allowed"] or "approval.executed" in codes

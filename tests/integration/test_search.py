@@ -114,7 +114,7 @@ def test_reading_is_an_event_of_the_record(own):
         )
     reads = [event for event in events(own.audit) if event["code"] == "audit.read"]
     assert [event["data"]["command"] for event in reads] == ["search", "stats", "tail"]
-    assert reads[0]["data"]["asked"] == {"words": ["looked_for ************1111"]}
+    assert reads[0]["data"]["asked"] == {"words": "looked_for ************1111"}
     assert all(event["principal"].startswith("unix:") for event in reads)
     assert all(event["resource"] == "audit" for event in reads)
     assert list((own.directory / "audit.jsonl.inbox").iterdir()) == []

@@ -280,9 +280,9 @@ def test_a_note_has_what_was_asked_and_no_card_number(live, capsys):
     found = []
     box.take(lambda *event: found.append(event))
     assert found[0][3]["asked"] == {
-        "words": ["************1111"],
+        "words": "************1111",
         "since": "2026-11-25T00:00:00Z",
-        "principal": ["a"],
+        "principal": "a",
         "limit": 7,
     }
     assert found[0][3]["read_at"][:10] == time.strftime("%Y-%m-%d", time.gmtime())

@@ -198,10 +198,9 @@ class JsonLines:
         while not self.last_time and before:
             # by a clock that was behind: when was it right?
             start = self._record_before(before)
-            line = os.pread(self._fd, before - 1 - start, start)
-            if line[:1] in (b"", b"\0"):
-                break  # retired
-            self._sequence_of(line, start)
+            if start == before:
+                break  # zeros alone, where others were retired
+            self._sequence_of(os.pread(self._fd, before - 1 - start, start), start)
             before = start
         return end
 

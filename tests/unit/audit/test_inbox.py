@@ -35,7 +35,7 @@ def test_a_note_becomes_an_event_once(box):
     assert (code, success) == ("audit.read", True)
     assert who.startswith("unix:")
     assert data["command"] == "search"
-    assert data["asked"] == {"words": ["drop"], "limit": 3}
+    assert data["asked"] == {"words": "drop", "limit": 3}
     assert data["uid"] == os.geteuid()
     assert list(box.path.iterdir()) == []
     assert taken(box) == []
@@ -170,3 +170,29 @@ def test_an_inbox_for_everybody_is_none(tmp_path):
     with pytest.raises(RecordFailed) as caught:
         Inbox(tmp_path / "b.inbox")
     assert "not a directory" in caught.value.detail
+
+
+@pytest.mark.parametrize("words", [["4111", "1111", "1111", "1111"], ["41111111", "11111111"]])
+def test_no_card_number_is_in_several_words(box, words):
+    note(box, words=words)
+    (file,) = box.path.iterdir()
+    assert b"1111" in file.read_bytes()
+    assert b"4111" not in file.read_bytes()
+    ((*_, data),) = taken(box)
+    assert "4111" not in data["asked"]["words"]
+
+
+def test_a_note_of_a_stranger_is_one_text_too(box):
+    """Who left it need not have masked anything: the record masks texts, each by itself."""
+    asked = {"words": ["4111", "1111", "1111", "1111"]}
+    told = {"command": "search", "asked": asked, "read_at": "t"}
+    (box.path / "abcdefgh.note").write_text(json.dumps(told))
+    ((*_, data),) = taken(box)
+    assert data["asked"] == {"words": "4111 1111 1111 1111"}
+
+
+def test_a_directory_in_the_place_of_a_note_goes(box):
+    (box.path / "abcdefgh.note").mkdir()
+    ((code, *_),) = taken(box)
+    assert code == "audit.note_refused"
+    assert list(box.path.iterdir()) == []

@@ -574,3 +574,65 @@ def test_a_gateway_that_is_killed_leaves_whole_lines(path):
     assert sequences == list(range(1, len(sequences) + 1))
     assert sink.last_sequence == len(sequences) >= 5
     sink.close()
+
+
+def test_zeros_in_the_last_line_without_a_mark(path):
+    """The sequence goes on where the last whole record was, and does not begin anew."""
+    put(path, content(1, 2, 3) + b"\0" * 200 + b'"v":2}\n')
+    sink = JsonLines(path)
+    assert sink.last_sequence == 3
+    sink.append([leaf(4)])
+    sink.close()
+    assert path.read_bytes() == content(1, 2, 3, 4)
+
+
+def test_a_record_behind_retired_ones(path):
+    """Zeros in front of a whole record are where others were."""
+    put(path, b"\0" * 70_000 + content(8))
+    sink = JsonLines(path)
+    assert sink.last_sequence == 8
+    sink.append([leaf(9)])
+    sink.close()
+    sink = JsonLines(path)
+    assert (sink.last_sequence, read_mark(path).sequence) == (9, 9)
+    sink.close()
+    assert path.read_bytes() == b"\0" * 70_000 + content(8, 9)
+
+
+def test_a_mark_that_cannot_be_written_holds_nothing_up(path, monkeypatch):
+    sink = JsonLines(path)
+    done = threading.Event()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(Marker, "put", full)
+    monkeypatch.setattr(sink._syncer, "_told", full)
+    sink.append([leaf(1)])
+    sink.sync(done.set)
+    assert done.wait(10)
+    assert (sink.synced_sequence, sink.failure) == (1, "")
+    sink.append([leaf(2)])
+    done.clear()
+    sink.sync(done.set)
+    assert done.wait(10), "the thread lives"
+    assert sink.synced_sequence == 2
+    sink.close()
+
+
+def test_what_is_behind_the_mark_is_brought_to_the_disk_at_the_start(path, monkeypatch):
+    """A failed fsync leaves it as clean in memory, and the next fsync would not write it."""
+    sink = JsonLines(path)
+    sink.append([leaf(1)])
+    sink.close()
+    with path.open("ab") as file:
+        file.write(content(2, 3))
+    written = []
+    real = os.pwrite
+    monkeypatch.setattr(
+        os, "pwrite", lambda fd, data, at: written.append((at, bytes(data))) or real(fd, data, at)
+    )
+    sink = JsonLines(path)
+    assert (len(content(1)), content(2, 3)) in written
+    assert sink.last_sequence == 3
+    sink.close()

@@ -312,3 +312,16 @@ def test_the_mask_of_the_record_is_that_of_results():
         assert PAN not in masked
     assert mask('{"cvv": "123", "id": 7}') == '{"cvv": "***", "id": 7}'
     assert mask('select "cvv"::text') == 'select "cvv"::text'
+
+
+def test_no_form_of_a_long_event(tmp_path):
+    """By a form nothing is put into a file of its own, and a leaf has a bound."""
+    from pangate.audit import MAX_FORM, MAX_LEAF, leaf_encoder
+
+    encode = leaf_encoder(tmp_path)
+    short = Event("c", 1.0, "s", "p", "o", "r", True, {"text": "x" * 1000, "values": []})
+    form = encode.form(short, ("values",))
+    most = encode.fill(form, 1, 1.0, "unknown", 1, (["\x01" * 4000],))
+    assert len(most) <= MAX_LEAF
+    long = short._replace(data={"text": "x" * MAX_FORM, "values": []})
+    assert encode.form(long, ("values",)) is None

@@ -185,7 +185,7 @@ def test_a_record_that_was_changed_is_left_alone(made):
     record = directory / "audit.jsonl"
     data = record.read_bytes()
     record.write_bytes(data.replace(leaves[10], leaves[10].replace(b"select", b"SELECT")))
-    with pytest.raises(LedgerError, match="keep it as evidence"):
+    with pytest.raises(LedgerError, match="event 11 is not the one that is sealed"):
         apply(directory)
     assert (directory / "tile/entries/000").exists()
     record.write_bytes(data)

@@ -7,12 +7,15 @@ import pytest
 
 import ledgers
 from leaves import with_check
+from pangate.audit import sealer as module
+from pangate.audit.lines import sequence_of
 from pangate.audit.marks import Marker
 from pangate.audit.reader import Ledger
 from pangate.audit.sealer import POSITION, Sealer, signer
 from pangate.audit.verify import verify
 from pangate.errors import LedgerError
 from pangate.ledger.note import Signer
+from pangate.ledger.rotation import name_of
 
 KEY = ledgers.SIGNER
 
@@ -146,7 +149,8 @@ def test_a_file_that_was_changed_is_noticed_at_the_next_start(journal, line, pos
     else:
         with pytest.raises(LedgerError, match=f"line {line + 1} of"):
             seal(journal)
-    assert verify(journal.parent, ledgers.KEYS).ok
+    found = verify(journal.parent, ledgers.KEYS).findings
+    assert [(one.kind, one.sequence) for one in found] == [("journal", line + 1)]
 
 
 def test_a_file_that_was_cut(journal):
@@ -231,3 +235,52 @@ def test_the_reader_has_every_event(journal):
     ledger = Ledger(journal.parent)
     assert list(ledger.leaves()) == leaves
     assert json.loads(ledger.leaf(400))["sequence"] == 401
+
+
+def test_an_event_that_has_another_sequence_in_its_data(journal):
+    """Somebody's note may have any names in it."""
+    forged = ledgers.event(2, asked={"sequence": 999_999_999, "session": "x"})
+    leaves = [ledgers.event(1), forged, ledgers.event(3)]
+    assert [sequence_of(leaf) for leaf in leaves] == [1, 2, 3]
+    write(journal, leaves)
+    assert seal(journal).size == 3
+    expect(journal, leaves)
+
+
+@pytest.mark.parametrize("rotating", [False, True])
+def test_a_checkpoint_that_could_not_be_written(journal, monkeypatch, rotating):
+    """It is written the next time, though nothing is new, and a key that was to take over does."""
+    following = Signer.generate(KEY.verifier.name)
+    sealer = Sealer(journal, journal.parent, KEY)
+    write(journal, [ledgers.event(1)])
+    sealer.seal()
+    event = ledgers.event(2)
+    if rotating:
+        rotation = sealer.hand_over(following)
+        event = ledgers.event(2, "key.rotated", new=name_of(rotation.new))
+        # its words in the data of another event are nothing
+        write(
+            journal, [ledgers.event(2, text='"code":"key.rotated" "new":"' + name_of(rotation.new))]
+        )
+        sealer.seal()
+        assert sealer.signer is KEY
+        event = ledgers.event(3, "key.rotated", new=name_of(rotation.new))
+    write(journal, [event])
+    right = module.write_whole
+
+    def fails(path, data):
+        if path.name == "checkpoint":
+            raise LedgerError("no room")
+        right(path, data)
+
+    monkeypatch.setattr(module, "write_whole", fails)
+    with pytest.raises(LedgerError, match="no room"):
+        sealer.seal()
+    monkeypatch.setattr(module, "write_whole", right)
+    checkpoint = sealer.seal()
+    assert checkpoint is not None
+    assert checkpoint.size == sealer.size
+    assert Ledger(journal.parent).size == checkpoint.size
+    assert (sealer.signer is following) == rotating
+    assert sealer.seal() is None
+    sealer.close()

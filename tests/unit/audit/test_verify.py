@@ -481,7 +481,9 @@ def test_a_copy_of_some_of_it(directory):
     """A sink's, say: it may be behind, and what it has is right."""
     written(directory, LEAVES[:400], "copy.jsonl", mark=False)
     assert run(directory).ok
-    written(directory, [*LEAVES[:200], ledgers.event(201, text="x")], "copy.jsonl", mark=False)
+    written(
+        directory, [*LEAVES[:200], ledgers.event(201, text="another")], "copy.jsonl", mark=False
+    )
     assert told(run(directory)) == [("journal", "copy.jsonl", 201)]
 
 

@@ -53,7 +53,7 @@ def test_a_console(read):
     assert dict(found.matches()) == {"viewer": {"groups": "staff"}}
     assert (found.secure, found.host) == (True, "gateway.example")
     assert (found.idle_seconds, found.max_seconds) == (900, 28800)
-    plain = read(GOOD.replace("https://gateway.example", "http://Localhost:6480/"))
+    plain = read(GOOD.replace("https://gateway.example", "http://localhost:6480/"))
     assert (plain.secure, plain.host) == (False, "localhost:6480")
     assert read(GOOD + 'issuer = "https://other.example"', ISSUER + OTHER).issuer == (
         "https://other.example"
@@ -65,6 +65,8 @@ def test_a_console(read):
     [
         ({"console": GOOD.replace("https://g", "http://g")}, "http to gateway.example can be forged"),
         ({"console": GOOD.replace(".example", ".example/gate")}, "url: has a path"),
+        ({"console": GOOD.replace("https://gateway", "https://Gateway")}, "url: is not as browsers send"),
+        ({"console": GOOD.replace(".example", ".example:443")}, "url: is not as browsers send"),
         ({"console": GOOD + 'scope = "groups"'}, 'scope: has no "openid"'),
         ({"console": GOOD.replace("viewer", "visitor")}, "visitor: unknown key"),
         ({"console": GOOD.replace('{ groups = "staff" }', "{}")}, "nobody could sign in"),
