@@ -33,10 +33,13 @@ help:  ## this list
 	@$(BIN)/pip install --quiet --editable '.[dev]' 2>&1 | { grep -v '^WARNING' || true; }
 	@touch $@ .venv/built
 
+# Installing has built them already.
 .venv/built: .venv/installed $(SOURCES)
-	@echo "building the extension modules"
-	@mkdir -p build && flock build/.lock $(PY) setup.py -q build_ext --inplace > build/log 2>&1 \
-		|| { cat build/log; exit 1; }
+	@if [ -n "$$(find $(SOURCES) -newer .venv/installed)" ]; then \
+		echo "building the extension modules"; mkdir -p build; \
+		flock build/.lock $(PY) setup.py -q build_ext --inplace > build/log 2>&1 \
+			|| { cat build/log; exit 1; }; \
+	fi
 	@touch $@
 
 build: .venv/built  ## the venv and the extension modules

@@ -6,6 +6,7 @@ PANGATE_COVERAGE=1  Cython line tracing, for coverage
 """
 
 import os
+import sys
 from glob import glob
 
 from Cython.Build import cythonize
@@ -16,6 +17,7 @@ def on(name: str) -> bool:
     return os.environ.get(name, "") not in ("", "0")
 
 
+cores = os.cpu_count() or 1
 debug, sanitize, coverage = on("PANGATE_DEBUG"), on("PANGATE_SANITIZE"), on("PANGATE_COVERAGE")
 
 compile_args = ["-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden"]
@@ -62,6 +64,7 @@ setup(
         ],
         include_path=["ext"],
         build_dir="build/cython",
+        nthreads=cores if sys.platform == "linux" else 0,  # elsewhere it would run this file again
         annotate=debug,
         compiler_directives={
             "language_level": 3,
@@ -71,5 +74,6 @@ setup(
             "cdivision": True,
             "linetrace": coverage,
         },
-    )
+    ),
+    options={"build_ext": {"parallel": cores}},
 )
