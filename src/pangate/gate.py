@@ -120,12 +120,12 @@ class Peers(Protocol):
     """The other processes of the same gateway, where there are any. What has to hold over all of them is
     asked of the first one."""
 
-    async def take(self, key: tuple[str, str], most: int | None) -> None:
+    async def take(self, session: str, key: tuple[str, str], most: int | None) -> None:
         """One more session of (principal, role). Raises LimitReached when `most` are open in all
         processes, or when that cannot be known."""
 
-    def leave(self, key: tuple[str, str]) -> None:
-        """A session that was taken is over."""
+    def leave(self, session: str) -> None:
+        """The session is over. Of one that was not taken it says nothing."""
 
     def failed(self, address: str) -> None:
         """A login from this address failed."""
@@ -407,7 +407,7 @@ class GateSession:
         self._gate.open[key] += 1
         if self._gate.peers is not None:
             try:
-                await self._gate.peers.take(key, most)
+                await self._gate.peers.take(self.id, key, most)
             except BaseException:
                 self._leave(key)
                 raise
@@ -822,7 +822,7 @@ class GateSession:
         key = self._admission.principal.name, self._admission.grant.role
         self._leave(key)
         if self._gate.peers is not None:
-            self._gate.peers.leave(key)
+            self._gate.peers.leave(self.id)
         self._record(
             "session.end",
             success,

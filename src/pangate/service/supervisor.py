@@ -15,7 +15,6 @@ import os
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -24,11 +23,11 @@ from prometheus_client.exposition import generate_latest
 
 from pangate.approvals import afar
 from pangate.config import Config
-from pangate.errors import LimitReached, PangateError
-from pangate.gate import too_many
+from pangate.errors import PangateError
 from pangate.metrics import counter, gauge
 from pangate.proxy import Gateway
 from pangate.service import Service
+from pangate.service.counts import Sessions
 from pangate.service.joined import joined
 from pangate.service.link import Link
 from pangate.service.monitor import Answer
@@ -65,8 +64,6 @@ class Child:
         self.process: asyncio.subprocess.Process | None = None
         self.link: Link | None = None
         self.requests: afar.Counter | None = None
-        self.open: Counter[tuple[str, str]] = Counter()
-        """Its sessions by (principal, role)."""
         self.up = asyncio.Event()
         self.state: dict[str, Any] = {}
         self.heard = 0.0
@@ -95,7 +92,7 @@ class Supervisor(Service):
     def __init__(self, config: Config, level: str | None = None) -> None:
         super().__init__(config, level)
         self._children: dict[int, Child] = {}
-        self._open: Counter[tuple[str, str]] = Counter()
+        self._sessions = Sessions()
 
     def _listen(self) -> socket.socket:
         first: socket.socket | None = None
@@ -194,9 +191,7 @@ class Supervisor(Service):
         if child.link is not None:
             child.link.close()
             child.link = None
-        for key, count in child.open.items():
-            self._left(key, count)
-        child.open.clear()
+        self._sessions.gone(child.number)
         if child.requests is not None:
             await child.requests.gone("its session ended with a process of the gateway")
             child.requests = None
@@ -213,17 +208,10 @@ class Supervisor(Service):
             case "state":
                 child.state, child.heard = value, time.monotonic()
             case "take":
-                principal, role, most = value
-                if self._open[principal, role] >= most:
-                    raise LimitReached(too_many(role, most))
-                self._took(child, (principal, role))
-            case "took":
-                self._took(child, tuple(value))
+                session, key, most = value
+                self._sessions.take(child.number, session, tuple(key), most)
             case "leave":
-                key = tuple(value)
-                if child.open[key]:
-                    child.open[key] -= 1
-                    self._left(key, 1)
+                self._sessions.leave(child.number, value)
             case "failed":
                 gate.authenticator.failed(value)
                 for other in self._children.values():
@@ -237,15 +225,6 @@ class Supervisor(Service):
             case _ if name.startswith("approval.") and child.requests is not None:
                 return await child.requests.hear(name, value)
         return None
-
-    def _took(self, child: Child, key: tuple[Any, ...]) -> None:
-        self._open[key] += 1
-        child.open[key] += 1
-
-    def _left(self, key: tuple[Any, ...], count: int) -> None:
-        self._open[key] -= count
-        if self._open[key] <= 0:
-            del self._open[key]
 
     # --- signals ------------------------------------------------------------------------------
 

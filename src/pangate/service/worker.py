@@ -105,22 +105,24 @@ class _Line:
 
     # For the gate
 
-    async def take(self, key: tuple[str, str], most: int | None) -> None:
+    async def take(self, session: str, key: tuple[str, str], most: int | None) -> None:
         if most is None:
-            self._link.tell("took", key)
+            self._link.tell("take", (session, key, None))
             return
         try:
-            await self._link.ask("take", (*key, most))
+            await self._link.ask("take", (session, key, most))
         except LinkLost:
+            self.leave(session)
             raise LimitReached(
                 "it cannot be known how many sessions this identity has; try again"
             ) from None
         except asyncio.CancelledError:
-            self.leave(key)
+            # it may have been counted, or refused, or neither yet
+            self.leave(session)
             raise
 
-    def leave(self, key: tuple[str, str]) -> None:
-        self._link.tell("leave", key)
+    def leave(self, session: str) -> None:
+        self._link.tell("leave", session)
 
     def failed(self, address: str) -> None:
         self._link.tell("failed", address)
