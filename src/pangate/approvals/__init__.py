@@ -82,6 +82,8 @@ class Ticket:
     timer: asyncio.TimerHandle | None = None
     count: Callable[[], Awaitable[Counted]] | None = None
     """Counts the rows that its statement concerns, while its session waits; raises DecisionRefused."""
+    told: list[Callable[[Request], object]] = field(default_factory=list)
+    """Called soon after each change of its state."""
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)
     counted: tuple[float, Counted] | None = None
     """The last count, and when that was."""

@@ -39,6 +39,7 @@ class Counter:
         self._desk, self._tell = desk, tell
         self._tickets: dict[str, Ticket] = {}
         """Requests of the worker that are not over, and those that it has consumed and not run yet."""
+        self._consumed: set[str] = set()
 
     async def hear(self, name: str, value: Any) -> object:
         """What the worker says or asks about approvals."""
@@ -50,11 +51,11 @@ class Counter:
                 known = self._desk.of_digest(value)
                 return None if known is None else {"request": asdict(self._mine(known).request)}
             case "approval.unwanted":
-                if (unwanted := self._tickets.pop(value, None)) is not None:
+                if (unwanted := self._over(value)) is not None:
                     await self._desk.withdraw(unwanted, "the agent went away")
                 return None
             case "approval.executed":
-                if (ran := self._tickets.pop(value, None)) is not None:
+                if (ran := self._over(value)) is not None:
                     self._desk.ran(ran)
                 return None
         ticket = self._tickets.get(value if isinstance(value, str) else value["request"])
@@ -62,15 +63,16 @@ class Counter:
             case _ if ticket is None:
                 return None
             case "approval.consume":
-                done = await self._desk.consume(ticket)
-                return (
-                    [one.person for one in ticket.decisions if one.choice != "deny"]
-                    if done
-                    else None
-                )
+                if not await self._desk.consume(ticket):
+                    return None
+                self._consumed.add(ticket.request.id)
+                return [one.person for one in ticket.decisions if one.choice != "deny"]
             case "approval.lapse":
-                self._tickets.pop(ticket.request.id, None)
-                await self._desk.lapse(ticket, value["why"])
+                async with ticket.lock:
+                    pass  # what uses it up, for somebody who has not waited for the answer, is over
+                if ticket.request.id in self._consumed:
+                    self._over(ticket.request.id)
+                    await self._desk.lapse(ticket, value["why"])
             case "approval.note":
                 seconds, inside = value["seconds"], value["in_transaction"]
                 await self._desk.note(ticket, in_transaction=inside, seconds=seconds)
@@ -84,17 +86,23 @@ class Counter:
         self._mine(await self._desk.enter(made, name, claims, digest))
 
     def _mine(self, ticket: Ticket) -> Ticket:
-        if self._tickets.setdefault(ticket.request.id, ticket) is ticket:
-            ticket.left.add_done_callback(lambda _: self.changed(ticket.request))
+        self._tickets[ticket.request.id] = ticket
+        if self.changed not in ticket.told:
+            ticket.told.append(self.changed)
         return ticket
+
+    def _over(self, name: str) -> Ticket | None:
+        """Nothing more comes of it for the worker."""
+        self._consumed.discard(name)
+        return self._tickets.pop(name, None)
 
     def changed(self, request: Request) -> None:
         """How a request stands has changed."""
         if request.id not in self._tickets:
             return
         self._tell("approval.changed", asdict(request))
-        if request.state not in (*OPEN, "executed"):
-            self._tickets.pop(request.id, None)
+        if request.state not in OPEN and request.id not in self._consumed:
+            self._over(request.id)
 
     async def gone(self, why: str) -> None:
         """The worker has ended: nobody waits for its requests any more. One that is to be tried again may
@@ -164,7 +172,15 @@ class DeskAfar(Desk):
 
     async def consume(self, ticket: Ticket) -> bool:
         """As in the queue: true once, for one worker."""
-        found = await self._line.ask("approval.consume", ticket.request.id)
+        name = ticket.request.id
+        try:
+            found = await self._line.ask("approval.consume", name)
+        except BaseException:
+            # it may be used up by now, or soon, and it does not run
+            self._line.tell(
+                "approval.lapse", {"request": name, "why": "the gateway did not answer in time"}
+            )
+            raise
         if found is None:
             return False
         self._people[ticket.request.id] = list(found)

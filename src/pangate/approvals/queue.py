@@ -125,6 +125,11 @@ class Queue:
                 self._drop(ticket)
                 await self._forget_quietly(made)
                 raise
+            except BaseException:
+                # who asks is gone; what the store has of it by then must not stay open
+                self._drop(ticket)
+                self._soon(self._settle(ticket, "withdrawn", "who asked is gone"))
+                raise
         if made.mode == "refuse-and-retry":
             self._by_digest[ticket.digest] = ticket
         self._arm(ticket)
@@ -171,6 +176,8 @@ class Queue:
     async def lapse(self, ticket: Ticket, why: str) -> None:
         """What was consumed does not go on after all."""
         async with ticket.lock:
+            if ticket.request.state != "executed":
+                return
             self._event("approval.withdrawn", ticket.request, False, {"reason": why})
             now = self._clock()
             ticket.request = replace(ticket.request, state="withdrawn", outcome=why)
@@ -344,6 +351,8 @@ class Queue:
             self._drop(ticket)
         if not ticket.left.done():
             ticket.left.set_result(None)
+        for told in ticket.told:
+            asyncio.get_running_loop().call_soon(told, ticket.request)
 
     def _drop(self, ticket: Ticket) -> None:
         if ticket.timer is not None:

@@ -95,7 +95,8 @@ class State(Collector):
             "connections_open", "Connections from agents, logins too.", self._gateway.connections
         )
         yield gauge("connections_limit", "limits.max_sessions.", limits.max_sessions)
-        held = gate.desk.waiting if gate.desk else 0
+        # what a worker holds, the first process holds for it
+        held = gate.desk.waiting if gate.desk and gate.peers is None else 0
         yield gauge("held_statements", "Statements that wait for approval now.", held)
         if gate.desk is not None and gate.desk.outbox.channels:
             outbox = gate.desk.outbox

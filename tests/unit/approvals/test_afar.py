@@ -182,3 +182,97 @@ async def test_what_was_used_up_and_could_not_run_is_said_to_be_so(first, two):
     kept = await first.desk._store.get(ticket.request.id)
     assert (kept.state, kept.outcome) == ("withdrawn", "the agent went away")
     assert first.codes[-1] == "approval.withdrawn"
+
+
+async def test_what_nobody_runs_in_the_end_counts_for_no_worker(first, two):
+    """An approval that lapsed, and one that was used up through another worker."""
+    one, other = two
+    for number in range(2):
+        again = ask(f"drop table t{number}", mode="refuse-and-retry")
+        ticket = await one.desk.request(again)
+        await first.desk.decide(ticket.request.id, ADA, "approve")
+        await left(ticket)
+        assert one.desk.open == 1
+        if number:
+            assert await other.desk.consume(await other.desk.known(again))
+            other.desk.executed(ticket, 1, "session")
+        else:
+            first.now += 4000
+            first.desk._due(first.desk._tickets[ticket.request.id])
+        await settled(one, other)
+        assert ticket.request.state == ("executed" if number else "expired")
+        assert (one.desk._tickets, one.desk._of_principal) == ({}, {})
+        for line in two:
+            assert (line.counter._tickets, line.counter._consumed) == ({}, set())
+
+
+async def settled(*lines: Line) -> None:
+    """All that was said has come, and what comes of it."""
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+        if not any(line._tasks or line.counter._tickets for line in lines):
+            return
+
+
+async def test_an_answer_that_comes_too_late(first, two, monkeypatch):
+    """It was used up and will not run: so it is said, and it is used up all the same."""
+    one, other = two
+    again = ask("drop table t", mode="refuse-and-retry")
+    ticket = await one.desk.request(again)
+    await first.desk.decide(ticket.request.id, ADA, "approve")
+    await left(ticket)
+    late, real = asyncio.Event(), one.counter.hear
+
+    async def slow(name, value):
+        found = await real(name, value)
+        if name == "approval.consume":
+            await late.wait()
+        return found
+
+    monkeypatch.setattr(one.counter, "hear", slow)
+    asking = asyncio.create_task(one.desk.consume(ticket))
+    while ticket.request.state == "approved":
+        await asyncio.sleep(0.001)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await settled(one)
+    kept = await first.desk._store.get(ticket.request.id)
+    assert (kept.state, kept.outcome) == ("withdrawn", "the gateway did not answer in time")
+    assert first.codes[-1] == "approval.withdrawn"
+    assert await other.desk.known(again) is None
+
+
+async def test_an_approval_that_was_used_up_for_another_does_not_lapse_for_this_one(first, two):
+    one, other = two
+    again = ask("drop table t", mode="refuse-and-retry")
+    ticket = await one.desk.request(again)
+    await first.desk.decide(ticket.request.id, ADA, "approve")
+    await left(ticket)
+    assert await other.desk.consume(await other.desk.known(again))
+    one.tell("approval.lapse", {"request": ticket.request.id, "why": "late"})
+    await settled(one)
+    kept = await first.desk._store.get(ticket.request.id)
+    assert kept.state == "executed"
+    assert "approval.withdrawn" not in first.codes
+
+
+async def test_a_worker_that_ends_while_it_asks(first, two, monkeypatch):
+    one, _ = two
+    real, reached = first.desk._store.add, asyncio.Event()
+
+    async def slow(*arguments):
+        await real(*arguments)
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(first.desk._store, "add", slow)
+    asking = asyncio.create_task(one.desk.request(ask()))
+    await reached.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await asyncio.gather(*first.desk._tasks)
+    assert (first.desk._tickets, first.desk._of_principal) == ({}, {})
+    (kept,) = await first.desk.requests([], 10)
+    assert kept.state == "withdrawn"
