@@ -14,6 +14,7 @@ import pytest
 
 import ledgers
 from conftest import EVERYTHING
+from pangate.audit.marks import mark_of
 from pangate.audit.verify import verify
 from pangate.ledger.note import Verifier
 from pangate.ledger.tiles import entries_path, tile_path, tile_widths
@@ -23,7 +24,9 @@ LEDGERS = ((140, 1_500), (3, 8_500))
 """Statements and changes: one ledger with a full bundle and a partial one, so that there are two levels and
 every kind of file, and a smaller one, which is verified sooner."""
 
-EVIDENCE = ("checkpoint", "log.pub", "tile/**/*", "sessions/**/*.rec", "large/*")
+EVIDENCE = (
+    "checkpoint", "log.pub", "tile/**/*", "sessions/**/*.rec", "large/*", "audit.jsonl"
+)  # fmt: skip
 
 
 def whole_ledger(postgres, statements):
@@ -50,7 +53,7 @@ def whole_ledger(postgres, statements):
     found = {path: data for path, data in found.items() if ".p/" not in path or path in newest}
     keys = [Verifier.parse(line) for line in found["log.pub"].decode().splitlines()]
     kinds = {path.partition("/")[0] for path in found}
-    assert kinds == {"checkpoint", "log.pub", "tile", "sessions", "large"}
+    assert kinds == {"checkpoint", "log.pub", "tile", "sessions", "large", "audit.jsonl"}
     return found, keys, found["checkpoint"]
 
 
@@ -115,6 +118,7 @@ def test_every_change_is_noticed(postgres, trial, statements, count):
         prefix="pangate-", dir=shared if shared.is_dir() else None
     ) as temporary:
         directory = ledgers.write(Path(temporary) / "ledger", files)
+        mark_of(directory / "audit.jsonl").touch()
         checkpoints = [("elsewhere", anchor)]
         assert verify(directory, keys, checkpoints).ok
         done = dict.fromkeys(paths, 0)

@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from pangate.ledger.letters import letters
 
+MARK = ".synced"
+"""What the name of a mark ends with."""
+
 _CHECK = b',"whole":"'
 _CHECK_BYTES = len(_CHECK) + 8 + len(b'"}')
 
@@ -35,7 +38,7 @@ class Mark(NamedTuple):
 
 def mark_of(path: Path) -> Path:
     """The file of the mark of the file at `path`."""
-    return path.with_name(path.name + ".synced")
+    return path.with_name(path.name + MARK)
 
 
 def read_mark(path: Path) -> Mark | None:

@@ -107,6 +107,16 @@ def test_a_file_after_a_crash(tmp_path, record, following):
     assert got(there) == LEAVES[35:40]
 
 
+def test_a_file_whose_first_delivery_a_crash_cut_off(tmp_path, record, following):
+    there = tmp_path / "there"
+    there.write_bytes(LEAVES[0] + b"\n" + LEAVES[1][:50])
+    there.chmod(0o600)
+    write(record, LEAVES[:3])
+    follower = following(FileSink("there", there))
+    until(lambda: follower.sequence == 3, "three")
+    assert got(there) == [LEAVES[0], *LEAVES[:3]]
+
+
 @pytest.mark.parametrize("state", [b"", b"x", b"[]", b'{"offset":"a"}'])
 def test_a_state_that_is_gone_leaves_nothing_out(tmp_path, record, following, state):
     there = tmp_path / "there"

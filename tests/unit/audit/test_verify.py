@@ -477,6 +477,15 @@ def test_lines_of_it_that_are_gone_or_moved(directory):
     assert told(run(directory)) == [("journal", "audit.jsonl", 1)]
 
 
+def test_the_file_is_gone_and_its_mark_is_not(directory):
+    path = written(directory, LEAVES)
+    assert run(directory).ok
+    path.unlink()
+    assert told(run(directory)) == [("journal", "audit.jsonl", 0)]
+    mark_of(path).unlink()
+    assert run(directory).ok, "as in a copy of the tree"
+
+
 def test_a_copy_of_some_of_it(directory):
     """A sink's, say: it may be behind, and what it has is right."""
     written(directory, LEAVES[:400], "copy.jsonl", mark=False)

@@ -135,6 +135,8 @@ class SinkFollower:
 
     def _begin(self) -> int:
         """Where in the record it goes on: where it was, or at the beginning."""
+        # asked in any case: it takes away what a crash has left of a delivery
+        last = self._sink.last()
         try:
             kept = json.loads(self._state.read_bytes())
             offset, self.sequence = int(kept["offset"]), int(kept["sequence"])
@@ -149,7 +151,6 @@ class SinkFollower:
             log.error("%s is another record: the sink gets all of it", self._record)
             self.sequence = 0
             return 0
-        last = self._sink.last()
         if self.sequence < last <= self.sequence + BATCH_LEAVES:
             # it was delivered, and a crash kept that from being noted
             self.sequence = last

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pangate.audit.lines import lines, sequence_of
-from pangate.audit.marks import mark_of
+from pangate.audit.marks import MARK, mark_of
 from pangate.errors import LedgerError
 from pangate.ledger.tiles import WIDTH
 from pangate.ledger.tree import leaf_hash
@@ -30,6 +30,9 @@ def compare(run: Run, retired: Retired) -> None:
             and (mark_of(path).exists() or _is_record(path))
         ):
             _File(run, path, retired).compare()
+        elif path.name.endswith(MARK) and not path.with_name(path.name[: -len(MARK)]).exists():
+            name = path.name[: -len(MARK)]
+            run.find("journal", name, "it is not there, but the mark is that was beside it", 0)
 
 
 def _is_record(path: Path) -> bool:
