@@ -129,6 +129,7 @@ def test_a_page_of_independent_code_checks_proofs(ledger, key, tmp_path, sequenc
     proof = tmp_path / "event.tlog-proof"
     arguments = ["--directory", str(ledger), "--output", str(proof)]
     assert cli.main(["audit", "prove", str(sequence), *arguments]) == 0
+    assert proof.stat().st_mode & 0o777 == 0o600, "an event is in it"
     done = independently(proof, key)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip(b"\n") == LEAVES[sequence - 1]

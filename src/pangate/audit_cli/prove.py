@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(proof.decode())
         return 0
     try:
-        options.output.write_bytes(proof)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(options.output, flags, 0o600), "wb") as file:
+            file.write(proof)
     except OSError as error:
         raise LedgerError(f"{options.output} cannot be written: {error.strerror}") from None
     return 0

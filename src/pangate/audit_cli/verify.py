@@ -122,6 +122,11 @@ def _one(directory: Path, key_file: Path, options: argparse.Namespace, several: 
         origin = _origin(_read(directory / CHECKPOINT))
         evidence = [one for one in evidence if _origin(one.note) == origin]
     if directory.is_file():
+        if options.log:
+            raise LedgerError(
+                f"{directory} is an archive, which ends where its period does: --log goes with the "
+                "directory of a ledger"
+            )
         from pangate.audit.export.check import verify_archive
 
         keys = [key for file in options.key for key in read_keys(file)]

@@ -320,6 +320,10 @@ def test_the_commands(ledger, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "verified: 420 events" in shown
     assert "events 300 to 719" in shown
+    assert out.stat().st_mode & 0o777 == 0o600
+    told = ["audit", "verify", str(out), "--key", str(tmp_path / "keys"), "--log", str(out)]
+    assert cli.main(told) == 1
+    assert "--log goes with the directory" in capsys.readouterr().err
     out.write_bytes(out.read_bytes()[:-3])
     assert cli.main(["audit", "verify", str(out), "--key", str(tmp_path / "keys")]) == 1
     assert "WRONG (archive)" in capsys.readouterr().out

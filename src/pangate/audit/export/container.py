@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import os
 import struct
 import tarfile
 import zipfile
@@ -51,10 +52,10 @@ class Writer:
         self._tar: tarfile.TarFile | None = None
         self._packed: Any = None
         try:
-            self._file = path.open("xb")
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._file = os.fdopen(os.open(path, flags, 0o600), "w+b")
         except OSError as error:
             raise LedgerError(f"{path} cannot be made: {error.strerror}") from None
-        path.chmod(0o600)
         if self._form == "zip":
             self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_DEFLATED)
             return
