@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -46,7 +47,10 @@ create function shout(text) returns void language plpgsql as
 
 @pytest.fixture(scope="session", autouse=True)
 def _leave_nothing_running() -> Iterator[None]:
-    """A run that is told to end ends its servers too."""
+    """A run that is told to end ends its servers too. A shell that runs it in the background has it ignore
+    what interrupts, and so would everything that it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with unwinding_signals():
         yield
 
