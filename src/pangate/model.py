@@ -1,4 +1,5 @@
-"""The words of the gateway as frozen dataclasses. No behaviour, no input or output."""
+"""The words of the gateway as frozen dataclasses, and as tuples where many are made. No behaviour, no input
+or output."""
 
 from __future__ import annotations
 
@@ -100,8 +101,7 @@ class Grant:
     functions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Relation:
+class Relation(NamedTuple):
     """A table, view or the like that a statement names. `schema` is empty where none is written.
     `use` is what happens to it: "read", "write" or "schema"."""
 
@@ -113,8 +113,7 @@ class Relation:
         return f"{self.schema}.{self.name}" if self.schema else self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One statement of a text, as its language's grammar reads it.
 
     `needs` has each effect with what in the statement has it; `calls` are functions that the language
@@ -144,8 +143,7 @@ class Part:
     stand in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Understanding:
+class Understanding(NamedTuple):
     """What a text does. `refusal` is not empty when it would make the gateway misread what comes behind
     it: then nobody may run it. `constant` is true when other literals in its place change nothing."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TypeVar
 
 from pangate._shape import shape
@@ -139,13 +138,12 @@ def startup(parameters: Mapping[str, str]) -> Understanding:
 def _executing(part: Part, known: tuple[Part, ...]) -> Part:
     if not known:
         why = "EXECUTE of a prepared statement that this gateway has not seen"
-        return replace(part, needs=dict.fromkeys(EFFECTS, why))
+        return part._replace(needs=dict.fromkeys(EFFECTS, why))
     needs: dict[Effect, str] = dict(part.needs)
     for one in known:
         for effect, why in one.needs.items():
             needs.setdefault(effect, f"EXECUTE of {why}")
-    return replace(
-        part,
+    return part._replace(
         needs=needs,
         calls=_joined(part.calls, *(one.calls for one in known)),
         relations=_joined(part.relations, *(one.relations for one in known)),

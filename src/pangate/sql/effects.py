@@ -15,6 +15,7 @@ from pangate.sql.tree import names_of
 Node = dict[str, Any]
 Ctes = frozenset[str]
 NONE: Ctes = frozenset()
+_NOTHING: Node = {}
 PLAIN = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 """Statements in which another literal changes nothing that is read here."""
 
@@ -23,6 +24,11 @@ SAMPLING = frozenset({"bernoulli", "system", "system_rows", "system_time"})
 
 class Reader:
     """Reads one statement; `part` is what came out."""
+
+    __slots__ = (
+        "_called", "aliases", "calls", "columns", "command", "constant", "flags", "kind", "needs",
+        "plain", "refusal", "relations", "shown", "used", "where",
+    )  # fmt: skip
 
     def __init__(self, statement: Node) -> None:
         ((kind, body),) = statement.items()
@@ -40,19 +46,20 @@ class Reader:
         self.plain = _plain(kind, body)
         self.shown: list[str] = []
         self.used: set[str] = set()
+        self._called: tuple[Effect, ...] = ()
         self.statement(kind, body, NONE)
 
     @property
     def part(self) -> Part:
-        columns = tuple(dict.fromkeys(self._resolved()))
+        used = self.used
         return Part(
             self.command,
             self.needs,
             tuple(self.calls),
             tuple(self.relations),
-            columns,
+            tuple(dict.fromkeys(self._resolved())) if self.columns else (),
             self.where,
-            shown=tuple(name for name in self.shown if name not in self.used),
+            shown=tuple([name for name in self.shown if name not in used]),
             **self.flags,
         )
 
@@ -107,14 +114,14 @@ class Reader:
 
     def select(self, body: Node, ctes: Ctes) -> None:
         self.need("read")
-        ctes = self.with_clause(body, ctes)
-        into = body.get("intoClause")
-        if into:
-            self.into(into, "SELECT INTO")
+        if "withClause" in body:
+            ctes = self.with_clause(body, ctes)
+        if "intoClause" in body:
+            self.into(body["intoClause"], "SELECT INTO")
         if "lockingClause" in body:
             self.need("write", "SELECT ... FOR UPDATE or SHARE")
             self.walk(body.get("fromClause"), ctes, "write")
-        if _limits(body):
+        if "limitCount" in body and _limits(body):
             self.flags["limit"] = True
         if "larg" in body:  # the two of a UNION are not wrapped
             self.select(body["larg"], ctes)
@@ -131,9 +138,7 @@ class Reader:
             self.need("write", what)
 
     def with_clause(self, body: Node, ctes: Ctes) -> Ctes:
-        clause = body.get("withClause")
-        if not clause:
-            return ctes
+        clause = body["withClause"]
         queries = [cte["CommonTableExpr"] for cte in clause.get("ctes", ())]
         if clause.get("recursive"):
             ctes |= {query["ctename"] for query in queries}
@@ -146,7 +151,8 @@ class Reader:
 
     def change(self, body: Node, ctes: Ctes, what: str) -> None:
         """INSERT, UPDATE, DELETE, MERGE."""
-        ctes = self.with_clause(body, ctes)
+        if "withClause" in body:
+            ctes = self.with_clause(body, ctes)
         self.need("write", what)
         target = body["relation"]
         self.relation(target, "write")
@@ -229,8 +235,6 @@ class Reader:
             called = dict.fromkeys(self._called)
             self.needs = {e: why for e, why in self.needs.items() if e in before or e in called}
         self.need("read", "EXPLAIN")
-
-    _called: tuple[Effect, ...] = ()
 
     def copy(self, body: Node, ctes: Ctes) -> None:
         into = bool(body.get("is_from"))
@@ -343,10 +347,13 @@ class Reader:
 
     def walk(self, root: Any, ctes: Ctes, use: str = "read") -> None:
         """Everything below `root` that matters wherever it stands."""
+        # Most of what a new statement costs here is this loop: what there is most of is asked for first, and
+        # a column or a constant is not put on the stack only to be taken off again.
         stack = [root]
+        push, pop = stack.append, stack.pop
         what_of = _WHAT
         while stack:
-            node = stack.pop()
+            node = pop()
             if type(node) is not dict:
                 if type(node) is list:
                     stack += node
@@ -361,36 +368,46 @@ class Reader:
                             stack += value
                     continue
                 what = what_of[key]
-                if what == _SKIP:
-                    if key == "alias" and "colnames" in value:
-                        self.flags["whole"] = True
+                if what == _COLUMN:
+                    self.column(value)
+                elif what == _SKIP:
                     continue
-                if what == _DESCEND:
-                    stack.append(value)
+                elif what == _DESCEND:
+                    push(value)
                 elif what == _RESULT:
-                    stack.append(value.get("val"))
-                    stack.append(value.get("indirection"))
-                elif what == _COLUMN:
-                    names = names_of(value["fields"])
-                    self.columns[names] = None
-                    if id(value) in self.plain:
-                        self.shown += self.plain[id(value)]
-                    else:
-                        self.used.add(names[-1])
-                        if names[-1] == "*":
-                            self.flags["whole"] = True
+                    within = value.get("val")
+                    if "indirection" in value:
+                        push(within)
+                        push(value["indirection"])
+                    elif within is not None:
+                        if "ColumnRef" in within:
+                            self.column(within["ColumnRef"])
+                        else:
+                            push(within)
                 elif what == _EXPRESSION:
-                    self.operator(value.get("name"))
-                    stack.append(value.get("lexpr"))
-                    stack.append(value.get("rexpr"))
+                    name = value.get("name")
+                    if name is not None and len(name) > 1:
+                        self.operator(name)
+                    left, right = value.get("lexpr"), value.get("rexpr")
+                    if right is None or "A_Const" in right:
+                        if left is not None and "ColumnRef" in left:
+                            self.column(left["ColumnRef"])
+                        else:
+                            push(left)
+                    else:
+                        push(left)
+                        push(right)
                 elif what == _CALL:
                     self.function(value)
-                    stack.append({k: v for k, v in value.items() if k != "funcname"})
+                    push({k: v for k, v in value.items() if k != "funcname"})
                 elif what == _TABLE:
                     if "schemaname" in value or value["relname"] not in ctes:
                         self.relation(value, use)
                     else:
                         self.alias(value, "")
+                elif what == _ALIAS:
+                    if "colnames" in value:
+                        self.flags["whole"] = True
                 elif what == _STATEMENT:
                     self.statement(key, value, ctes)
                 elif what == _JOIN:
@@ -398,17 +415,33 @@ class Reader:
                         self.columns[("*",)] = None
                     for column in names_of(value.get("usingClause")):
                         self.columns[(column,)] = None
-                    stack.append(value)
+                    push(value)
                 elif what == _SAMPLE:
                     method = names_of(value.get("method"))
                     if method[-1] not in SAMPLING:
                         self.calls[".".join(method)] = None
-                    stack.append(value)
+                    push(value)
                 elif what == _MAYBE_TABLE:
                     if "relname" in value:
                         self.relation(value, use)
                     else:
-                        stack.append(value)
+                        push(value)
+
+    def column(self, column: Node) -> None:
+        fields = column["fields"]
+        names = (
+            (fields[0]["String"].get("sval", ""),)
+            if len(fields) == 1 and "String" in fields[0]
+            else names_of(fields)
+        )
+        self.columns[names] = None
+        shown = self.plain.get(id(column))
+        if shown is not None:
+            self.shown += shown
+        else:
+            self.used.add(names[-1])
+            if names[-1] == "*":
+                self.flags["whole"] = True
 
     def operator(self, names: Any) -> None:
         if names is not None and len(names) > 1:
@@ -429,7 +462,11 @@ class Reader:
     def alias(self, table: Node, name: str) -> None:
         given = table.get("alias")
         alias = table["relname"] if given is None else given["aliasname"]
-        self.aliases.setdefault(alias, set()).add(name)
+        known = self.aliases.get(alias)
+        if known is None:
+            self.aliases[alias] = {name}
+        else:
+            known.add(name)
         if given is not None and "colnames" in given:
             self.columns[alias, "*"] = None  # its columns have other names here
             self.flags["whole"] = True
@@ -468,18 +505,22 @@ class Reader:
     def _resolved(self) -> Iterator[tuple[str, str]]:
         """The columns with the relations that their aliases stand for."""
         named = sorted({str(relation) for relation in self.relations})
-        alone = named[0] if len(named) == 1 and len(self.aliases) == 1 else ""
+        aliases = self.aliases
+        alone = named[0] if len(named) == 1 and len(aliases) == 1 else ""
         for fields in self.columns:
+            if len(fields) == 1 and fields[0] != "*" and fields[0] not in aliases:
+                yield alone, fields[0]
+                continue
             *qualifier, column = fields
-            if len(qualifier) == 1 and qualifier[0] in self.aliases:
-                for table in sorted(self.aliases[qualifier[0]]):
+            if len(qualifier) == 1 and qualifier[0] in aliases:
+                for table in sorted(aliases[qualifier[0]]):
                     yield table, column
             elif qualifier:
                 yield ".".join(qualifier), column
-            elif column in self.aliases:
+            elif column in aliases:
                 # the name of a table is a whole row of it, unless a column has that name
                 self.flags["whole"] = True
-                yield from ((table, "*") for table in sorted(self.aliases[column]))
+                yield from ((table, "*") for table in sorted(aliases[column]))
             elif column == "*":
                 yield from ((table, "*") for table in named)
             else:
@@ -496,13 +537,18 @@ def _plain(kind: str, body: Node) -> dict[int, tuple[str, ...]]:
         ((kind, body),) = query.items()
     select = kind == "SelectStmt"
     targets = body.get("targetList") if select else body.get("returningList")
-    found = {}
+    found: dict[int, tuple[str, ...]] = {}
     for target in targets or body.get("returningClause", {}).get("exprs") or ():
-        column = target.get("ResTarget", {}).get("val", {}).get("ColumnRef")
-        if column is not None:
-            given = target["ResTarget"].get("name")
-            names = (names_of(column["fields"])[-1], *([given] if given else ()))
-            found[id(column)] = names if select else ()
+        result = target.get("ResTarget", _NOTHING)
+        column = result.get("val", _NOTHING).get("ColumnRef")
+        if column is None:
+            continue
+        if not select:
+            found[id(column)] = ()
+            continue
+        last = column["fields"][-1]
+        name = last["String"].get("sval", "") if "String" in last else "*"
+        found[id(column)] = (name, result["name"]) if result.get("name") else (name,)
     return found
 
 
@@ -544,7 +590,7 @@ def _literal(node: Node) -> str | None:
 
 
 _DESCEND, _SKIP, _COLUMN, _EXPRESSION, _CALL, _TABLE, _STATEMENT, _SAMPLE, _MAYBE_TABLE = range(9)
-_RESULT, _JOIN = 9, 10
+_RESULT, _JOIN, _ALIAS = 9, 10, 11
 
 
 class _What(dict[str, int]):
@@ -563,8 +609,9 @@ class _What(dict[str, int]):
 
 _WHAT = _What(
     {
-        **dict.fromkeys(("A_Const", "TypeName", "typeName", "ParamRef", "String", "alias"), _SKIP),
+        **dict.fromkeys(("A_Const", "TypeName", "typeName", "ParamRef", "String"), _SKIP),
         **dict.fromkeys(("val", "node", "arg", "quals", "whereClause", "limitCount"), _DESCEND),
+        "alias": _ALIAS,
         "ColumnRef": _COLUMN,
         "A_Expr": _EXPRESSION,
         "FuncCall": _CALL,
