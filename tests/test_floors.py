@@ -48,7 +48,7 @@ SHARED = {
 }
 
 COMPOSED = {
-    "audit": {"retention", "export", "verify"},
+    "audit": {"retention", "export", "verify", "several"},
     "masking": {
         "masker",
         "stream",

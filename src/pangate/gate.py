@@ -161,6 +161,8 @@ class Gate:
         self._failing_since = 0.0
         self.open: Counter[tuple[str, str]] = Counter()
         """Open sessions by (principal, role)."""
+        self.open_elsewhere: Callable[[], int] = int
+        """How many the gateway's other processes have, where this one counts them."""
         self.peers: Peers | None = None
         self.desk: Desk | None = None
         """Where people decide; without one nothing that is held ever runs."""

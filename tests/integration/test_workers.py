@@ -243,6 +243,72 @@ def test_an_approval_reaches_the_worker_that_waits(two):
     assert asked == [two.directory.name] * 2  # the first process keeps and decides them
 
 
+@pytest.fixture
+def two_that_hold(postgres: EmbeddedPostgres) -> Iterator[Trial]:
+    with gateway(postgres, tables=TABLES.replace('["schema"]', '["bulk_write"]')) as running:
+        yield running
+
+
+def test_rows_are_counted_in_the_worker_that_waits(two_that_hold):
+    two = two_that_hold
+    two.postgres.psql(
+        "drop table if exists counted; create table counted as select n from generate_series(1, 30) n;"
+        "grant all on counted to payments_service"
+    )
+    person = two.issuer.mint("grace", groups=["owners"])
+    url = AT.findall(two.log.read_text())[-1]
+    client = httpx.Client(
+        base_url=url, headers={"Authorization": f"Bearer {person}"}, trust_env=False, timeout=20
+    )
+    asking = beside(session(two, two.token()), "delete from counted")
+    waiting: list[dict] = []
+
+    def there() -> bool:
+        waiting[:] = client.get("/api/approvals").raise_for_status().json()["approvals"]
+        return bool(waiting)
+
+    with client:
+        until(there, "a request")
+        path = f"/api/approvals/{waiting[0]['id']}"
+        answer = client.post(f"{path}/count", json={})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["rows"] == 30
+        assert client.post(f"{path}/approve", json={"reason": "agreed"}).status_code == 200
+    asking()
+    # what it asked and what it was told is in the first process's record, with everything else of the request
+    told = [e for e in events(two) if e["code"] == "approval.counted"]
+    assert [(e["of"], e["data"]["rows"]) for e in told] == [(two.directory.name, 30)]
+
+
+def test_the_records_of_all_processes_are_read_as_one(two):
+    found = spread(two, two.token())
+    close(found)
+    until(
+        lambda: sum(e["code"] == "session.end" for e in events(two)) >= len(found), "they are over"
+    )
+    words = [sys.executable, "-m", "pangate.cli", "audit"]
+    ways = ("--config", str(two.config)), ("--directory", str(two.directory))
+    for way in ways:
+        done = subprocess.run(
+            [*words, "search", "--json", "--limit", "1000", "--code", "session.start", *way],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        starts = [json.loads(line) for line in done.stdout.splitlines()]
+        assert {one["record"] for one in starts} == set(found)
+    # the report verifies the ledger of each
+    done = subprocess.run(
+        [*words, "report", "--since", "1d", "--json", "--config", str(two.config)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    about = [
+        s for s in json.loads(done.stdout)["sections"] if s["title"].startswith("The record its")
+    ]
+    assert [one["title"].rpartition(" ")[2] for one in about] == ["first", "worker-1", "worker-2"]
+    for one in about:
+        assert ["verified", "nothing was changed"] in one["rows"]
+
+
 def beside(session: psycopg.Connection, sql: str) -> Callable[[], None]:
     """Run `sql` beside; what is returned waits for its end and raises what it raised."""
     pool = ThreadPoolExecutor(1)

@@ -204,6 +204,87 @@ def test_stats_of_nothing(run):
     assert "no event has the principal 'nobody'" in shown.err
 
 
+# The records of all workers
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory):
+    """A directory with the record of the first process and those of two workers."""
+    directory = tmp_path_factory.mktemp("workers")
+    for number, (name, seed) in enumerate(((".", 1), ("worker-2", 2), ("worker-10", 3))):
+        (directory / name).mkdir(exist_ok=True)
+        records.write(directory / name / "audit.jsonl", 200 + number, seed=seed, seconds=2.0)
+    # of no worker, and of none yet
+    (directory / "worker-x").mkdir()
+    records.write(directory / "worker-x" / "audit.jsonl", 5)
+    (directory / "worker-3").mkdir()
+    return directory
+
+
+def test_several_records_are_read_as_one(workers, run):
+    place = "--directory", str(workers)
+    every = lines(run("search", "--json", "--every", "--limit", "10000", place=place))
+    assert len(every) == 603
+    assert {one["record"] for one in every} == {"first", "worker-2", "worker-10"}
+    times = [one["time"] for one in every]
+    assert times == sorted(times, reverse=True)
+    newest = lines(run("search", "--json", "--every", "--limit", "20", place=place))
+    assert newest == every[:20]
+    shown = run("search", "--limit", "1", place=place)
+    assert "--limit shows more" in shown.err
+    tail = lines(run("tail", "--json", "--every", "-n", "20", place=place))
+    assert tail == every[:20][::-1]
+    rows = lines(run("stats", "--json", "--every", "--by", "code", place=place))
+    assert rows[0]["events"] == 603
+    assert sum(row["events"] for row in rows[1:]) == 603
+    table = run("search", "--csv", place=place).out
+    assert {row["record"] for row in csv.DictReader(io.StringIO(table))} <= {
+        "first", "worker-2", "worker-10",
+    }  # fmt: skip
+    # one of them alone, by its directory or its file
+    for one, count in ((workers / "worker-2", 201), (workers / "audit.jsonl", 200)):
+        found = lines(
+            run("search", "--json", "--every", "--limit", "10000", place=("--directory", str(one)))
+        )
+        assert len(found) == count
+        assert "record" not in found[0]
+
+
+def test_show_of_several_records(workers, run, tmp_path):
+    place = "--directory", str(workers)
+    said = run("show", "17", place=place, code=1).err
+    assert "say which: first/17, worker-2/17, worker-10/17" in said
+    assert run("show", "worker-2/17", place=place).out.startswith(
+        "record:      worker-2\nsequence:    17\n"
+    )
+    assert '"record": "worker-10"' in run("show", "202", "--json", place=place).out
+    assert "worker-2 those up to 201" in run("show", "900", place=place, code=1).err
+    assert "there is no record 'worker-7'" in run("show", "worker-7/1", place=place, code=1).err
+    event = lines(run("search", "--json", "--code", "session.start", "--limit", "1", place=place))[
+        0
+    ]
+    session = lines(run("show", event["session"], "--json", place=place))
+    assert {(one["session"], one["record"]) for one in session} == {
+        (event["session"], event["record"])
+    }
+    # the indexes can be elsewhere too
+    run("search", "--index", str(tmp_path / "index"), place=place)
+    assert {one.name for one in tmp_path.iterdir()} >= {
+        "index",
+        "index.worker-2",
+        "index.worker-10",
+    }
+
+
+def test_a_report_of_several_records(workers, run):
+    place = "--directory", str(workers)
+    shown = run("report", "--since", "2026-11-01", "--json", place=place)
+    titles = [one["title"] for one in json.loads(shown.out)["sections"]]
+    assert titles[:3] == [
+        "The record itself, first", "The record itself, worker-2", "The record itself, worker-10",
+    ]  # fmt: skip
+
+
 # reindex
 
 

@@ -13,13 +13,16 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from pangate.approvals import Ask, DeskRules, MaskText, Ticket
+from pangate.approvals import Ask, Counted, DecisionRefused, DeskRules, MaskText, Ticket
 from pangate.approvals.desk import Desk
 from pangate.errors import PangateError, Refused
 from pangate.model import Event
 from pangate.store import OPEN, Request, State, Store
 
 log = logging.getLogger("pangate")
+
+COUNT_SECONDS = 660.0
+"""How long a worker may take to count rows: longer than approvals.count_seconds can be, with the dial."""
 
 
 class Line(Protocol):
@@ -32,11 +35,17 @@ class Line(Protocol):
         """Say something that needs no answer."""
 
 
+class AskWorker(Protocol):
+    """Ask the worker. Raises a PangateError when it does not answer."""
+
+    def __call__(self, name: str, value: object, seconds: float) -> Awaitable[Any]: ...
+
+
 class Counter:
     """The other end: the requests of one worker at the desk of the first process."""
 
-    def __init__(self, desk: Desk, tell: Callable[[str, object], None]) -> None:
-        self._desk, self._tell = desk, tell
+    def __init__(self, desk: Desk, tell: Callable[[str, object], None], ask: AskWorker) -> None:
+        self._desk, self._tell, self._ask = desk, tell, ask
         self._tickets: dict[str, Ticket] = {}
         """Requests of the worker that are not over, and those that it has consumed and not run yet."""
         self._consumed: set[str] = set()
@@ -83,7 +92,20 @@ class Counter:
     async def _request(self, value: Mapping[str, Any]) -> None:
         made = msgspec.convert(value["request"], Request)
         name, claims, digest = value["principal"], value["claims"], value["digest"]
-        self._mine(await self._desk.enter(made, name, claims, digest))
+        ticket = self._mine(await self._desk.enter(made, name, claims, digest))
+        if made.mode == "wait":
+            # the worker has the statement as it is, and its session
+            ticket.count = lambda: self._count(made.id)
+
+    async def _count(self, request: str) -> Counted:
+        try:
+            found = await self._ask("approval.count", request, COUNT_SECONDS)
+        except PangateError as wrong:
+            log.error("the rows of request %s are not counted: %s", request, wrong)
+            raise DecisionRefused("not countable", "its process does not answer") from None
+        if "refused" in found:
+            raise DecisionRefused("not countable", str(found["refused"]))
+        return Counted(int(found["rows"]), int(found["bound"]))
 
     def _mine(self, ticket: Ticket) -> Ticket:
         self._tickets[ticket.request.id] = ticket
@@ -208,6 +230,18 @@ class DeskAfar(Desk):
             "seconds": seconds,
         }
         await self._line.ask("approval.note", value)
+
+    async def counted_here(self, request: str) -> dict[str, object]:
+        """For the first process: how many rows a statement concerns that waits here, or why that is not
+        known."""
+        ticket = self._tickets.get(request)
+        if ticket is None or ticket.count is None:
+            return {"refused": "no session waits with it, so nobody has its statement as it is"}
+        try:
+            found = await ticket.count()
+        except DecisionRefused as refused:
+            return {"refused": refused.reason}
+        return {"rows": found.rows, "bound": found.bound}
 
     def changed(self, value: Mapping[str, Any]) -> None:
         """The first process says how a request stands."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pangate.errors import LedgerError, PangateError
 
 if TYPE_CHECKING:
-    from pangate.audit.index import Record
+    from pangate.audit.several import Source
 
 OK, FAILED, MISUSED = 0, 1, 2
 """Exit codes: done, and nothing is wrong; something is wrong or could not be done; the command line is
@@ -95,10 +95,17 @@ def main(arguments: Sequence[str]) -> int:
     return code
 
 
-def add_ledger(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` the two ways to name a ledger, of which `ledger_of` makes its directory."""
+def add_ledger(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Give `parser` the two ways to name a ledger, of which `ledger_of` makes its directory; or, with
+    `several`, those of all processes of a gateway, of which `sources_of` makes the records."""
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--directory", type=Path, metavar="DIRECTORY", help="the ledger's directory")
+    about = "the ledger's directory"
+    if several:
+        about += (
+            "; the records of workers in it (worker-N) are read with it, as one; for one record alone name "
+            "its file of JSON lines, or DIRECTORY/worker-N"
+        )
+    which.add_argument("--directory", type=Path, metavar="DIRECTORY", help=about)
     which.add_argument(
         "--config", type=Path, metavar="FILE", help="the gateway's TOML file, which names it"
     )
@@ -115,16 +122,16 @@ def ledger_of(options: argparse.Namespace) -> Path:
     return _only(options.config).parent
 
 
-def record_of(options: argparse.Namespace) -> Record:
-    """The record that the options of `add_ledger` name; --directory may name its file too.
-
-    Raises ConfigError for a configuration that cannot be used, LedgerError for what is no record and when
-    the gateway has several."""
-    from pangate.audit.index import Record
+def sources_of(options: argparse.Namespace) -> list[Source]:
+    """The records that the options of `add_ledger` name, those of a gateway's workers among them; --directory
+    may name a file too, which is that one record. Raises ConfigError."""
+    from pangate.audit.several import sources, sources_in
 
     if options.directory is not None:
-        return Record(options.directory)
-    return Record(_only(options.config))
+        return sources_in(options.directory)
+    from pangate import config
+
+    return sources(config.load(options.config).audit.path)
 
 
 def note_reading(options: argparse.Namespace, parser: argparse.ArgumentParser, name: str) -> None:
@@ -132,6 +139,7 @@ def note_reading(options: argparse.Namespace, parser: argparse.ArgumentParser, n
     has no gateway, and no inbox beside it. LedgerError when the note cannot be left: then nothing is
     shown."""
     from pangate.audit import pan_mask
+    from pangate.audit.events import WORKERS
     from pangate.audit.inbox import SUFFIX, inbox_of, leave
 
     place: Path | None = getattr(options, "directory", None)
@@ -140,7 +148,7 @@ def note_reading(options: argparse.Namespace, parser: argparse.ArgumentParser, n
 
         inboxes = [inbox_of(config.load(options.config).audit.path)]
     elif place.is_dir():
-        inboxes = sorted(place.glob(f"*{SUFFIX}"))
+        inboxes = sorted(place.glob(f"*{SUFFIX}")) or sorted(place.glob(f"{WORKERS}/*{SUFFIX}"))
     else:
         inboxes = [inbox_of(place)] if inbox_of(place).exists() else []
     asked = {

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pangate.audit.events import whole
 from pangate.audit.index import Hit, Record
+from pangate.audit.several import Several, by_time
 from pangate.errors import LedgerError
 
 MOST_COLUMN = 28
@@ -26,14 +27,17 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 CSV_FIELDS = (
     "sequence", "time", "code", "success", "principal", "role", "resource", "origin", "session", "statement",
     "verdict", "rule", "effects", "tables", "masked", "rows", "error", "seconds", "text",
+    "record",
 )  # fmt: skip
 
 
 class Found(NamedTuple):
-    """An event with the one that says how it ended, as they stand in the record."""
+    """An event with the one that says how it ended, as they stand in the record. `source` is the record that
+    has them, empty where there is one only."""
 
     event: Mapping[str, Any]
     ended: Mapping[str, Any] | None = None
+    source: str = ""
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -54,6 +58,12 @@ class Found(NamedTuple):
         """Card numbers that were masked in what it gave."""
         masked = self.outcome.get("masked")
         return sum(masked.values()) if isinstance(masked, Mapping) else 0
+
+    @property
+    def number(self) -> str:
+        """Its sequence, behind the name of its record where there are several."""
+        sequence = str(self.event.get("sequence", ""))
+        return f"{self.source}/{sequence}" if self.source else sequence
 
     @property
     def text(self) -> str:
@@ -89,6 +99,25 @@ def fetch(record: Record, hits: Iterable[Hit], *, alone: bool = False) -> Iterat
         )
 
 
+def fetch_all(
+    several: Several,
+    hits: Mapping[str, Sequence[Hit]],
+    *,
+    newest_first: bool = False,
+    alone: bool = False,
+) -> Iterator[Found]:
+    """The same of all records, in the order of time. The hits of each are the newest first."""
+
+    def of(source: str, found: Sequence[Hit]) -> Iterator[Found]:
+        ordered = found if newest_first else reversed(found)
+        name = "" if several.alone else source
+        for one in fetch(several.indexes[source].record, ordered, alone=alone):
+            yield one._replace(source=name)
+
+    streams = [of(source, found) for source, found in hits.items() if found]
+    return by_time(streams, lambda one: str(one.event.get("time", "")), newest_first=newest_first)
+
+
 def _event(record: Record, sequence: int, line: bytes) -> Mapping[str, Any]:
     try:
         event = json.loads(line)
@@ -103,7 +132,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The options for the form of what is shown."""
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
-        "--json", action="store_true", help="one JSON object a line, as the record has it"
+        "--json",
+        action="store_true",
+        help="one JSON object a line, as the record has it; with several records it says which in `record`",
     )
     form.add_argument("--csv", action="store_true", help="CSV with a line of names")
 
@@ -113,6 +144,8 @@ def show(options: argparse.Namespace, found: Iterable[Found], *, head: bool = Tr
     if options.json:
         for one in found:
             event = dict(one.event)
+            if one.source:
+                event["record"] = one.source
             if one.ended is not None:
                 event["finished"] = one.ended
             print(json.dumps(event, ensure_ascii=False))
@@ -138,6 +171,8 @@ def _fields(one: Found) -> Iterator[object]:
                 yield one.masked
             case "rows" | "seconds" | "error":
                 yield outcome.get(name, "")
+            case "record":
+                yield one.source
             case "text":
                 yield one.text
             case "verdict" | "rule":
@@ -161,7 +196,7 @@ def _row(one: Found) -> tuple[str, ...]:
     ended = one.outcome.get("error")
     marks = f"{code} {data.get('verdict', '')}" if code == "approval.requested" else code
     return (
-        str(event.get("sequence", "")),
+        one.number,
         str(event.get("time", ""))[:19].replace("T", " "),
         short_name(str(event.get("principal", ""))),
         str(event.get("resource", "")),

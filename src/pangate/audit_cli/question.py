@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pangate.audit import pan_mask
-from pangate.audit.index import Index, Query
-from pangate.audit_cli import add_ledger, record_of
+from pangate.audit.index import Index, Query, Record
+from pangate.audit.several import FIRST, Several, Source
+from pangate.audit_cli import add_ledger, sources_of
 from pangate.errors import LedgerError
 
 
@@ -50,7 +51,7 @@ _SPAN = re.compile(r"(\d{1,9})([smhdw])")
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The options that say which events are meant."""
-    add_ledger(parser)
+    add_ledger(parser, several=True)
     add_index(parser)
     which = parser.add_argument_group(
         "which events",
@@ -86,12 +87,13 @@ def add_index(parser: argparse.ArgumentParser) -> None:
     """The option for where the index is."""
     parser.add_argument(
         "--index", type=Path, metavar="FILE",
-        help="the index, where it cannot be beside the record; made when it is not there",
+        help="the index, where it cannot be beside the record; made when it is not there. Those of workers "
+        "have .worker-N at the end of its name",
     )  # fmt: skip
 
 
-def query_of(options: argparse.Namespace, after: int = 0) -> Query:
-    """What these options ask for, behind the sequence `after`."""
+def query_of(options: argparse.Namespace) -> Query:
+    """What these options ask for."""
     terms = {
         facet.kind: tuple(getattr(options, facet.kind))
         for facet in FACETS
@@ -114,22 +116,32 @@ def query_of(options: argparse.Namespace, after: int = 0) -> Query:
         since=options.since,
         until=options.until,
         masked=options.masked,
-        after=after,
         every=options.every,
     )
 
 
-def open_index(options: argparse.Namespace) -> Index:
-    """The index of the record that the options name, brought up to it."""
-    index = Index(record_of(options), options.index, notice=_say)
-    shown = Progress(index)
-    index.catch_up(progress=shown)
-    shown.end()
-    if index.record.missing:
-        _say(
-            f"{index.record.missing:,} events are retired or missing; `pangate audit verify` says which"
-        )
-    return index
+def open_indexes(options: argparse.Namespace) -> Several:
+    """The indexes of the records that the options name, brought up to them."""
+    found: dict[str, Index] = {}
+    for source in sources_of(options):
+        index = Index(Record(source.path), index_of(options, source), notice=_say)
+        found[source.name] = index
+        shown = Progress(index)
+        index.catch_up(progress=shown)
+        shown.end()
+        if index.record.missing:
+            _say(
+                f"{index.record.missing:,} events are retired or missing; `pangate audit verify` says which"
+            )
+    return Several(found)
+
+
+def index_of(options: argparse.Namespace, source: Source) -> Path | None:
+    """Where the index of one record is; None for beside it."""
+    place: Path | None = options.index
+    if place is None or source.name == FIRST:
+        return place
+    return place.with_name(f"{place.name}.{source.name}")
 
 
 class Progress:
@@ -152,7 +164,7 @@ class Progress:
             print(file=sys.stderr)
 
 
-def explain_nothing(index: Index, asked: Query) -> None:
+def explain_nothing(index: Several, asked: Query) -> None:
     """Say which value nothing in the record has, when that is why nothing was found."""
     for kind, wanted in asked.terms.items():
         for value in wanted:
@@ -163,7 +175,7 @@ def explain_nothing(index: Index, asked: Query) -> None:
                 continue
             import difflib
 
-            known = [name for name, _ in index.values(kind)]
+            known = index.values(kind)
             close = difflib.get_close_matches(value, known, n=3) or known[:5]
             hint = f"; there is {', '.join(close)}" if close else ""
             _say(f"no event has the {kind} {value!r}{hint}")

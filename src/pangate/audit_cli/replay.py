@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pangate.audit.replay import Checked, Moment, Session, check, moments, session_of
-from pangate.audit_cli import FAILED, OK, add_ledger, record_of, records_of
+from pangate.audit_cli import FAILED, OK, add_ledger, sources_of
 from pangate.audit_cli.output import plain
 from pangate.errors import LedgerError
 
@@ -28,7 +28,7 @@ BATCH = 1000
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("session", metavar="SESSION", help="the session's id, as events have it")
-    add_ledger(parser)
+    add_ledger(parser, several=True)
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--speed",
@@ -63,10 +63,7 @@ def _found(options: argparse.Namespace) -> tuple[Record, Session]:
     """The record that has the session, and what it has of it. A session is in the record of one worker."""
     from pangate.audit.index import Record
 
-    if options.config is None:
-        record = record_of(options)
-        return record, session_of(record.events(), options.session)
-    *others, last = reversed(records_of(options.config))
+    *others, last = (source.path for source in reversed(sources_of(options)))
     for place in others:
         with contextlib.suppress(LedgerError):
             return Record(place), session_of(Record(place).events(), options.session)

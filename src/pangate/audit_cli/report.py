@@ -17,14 +17,14 @@ from pangate.audit_cli import FAILED, OK, add_ledger, question
 from pangate.audit_cli.verify import read_keys
 from pangate.errors import LedgerError
 from pangate.evidence import show
-from pangate.evidence.daily import review
+from pangate.evidence.daily import Checked, review
 
 DAY = 86400
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    add_ledger(parser)
+    add_ledger(parser, several=True)
     question.add_index(parser)
     parser.add_argument(
         "--day",
@@ -60,9 +60,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the report. The exit code is 1 when the record itself is not right."""
     since, until = _period(options)
-    index = question.open_index(options)
-    verified, why = _verified(options, index.record.directory)
-    made = review(index, since, until, verified, why, _retired(index.record.directory))
+    several = question.open_indexes(options)
+    checked = {}
+    for name, index in several.indexes.items():
+        directory = index.record.directory
+        checked[name] = Checked(*_verified(options, directory), _retired(directory))
+    made = review(several, since, until, checked)
     if options.json:
         text = json.dumps(made.as_json(), indent=2, ensure_ascii=False) + "\n"
     else:

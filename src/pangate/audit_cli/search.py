@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import islice
 
 from pangate.audit_cli import OK, output, question
 
@@ -23,13 +24,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Find and show."""
     asked = question.query_of(options)
-    index = question.open_index(options)
-    hits = index.search(asked, options.limit + 1)
-    output.show(options, output.fetch(index.record, hits[: options.limit], alone=options.every))
-    if not hits:
+    several = question.open_indexes(options)
+    hits = several.search(asked, options.limit + 1)
+    count = sum(map(len, hits.values()))
+    found = output.fetch_all(several, hits, newest_first=True, alone=options.every)
+    output.show(options, islice(found, options.limit))
+    if not count:
         print("pangate audit: nothing was found", file=sys.stderr)
-        question.explain_nothing(index, asked)
-    elif len(hits) > options.limit:
+        question.explain_nothing(several, asked)
+    elif count > options.limit:
         print(
             f"pangate audit: these are the newest {options.limit}; --limit shows more",
             file=sys.stderr,

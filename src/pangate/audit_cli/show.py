@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from itertools import islice
 
 from pangate.audit.index import Hit, Index, Query
+from pangate.audit.several import Several
 from pangate.audit_cli import OK, add_ledger, output, question
 from pangate.audit_cli.output import Found, plain
 from pangate.errors import LedgerError
@@ -20,9 +22,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "id",
         metavar="ID",
-        help="the sequence of an event, the id of a session or of a request for approval",
+        help="the sequence of an event, the id of a session or of a request for approval; with several "
+        "records an event is worker-2/17, or first/17 for the first process",
     )
-    add_ledger(parser)
+    add_ledger(parser, several=True)
     question.add_index(parser)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object a line, as the record has it"
@@ -31,47 +34,61 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Find and show."""
-    index = question.open_index(options)
-    hits = _hits(index, options.id)
+    several = question.open_indexes(options)
+    hits = _hits(several, options.id)
+    found = output.fetch_all(several, hits, alone=True)
     if options.json:
-        for one in output.fetch(index.record, reversed(hits), alone=True):
-            print(json.dumps(one.event, ensure_ascii=False))
+        output.show(options, found)
         return OK
-    for number, one in enumerate(output.fetch(index.record, reversed(hits[-MOST:]), alone=True)):
+    for number, one in enumerate(islice(found, MOST)):
         if number:
             print()
         print("\n".join(_lines(one)))
-    if len(hits) > MOST:
-        print(f"\nThese are the first {MOST:,} of {len(hits):,} events; --json shows all.")
+    count = sum(map(len, hits.values()))
+    if count > MOST:
+        print(f"\nThese are the first {MOST:,} of {count:,} events; --json shows all.")
     return OK
 
 
-def _hits(index: Index, name: str) -> list[Hit]:
-    """The newest first."""
-    if name.isascii() and name.isdigit():
-        sequence = int(name[:18])
-        hits = index.search(Query(after=sequence - 1, before=sequence + 1, every=True), None)
-        if not hits:
+def _hits(several: Several, name: str) -> dict[str, list[Hit]]:
+    """Of each record that has something, the newest first."""
+    source, slash, number = name.rpartition("/")
+    if number.isascii() and number.isdigit():
+        if slash and source not in several.indexes:
             raise LedgerError(
-                f"there is no event {name}; the record has those up to {index.position().sequence}"
+                f"there is no record {source[:100]!r}; there is {', '.join(several.indexes)}"
             )
-        if hits[0].ended:
-            hits = (
-                index.search(
-                    Query(after=hits[0].ended - 1, before=hits[0].ended + 1, every=True), 1
-                )
-                + hits
+        indexes = {source: several.indexes[source]} if slash else several.indexes
+        hits = {one: _event(index, int(number[:18])) for one, index in indexes.items()}
+        hits = {one: found for one, found in hits.items() if found}
+        if len(hits) > 1:
+            meant = ", ".join(f"{one}/{number}" for one in hits)
+            raise LedgerError(f"several records have an event {number}; say which: {meant}")
+        if not hits:
+            ends = " and ".join(
+                f"{one} those up to {index.position().sequence}" for one, index in indexes.items()
             )
+            has = f"the record has {ends.removeprefix('first ')}" if several.alone else ends
+            raise LedgerError(f"there is no event {number}; {has}")
         return hits
     for kind in ("session", "request"):
-        if "*" not in name and (
-            hits := index.search(Query(terms={kind: (name,)}, every=True), None)
-        ):
-            return hits
+        if "*" not in name:
+            hits = several.search(Query(terms={kind: (name,)}, every=True), None)
+            if any(hits.values()):
+                return hits
     raise LedgerError(
         f"{name[:100]!r} is no event, session or request for approval that the record has; events have "
         "numbers, `pangate audit search` shows them"
     )
+
+
+def _event(index: Index, sequence: int) -> list[Hit]:
+    """One event, and the one that says how it ended."""
+    hits = index.search(Query(after=sequence - 1, before=sequence + 1, every=True), None)
+    if hits and hits[0].ended:
+        ended = hits[0].ended
+        hits = [*index.search(Query(after=ended - 1, before=ended + 1, every=True), 1), *hits]
+    return hits
 
 
 FIRST = (
@@ -91,7 +108,8 @@ def _lines(one: Found) -> list[str]:
     """An event, a field a line."""
     event = one.event
     rest = [key for key in event if key not in (*FIRST, "data", "v")]
-    lines = [
+    lines = [f"{'record:':<12} {one.source}"] if one.source else []
+    lines += [
         f"{key + ':':<12} {_value(event[key])}"
         for key in (*FIRST, *rest)
         if event.get(key) not in ("", None)

@@ -47,9 +47,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Count and show."""
     asked = question.query_of(options)
-    index = question.open_index(options)
+    several = question.open_indexes(options)
     by = list(dict.fromkeys(options.by or DEFAULT))
-    counts = index.count(asked, ["all", *by])
+    counts = several.count(asked, ["all", *by])
     total = counts.pop("all")[0][1] if counts["all"] else Total(0, 0, 0)
     counts.pop("all", None)
     if "day" in counts:
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         elif not rows:
             print(f"no {kind}")
     if not total.events:
-        question.explain_nothing(index, asked)
+        question.explain_nothing(several, asked)
     return OK
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
+from dataclasses import replace
+from itertools import islice
 
 from pangate.audit_cli import OK, output, question
 
@@ -29,23 +31,24 @@ def run(options: argparse.Namespace) -> int:
         # An event is shown when it comes; how it ended is one of its own then.
         options.every = True
     asked = question.query_of(options)
-    index = question.open_index(options)
-    seen = index.position().sequence
-    hits = index.search(asked, options.limit)
-    output.show(options, output.fetch(index.record, reversed(hits), alone=options.every))
+    several = question.open_indexes(options)
+    seen = {name: index.position().sequence for name, index in several.indexes.items()}
+    hits = several.search(asked, options.limit)
+    found = output.fetch_all(several, hits, newest_first=True, alone=options.every)
+    output.show(options, reversed(list(islice(found, options.limit))))
     with contextlib.suppress(KeyboardInterrupt):
         while options.follow:
             time.sleep(POLL_SECONDS)
-            index.catch_up()
-            last = index.position().sequence
-            if last < seen:
-                seen = 0  # the record is another one now
-            if last > seen:
-                hits = index.search(question.query_of(options, after=seen), None)
-                output.show(
-                    options,
-                    output.fetch(index.record, reversed(hits), alone=options.every),
-                    head=False,
-                )
-                seen = last
+            hits = {}
+            for name, index in several.indexes.items():
+                index.catch_up()
+                last = index.position().sequence
+                if last < seen[name]:
+                    seen[name] = 0  # the record is another one now
+                if last > seen[name]:
+                    hits[name] = index.search(replace(asked, after=seen[name]), None)
+                    seen[name] = last
+            if hits:
+                found = output.fetch_all(several, hits, alone=options.every)
+                output.show(options, found, head=False)
     return OK

@@ -9,11 +9,13 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pangate.audit.events import whole
 from pangate.audit.index import Index, Query, Total
+from pangate.audit.several import Several, by_time
 from pangate.audit.verify import Report as Verified
 from pangate.errors import LedgerError
 from pangate.evidence import Report, Section
@@ -39,69 +41,94 @@ ACTIVITY = {
 Event = Mapping[str, Any]
 
 
-class Period:
-    """The events of `index` from `since` to before `until`, in seconds."""
+class Part:
+    """What one record has of a period: from the sequence `first` to before `behind`."""
 
     def __init__(self, index: Index, since: float, until: float) -> None:
-        self._index = index
-        self.since, self.until = since, until
+        self.index = index
         self.first, self.behind = index.first_at(since), index.first_at(until)
-
-    def query(self, **terms: Sequence[str]) -> Query:
-        """The question for events of this time that have these terms."""
-        return Query(terms=terms, since=self.since, until=self.until)
-
-    def events(self, asked: Query) -> Iterator[Event]:
-        """The events that `asked` is about, the oldest first, of the newest MOST_READ."""
-        record = self._index.record
-        with record.reader() as line:
-            for hit in reversed(self._index.search(asked, MOST_READ)):
-                try:
-                    event = json.loads(line(hit.sequence, hit.offset))
-                except (LedgerError, ValueError):
-                    continue  # retired meanwhile; the section on the record itself tells of it
-                yield whole(event, record.directory)
-
-    def counts(self, asked: Query, kind: str) -> list[tuple[str, Total]]:
-        """How many of them have each value of a kind."""
-        return self._index.count(asked, [kind])[kind]
-
-    def new(self, kind: str) -> list[str]:
-        """The values of a kind that there were none of before."""
-        return [
-            value for value, first in self._index.values(kind) if self.first <= first < self.behind
-        ]
-
-    @property
-    def begins(self) -> bool:
-        """Whether the record has nothing before the period, so that all of it is new."""
-        return self.first <= 1
 
     def missing(self, retired: Sequence[tuple[int, int]]) -> int:
         """Sequences of the period that the record has no event for, and that were not `retired`."""
         if self.behind <= self.first:
             return 0
         asked = Query(after=self.first - 1, before=self.behind, every=True)
-        there = sum(total.events for _, total in self.counts(asked, "all"))
+        there = sum(total.events for _, total in self.index.count(asked, ["all"])["all"])
         gone = sum(
             max(0, min(end + 1, self.behind) - max(first + 1, self.first)) for first, end in retired
         )
         return max(0, self.behind - self.first - there - gone)
 
+    def events(self, asked: Query) -> Iterator[Event]:
+        """The events that `asked` is about, the oldest first, of the newest MOST_READ."""
+        record = self.index.record
+        with record.reader() as line:
+            for hit in reversed(self.index.search(asked, MOST_READ)):
+                try:
+                    event = json.loads(line(hit.sequence, hit.offset))
+                except (LedgerError, ValueError):
+                    continue  # retired meanwhile; the section on the record itself tells of it
+                yield whole(event, record.directory)
+
+
+class Period:
+    """The events of all records from `since` to before `until`, in seconds."""
+
+    def __init__(self, several: Several, since: float, until: float) -> None:
+        self._several = several
+        self.since, self.until = since, until
+        self.parts = {name: Part(index, since, until) for name, index in several.indexes.items()}
+
+    def query(self, **terms: Sequence[str]) -> Query:
+        """The question for events of this time that have these terms."""
+        return Query(terms=terms, since=self.since, until=self.until)
+
+    def events(self, asked: Query) -> Iterator[Event]:
+        """The events that `asked` is about, the oldest first, of the newest MOST_READ of each record."""
+        streams = [part.events(asked) for part in self.parts.values()]
+        return by_time(streams, lambda event: str(event.get("time", "")), newest_first=False)
+
+    def counts(self, asked: Query, kind: str) -> list[tuple[str, Total]]:
+        """How many of them have each value of a kind."""
+        return self._several.count(asked, [kind])[kind]
+
+    def new(self, kind: str) -> list[str]:
+        """The values of a kind that there were none of before, in any record."""
+        new: dict[str, None] = {}
+        known = set()
+        for part in self.parts.values():
+            for value, first in part.index.values(kind):
+                if first < part.first:
+                    known.add(value)
+                elif first < part.behind:
+                    new[value] = None
+        return [value for value in new if value not in known]
+
+    @property
+    def begins(self) -> bool:
+        """Whether no record has anything before the period, so that all of it is new."""
+        return all(part.first <= 1 for part in self.parts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What there is to say of a record as a whole: what verifying it said, or why there is nothing of that.
+    `retired` are (index of the first leaf, index behind the last) of events that were taken away because of
+    their age."""
+
+    verified: Verified | None = None
+    unverified: str = ""
+    retired: Sequence[tuple[int, int]] = ()
+
 
 def review(
-    index: Index,
-    since: float,
-    until: float,
-    verified: Verified | None = None,
-    unverified: str = "",
-    retired: Sequence[tuple[int, int]] = (),
+    several: Several, since: float, until: float, checked: Mapping[str, Checked] | None = None
 ) -> Report:
-    """The review of the events from `since` to before `until`. `verified` is what verifying the record
-    said, and `unverified` why there is nothing of that. `retired` are (index of the first leaf, index
-    behind the last) of events that were taken away because of their age."""
-    period = Period(index, since, until)
-    made = Report(str(index.record.name), moment(since), moment(until), moment(time.time()))
+    """The review of the events from `since` to before `until` in all records, and of each of these what was
+    `checked`."""
+    period = Period(several, since, until)
+    names = ", ".join(str(index.record.name) for index in several.indexes.values())
+    made = Report(names, moment(since), moment(until), moment(time.time()))
     total = dict(period.counts(period.query(), "all")).get("")
     if total is None:
         made.summary = ("No event in this time.",)
@@ -111,7 +138,12 @@ def review(
             "masked.",
         )
     made.sections = [
-        _record_itself(period, verified, unverified, retired),
+        *(
+            _record_itself(
+                part, (checked or {}).get(name, Checked()), "" if several.alone else name
+            )
+            for name, part in period.parts.items()
+        ),
         _glass(period),
         _denied(period),
         _logins(period),
@@ -131,15 +163,15 @@ def review(
 # The record itself
 
 
-def _record_itself(
-    period: Period, verified: Verified | None, unverified: str, retired: Sequence[tuple[int, int]]
-) -> Section:
+def _record_itself(part: Part, checked: Checked, name: str) -> Section:
+    """About one record; `name` says which, where there are several."""
     rows: list[tuple[str, str]] = []
-    missing = period.missing(retired)
+    verified = checked.verified
+    missing = part.missing(checked.retired)
     wrong = missing > 0
     rows.append(("gaps", f"{missing:,} sequences have no event" if missing else "none"))
     if verified is None:
-        rows.append(("sealed", unverified))
+        rows.append(("sealed", checked.unverified))
     else:
         wrong = wrong or not verified.ok
         said = f"{verified.size:,} events, root {verified.root[:16]}" if verified.origin else "no"
@@ -156,7 +188,7 @@ def _record_itself(
         count = len(verified.findings) + verified.more_findings
         rows.append(("verified", f"{count:,} findings" if count else "nothing was changed"))
     return Section(
-        "The record itself",
+        f"The record itself{f', {name}' if name else ''}",
         ("10.3.2", "10.3.4"),
         ("what", "state"),
         rows,

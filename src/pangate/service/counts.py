@@ -15,6 +15,10 @@ class Sessions:
         self._of: dict[int, dict[str, tuple[str, str]]] = {}
         self._count: Counter[tuple[str, str]] = Counter()
 
+    def total(self) -> int:
+        """All of them."""
+        return self._count.total()
+
     def take(self, worker: int, session: str, key: tuple[str, str], most: int | None) -> None:
         """One more. Raises LimitReached when there are `most`."""
         if most is not None and self._count[key] >= most:

@@ -22,8 +22,10 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import generate_latest
 
 from pangate.approvals import afar
+from pangate.approvals.desk import Desk
 from pangate.config import Config
 from pangate.errors import PangateError
+from pangate.gate import Gate
 from pangate.metrics import counter, gauge
 from pangate.proxy import Gateway
 from pangate.service import Service
@@ -106,6 +108,10 @@ class Supervisor(Service):
         assert first is not None
         return first
 
+    async def _open_desk(self, gate: Gate) -> Desk:
+        gate.open_elsewhere = self._sessions.total
+        return await super()._open_desk(gate)
+
     async def _serve(self, listener: socket.socket) -> None:
         """Start the workers and keep them running, until cancelled."""
         await asyncio.gather(*map(self._keep, self._children.values()))
@@ -182,7 +188,7 @@ class Supervisor(Service):
         )
         desk = self._gateway.gate.desk
         assert desk is not None
-        child.requests = afar.Counter(desk, child.link.tell)
+        child.requests = afar.Counter(desk, child.link.tell, child.link.ask)
 
     async def _over(self, child: Child) -> None:
         """The process of a worker has ended: what it held is free."""

@@ -171,6 +171,8 @@ class Worker(Service):
             case "cancel":
                 key, origin = value
                 await self._gateway.cancel_here(key, origin)
+            case "approval.count":
+                return await cast(DeskAfar, gate.desk).counted_here(value)
             case "approval.changed":
                 cast(DeskAfar, gate.desk).changed(value)
         return None

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from approvals_office import Office, agent, ask, office, person, rules
+from pangate.approvals import Counted, DecisionRefused
 from pangate.approvals.afar import Counter, DeskAfar
 from pangate.audit import pan_mask
 from pangate.errors import LimitReached, RecordFailed, Refused, StateFailed
@@ -24,7 +25,7 @@ class Line:
     def __init__(self, office: Office) -> None:
         self.cut = False
         self._tasks: set[asyncio.Task[object]] = set()
-        self.counter = Counter(office.desk, self._back)
+        self.counter = Counter(office.desk, self._back, self._asked_back)
         self.events: list[Event] = []
         self.desk = DeskAfar(
             self, office.desk.key, rules(), self.events.append, self._durable, pan_mask(),
@@ -44,6 +45,12 @@ class Line:
     def _back(self, name: str, value: object) -> None:
         assert name == "approval.changed"
         self.desk.changed(crossed(value))
+
+    async def _asked_back(self, name: str, value: object, seconds: float) -> Any:
+        assert name == "approval.count"
+        if self.cut:
+            raise StateFailed("the worker is gone")
+        return crossed(await self.desk.counted_here(crossed(value)))
 
     async def _durable(self) -> None:
         pass
@@ -276,3 +283,38 @@ async def test_a_worker_that_ends_while_it_asks(first, two, monkeypatch):
     assert (first.desk._tickets, first.desk._of_principal) == ({}, {})
     (kept,) = await first.desk.requests([], 10)
     assert kept.state == "withdrawn"
+
+
+async def test_rows_are_counted_by_the_worker_that_has_the_session(first, two):
+    one, other = two
+    ticket = await one.desk.request(ask("delete from cards"))
+    name = ticket.request.id
+    await other.desk.request(ask("delete from notes"))
+    assert first.desk.countable(name)
+    # its session is not there yet, or not any more
+    assert "no session waits" in await uncounted(first, name)
+
+    async def counted() -> Counted:
+        return Counted(7, 10)
+
+    async def wrong() -> Counted:
+        raise DecisionRefused("not countable", "its session is over")
+
+    ticket.count = wrong
+    assert await uncounted(first, name) == "its session is over"
+    ticket.count = counted
+    assert await first.desk.count(name, ADA) == Counted(7, 10)
+    assert first.codes[-2:] == ["approval.counting", "approval.counted"]
+    first.now += 60
+    one.cut = True
+    assert await uncounted(first, name) == "its process does not answer"
+    one.cut = False
+    again = await one.desk.request(ask("delete from cards", mode="refuse-and-retry"))
+    assert not first.desk.countable(again.request.id)
+
+
+async def uncounted(first: Office, name: str) -> str:
+    with pytest.raises(DecisionRefused) as caught:
+        await first.desk.count(name, ADA)
+    assert caught.value.kind == "not countable"
+    return caught.value.reason

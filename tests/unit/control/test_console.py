@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import time
@@ -354,6 +355,49 @@ async def test_who_has_seen_a_checkpoint(office):
         assert words in text
     (directory / "published.json").write_text("[1]")
     assert "cannot be read" in (await browser.get("/console/ledger")).text
+
+
+async def test_the_records_of_workers_are_shown_too(office):
+    browser, _ = signed_in(office, "auditor")
+    directory = office.gate.config.audit.ledger / "worker-1"
+    directory.mkdir()
+    events = [
+        {"code": "log.start", "session": "-", "data": {}},
+        {"code": "session.start", "session": "abc", "data": {"mask": "last4"}},
+        {"code": "statement.allowed", "session": "abc",
+         "data": {"number": 1, "text": "select of_a_worker", "verdict": "allow", "kind": "query"}},
+        {"code": "statement.finished", "session": "abc", "statement": 3,
+         "data": {"number": 1, "rows": 1, "masked": {"visa": 41}}},
+    ]  # fmt: skip
+    when = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    lines = [
+        {"v": 2, "sequence": number, "time": when, "principal": "i#job", "origin": "10.0.0.9:1",
+         "resource": "payments", "role": "reader", "success": True, **one}
+        for number, one in enumerate(events, 1)
+    ]  # fmt: skip
+    text = "".join(json.dumps(one, sort_keys=True, separators=(",", ":")) + "\n" for one in lines)
+    (directory / "audit.jsonl").write_text(text)
+    office.gate.open_elsewhere = lambda: 17
+    found = (await browser.get("/console/record?text=of_a_worker")).text
+    assert "1 event" in found
+    assert "worker-1/3" in found
+    assert "41 masked" in found
+    assert "abc" in (await browser.get("/console/sessions")).text
+    assert "select of_a_worker" in re.sub(
+        "<[^>]+>", "", (await browser.get("/console/sessions/abc")).text
+    )
+    assert ">41</td>" in (await browser.get("/console/counts")).text
+    overview = (await browser.get("/console")).text
+    assert "<strong>17</strong> sessions open now" in overview
+    count = len(office.events()) + 4
+    assert f"<strong>{count}</strong> events recorded" in overview
+    ledger = (await browser.get("/console/ledger")).text
+    assert 'href="#worker-1"' in ledger
+    assert '<td class="number">4</td>' in ledger
+    (directory / "audit.jsonl").write_text("nonsense\n")
+    assert (await browser.get("/console/ledger")).status_code == 200
+    assert "This cannot be searched for" in (await browser.get("/console/record")).text
+    assert (await browser.get("/console/sessions")).status_code == 503
 
 
 async def test_searching(office):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pangate.audit.several import last_sequence, place_of, place_text
 from pangate.control.console import records, texts
 from pangate.control.console.charts import MOST_SERIES, OTHERS, chart
 from pangate.control.console.records import Records, Wanted
@@ -90,9 +91,14 @@ def line(number: int, **changes: object) -> dict[str, object]:
     }  # fmt: skip
 
 
-def written(path, events) -> Records:
+def write(path, events) -> None:
+    path.parent.mkdir(exist_ok=True)
     lines = [json.dumps(one, separators=(",", ":"), sort_keys=True) for one in events]
     path.write_text("\n".join(lines) + '\n{"torn":')
+
+
+def written(path, events) -> Records:
+    write(path, events)
     return Records(path)
 
 
@@ -162,7 +168,7 @@ async def test_sessions_and_how_they_ended(tmp_path):
     ]  # fmt: skip
     first = await made.sessions(most=2)
     assert [one.start["session"] for one in (await made.sessions(first.on, 2)).rows] == ["gone"]
-    assert (await made.session("done")).end["data"] == {"rows": 3}
+    assert (await made.session("done"))[0].end["data"] == {"rows": 3}
     for name in ("nobody", "../x"):
         with pytest.raises(LedgerError):
             await made.session(name)
@@ -200,9 +206,96 @@ async def test_the_index_is_caught_up_in_pieces(tmp_path, monkeypatch):
     assert (numbers(page)[0], page.behind) == (25, False)
 
 
+def at(second: int) -> str:
+    return f"2026-11-02T10:00:{second:02d}.000000Z"
+
+
+async def test_the_records_of_all_workers_are_one(tmp_path):
+    """Each has sequences of its own, some the same as another's; times say what comes after what."""
+    write(tmp_path / "a.jsonl", [
+        line(1, code="log.start", time=at(0)),
+        line(2, code="approval.requested", time=at(5), session="one", data={"request": "r"}),
+        line(3, code="console.viewed", time=at(30), session="-", data={}),
+    ])  # fmt: skip
+    write(tmp_path / "worker-1" / "a.jsonl", [
+        line(1, code="log.start", time=at(1)),
+        line(2, code="session.start", time=at(2), session="one", data={}),
+        line(3, time=at(4), session="one", statement=1),
+        line(4, code="statement.finished", time=at(6), session="one", statement=1,
+             data={"number": 3, "masked": {"visa": 2}}),
+        line(5, time=at(20), session="one", principal="i#ada"),
+        line(6, code="session.end", time=at(21), session="one", data={"rows": 1}),
+    ])  # fmt: skip
+    write(tmp_path / "worker-2" / "a.jsonl", [
+        line(1, code="log.start", time=at(1)),
+        line(2, code="session.start", time=at(3), session="two", data={}),
+        line(3, time=at(10), session="two", resource="ledger"),
+    ])  # fmt: skip
+    write(tmp_path / "worker-10" / "a.jsonl", [
+        line(1, code="log.start", time=at(1)),
+        line(2, code="session.start", time=at(25), session="old", data={}),
+    ])  # fmt: skip
+    made = Records(tmp_path / "a.jsonl", workers=2)
+    page = await made.search(Wanted(), most=100)
+    every = [(one.source, one.event["sequence"]) for one in page.rows]
+    assert [one.event["time"] for one in page.rows] == sorted(
+        (one.event["time"] for one in page.rows), reverse=True
+    )
+    assert len(every) == 13, "how the statement ended is told with it"
+    assert every[:3] == [("first", 3), ("worker-10", 2), ("worker-1", 6)]
+    (masked,) = (await made.search(Wanted(masked=2))).rows
+    assert masked.ended["data"]["masked"] == {"visa": 2}
+    # a page goes on where the one before it ended, in each of the records
+    for most in (1, 2, 3, 5):
+        found, before = [], None
+        while True:
+            page = await made.search(Wanted(), before, most)
+            found += [(one.source, one.event["sequence"]) for one in page.rows]
+            if page.on is None:
+                break
+            before = place_of(place_text(page.on))
+        assert found == every
+    sessions = (await made.sessions()).rows
+    assert [(one.source, one.start["session"], one.state) for one in sessions] == [
+        ("worker-10", "old", "broken off"), ("worker-2", "two", "open"), ("worker-1", "one", "ended"),
+    ]  # fmt: skip
+    session, directory = await made.session("one")
+    assert (sorted(session.commands), directory) == ([3, 5], tmp_path / "worker-1")
+    found = await made.counts([("now", records._day("2026-11-02"))])
+    assert found.masked["now"] == {"payments": 2, "ledger": 0}
+    assert found.sessions["now"] == {"sessions": 3}
+
+
+async def test_a_record_that_comes_later_is_no_part_of_older_pages(tmp_path):
+    write(tmp_path / "a.jsonl", [line(1, time=at(1)), line(2, time=at(2))])
+    made = Records(tmp_path / "a.jsonl", workers=1)
+    first = await made.search(Wanted(), most=1)
+    assert numbers(first) == [2]
+    write(tmp_path / "worker-1" / "a.jsonl", [line(9, time=at(0))])
+    assert numbers(await made.search(Wanted(), first.on)) == [1]
+    assert numbers(await made.search(Wanted())) == [2, 1, 9]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "12", "x", "1-", "0-1.", "0-1..1-2", "0-1\n", "\u0661-1", "0-" + "1" * 19]
+)
+def test_what_is_no_place(text):
+    assert place_of(text) is None
+
+
 async def test_what_is_no_record(tmp_path):
     (tmp_path / "a.jsonl").write_text("nonsense\n")
     with pytest.raises(LedgerError):
         await Records(tmp_path / "a.jsonl").search(Wanted())
     with pytest.raises(LedgerError):
         await Records(tmp_path / "b" / "c.jsonl").search(Wanted())
+
+
+def test_the_last_sequence_of_a_file(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("")
+    assert last_sequence(path) == 0
+    write(path, [line(1), line(2, data={"text": "x" * 200_000})])
+    assert last_sequence(path) == 2
+    path.write_text("\0" * 70_000)
+    assert last_sequence(path) == 0

@@ -10,6 +10,7 @@ import ledgers
 from pangate import cli
 from pangate.audit import leaf_encoder
 from pangate.audit.index import Index, Record
+from pangate.audit.several import FIRST, Several
 from pangate.evidence import daily, show
 from pangate.ledger.note import Signer
 from pangate.model import Event
@@ -134,7 +135,7 @@ def reviewed(tmp_path, events, **more):
     file.write_bytes(b"".join(leaf + b"\n" for leaf in leaves))
     index = Index(Record(file))
     index.catch_up()
-    return daily.review(index, DAY, DAY + 24 * HOUR, **more)
+    return daily.review(Several({FIRST: index}), DAY, DAY + 24 * HOUR, **more)
 
 
 def section(report, begin):
@@ -229,9 +230,47 @@ def test_a_gap_is_wrong_and_comes_first(tmp_path):
     (tmp_path / "audit.jsonl").write_bytes(b"".join(leaf + b"\n" for leaf in leaves))
     index = Index(Record(tmp_path))
     index.catch_up()
-    report = daily.review(index, DAY, DAY + 24 * HOUR)
+    report = daily.review(Several({FIRST: index}), DAY, DAY + 24 * HOUR)
     assert report.unusual[0].title == "The record itself"
     assert ("gaps", "2 sequences have no event") in report.unusual[0].rows
+
+
+def test_the_records_of_all_workers_are_one_review(tmp_path):
+    """What is new is new in all of them, and a gap is said of the record that has it."""
+    encode = leaf_encoder()
+    known = allowed(-20, 1, "https://id#job-9", relations=["refunds"])
+    parts = {
+        "first": [*BEFORE, *QUIET, *LOUD],
+        "worker-1": [event("log.start", -30, "gateway", "-", resource="audit"), known],
+        "worker-2": [
+            event("log.start", 1, "gateway", "-", resource="audit"),
+            event("statement.denied", 2.5, success=False, verdict="deny", reason="no role of yours",
+                  text="drop table later"),
+            event("auth.failed", 3, "unknown", "t", success=False, detail="the token has expired"),
+        ],
+    }  # fmt: skip
+    indexes = {}
+    for name, found in parts.items():
+        leaves = [encode(one, number) for number, one in enumerate(found, 1)]
+        if name == "worker-2":
+            del leaves[1]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "audit.jsonl").write_bytes(b"".join(leaf + b"\n" for leaf in leaves))
+        indexes[name] = Index(Record(tmp_path / name))
+        indexes[name].catch_up()
+    report = daily.review(Several(indexes), DAY, DAY + 24 * HOUR)
+    assert section(report, "Logins that failed").rows[0][0] == "2"
+    assert ("gaps", "1 sequences have no event") in section(
+        report, "The record itself, worker-2"
+    ).rows
+    assert ("gaps", "none") in section(report, "The record itself, first").rows
+    # job-9 and its table were seen by another process before
+    assert "https://id#job-9" not in [
+        row[0] for row in section(report, "Principals that were never").rows
+    ]
+    assert [row[1] for row in section(report, "Tables that were never").rows] == ["x"]
+    steps = section(report, "Statements that waited for people").rows
+    assert [row[0] for row in steps] == sorted(row[0] for row in steps)
 
 
 # The forms of it

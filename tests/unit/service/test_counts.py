@@ -67,3 +67,4 @@ def test_never_more_than_most(steps):
         elif not begins:
             sessions.leave(worker, session)
             open_now.discard((worker, session))
+        assert sessions.total() == len(open_now)

@@ -7,6 +7,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from pangate.audit import replay
+from pangate.audit.several import Place, place_of
 from pangate.control.console import texts
 from pangate.control.console.records import Page as Results
 from pangate.control.console.records import Wanted
@@ -25,6 +27,9 @@ MOST_MOMENTS = 500
 
 MOST_CELL = 2_000
 """Characters of a value that are shown."""
+
+MOST_PLACE = 10_000
+"""Characters of a place in the records of all workers."""
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -48,19 +53,19 @@ async def sessions(web: Web, visit: Visit) -> Response:
     """The list of sessions."""
     await web.record(visit, "console.viewed", {"page": "sessions"})
     found = await web.records.sessions(_place(visit))
-    return web.page("sessions.html", visit, found=found, first=not visit.query("at"))
+    return web.page("sessions.html", visit, found=found, first=_place(visit) is None)
 
 
 async def session(web: Web, visit: Visit) -> Response:
     """One session, played again."""
     name = visit.asked.path_params["id"]
-    skip = _place(visit) or 0
+    skip = _moment(visit)
     await web.record(visit, "console.viewed", {"page": "session", "of": name, "from": skip})
     try:
-        found = await web.records.session(name)
+        found, directory = await web.records.session(name)
     except LedgerError as wrong:
         raise Refusal(404, "Not in the record", f"{str(wrong).capitalize()}.") from None
-    checked, blocks, more = await asyncio.to_thread(_played, web, found, skip)
+    checked, blocks, more = await asyncio.to_thread(_played, web, found, directory, skip)
     return web.page(
         "session.html",
         visit,
@@ -72,9 +77,11 @@ async def session(web: Web, visit: Visit) -> Response:
     )
 
 
-def _played(web: Web, found: replay.Session, skip: int) -> tuple[replay.Checked, list[Block], bool]:
+def _played(
+    web: Web, found: replay.Session, directory: Path, skip: int
+) -> tuple[replay.Checked, list[Block], bool]:
     """A page of a session: from the moment `skip` on. In a thread."""
-    checked = replay.check(found, web.records.path.parent)
+    checked = replay.check(found, directory)
     blocks: list[Block] = []
     names: Sequence[str] = ()
     left = texts.MOST_COLOURED
@@ -160,9 +167,13 @@ async def record(web: Web, visit: Visit) -> Response:
     return web.page("record.html", visit, found=found, wanted=wanted, first=at is None, wrong=wrong)
 
 
-def _place(visit: Visit) -> int | None:
+def _place(visit: Visit) -> Place | None:
+    return place_of(visit.query("at", MOST_PLACE))
+
+
+def _moment(visit: Visit) -> int:
     at = visit.query("at", 20)
-    return int(at) if at.isascii() and at.isdigit() else None
+    return int(at) if at.isascii() and at.isdigit() else 0
 
 
 PAGES = (

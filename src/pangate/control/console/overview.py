@@ -11,6 +11,7 @@ from pathlib import Path
 from starlette.responses import Response
 
 from pangate.audit.reader import ANCHORS, CHECKPOINT, PUBLIC_KEYS
+from pangate.audit.several import FIRST, last_sequence, sources
 from pangate.control.console.charts import Chart, chart
 from pangate.control.console.records import Counts
 from pangate.control.console.web import ANYBODY, Page, Visit, Web
@@ -53,6 +54,15 @@ class Standing:
     keys: list[str] = field(default_factory=list)
     anchors: list[Anchor] = field(default_factory=list)
     failure: str = ""
+    source: str = FIRST
+    """Whose record it is of."""
+    recorded: int = 0
+    """Events in the record, sealed or not."""
+
+    @property
+    def sealed(self) -> int:
+        """Events that the checkpoint has."""
+        return self.checkpoint.size if self.checkpoint else 0
 
 
 async def first(web: Web, visit: Visit) -> Response:
@@ -64,16 +74,16 @@ async def first(web: Web, visit: Visit) -> Response:
         if visit.session.has("auditor", "admin") or web.desk.may_see(visit.session.person, one)
     ]
     gate = web.gate
-    standing = await asyncio.to_thread(_standing, gate.config.audit.ledger)
+    standings = await _standings(web)
     counts = await web.records.counts(_spans("day"))
     keys = [state for state in gate.authenticator.key_states() if not state.usable]
     return web.page(
         "overview.html",
         visit,
         waiting=waiting,
-        open=sum(gate.open.values()),
-        sequence=gate.recorder.sequence,
-        sealed=standing.checkpoint.size if standing.checkpoint else 0,
+        open=sum(gate.open.values()) + gate.open_elsewhere(),
+        sequence=sum(one.recorded for one in standings),
+        sealed=sum(one.sealed for one in standings),
         sealing=bool(gate.config.audit.seal_seconds),
         failure=gate.record_failure,
         keys=keys,
@@ -100,17 +110,35 @@ async def counted(web: Web, visit: Visit) -> Response:
 async def ledger(web: Web, visit: Visit) -> Response:
     """How far the record is sealed, and who has seen it."""
     await web.record(visit, "console.viewed", {"page": "ledger"})
-    audit, recorder = web.gate.config.audit, web.gate.recorder
-    standing = await asyncio.to_thread(_standing, audit.ledger)
     return web.page(
         "ledger.html",
         visit,
-        standing=standing,
-        sequence=recorder.sequence,
-        pending=recorder.pending,
+        standings=await _standings(web),
+        pending=web.gate.recorder.pending,
         failure=web.gate.record_failure,
-        seconds=audit.seal_seconds,
+        seconds=web.gate.config.audit.seal_seconds,
     )
+
+
+async def _standings(web: Web) -> list[Standing]:
+    """Of the record of this process, and of those of all workers."""
+    path, sequence = web.gate.config.audit.path, web.gate.recorder.sequence
+
+    def read() -> list[Standing]:
+        found = []
+        for source, file in sources(path):
+            one = _standing(file.parent)
+            one.source = source
+            try:
+                one.recorded = sequence if source == FIRST else last_sequence(file)
+            except OSError as wrong:
+                one.failure = f"its record cannot be read: {wrong.strerror}"
+            # what was sealed between the two looks
+            one.recorded = max(one.recorded, one.sealed)
+            found.append(one)
+        return found
+
+    return await asyncio.to_thread(read)
 
 
 def _standing(directory: Path) -> Standing:

@@ -1,5 +1,6 @@
 """The record, read for people: by its index (audit/index), in a thread and for one of them after the other,
-so that looking back takes little from sessions that run. What is shown is read from the record itself."""
+so that looking back takes little from sessions that run. What is shown is read from the record itself. With
+several workers each has a record of its own; they are shown as one."""
 
 from __future__ import annotations
 
@@ -7,14 +8,16 @@ import asyncio
 import datetime
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pangate.audit.events import whole
 from pangate.audit.index import Hit, Index, Query, Record
 from pangate.audit.replay import Session, session_of
+from pangate.audit.several import FIRST, Place, Several, by_time, joined, number_of, sources
 from pangate.errors import LedgerError
 
 log = logging.getLogger("pangate")
@@ -25,6 +28,9 @@ one, has mostly done it."""
 
 MOST_OF_SESSION = 50_000
 """Events of one session that are looked at."""
+
+COUNTED_BY = ("network", "resource", "role", "principal")
+"""What masked card numbers are counted by."""
 
 Row = Mapping[str, Any]
 Answer = TypeVar("Answer")
@@ -46,7 +52,7 @@ class Wanted:
     masked: int = 0
     failures: bool = False
 
-    def query(self, before: int | None) -> Query:
+    def query(self) -> Query:
         """The same as a question to the index."""
         code = f"{self.code}*" if self.code.endswith(".") else self.code
         given = {
@@ -63,7 +69,6 @@ class Wanted:
             since=_day(self.after),
             until=_day(self.before, 1),
             masked=self.masked,
-            before=before,
         )
 
 
@@ -73,16 +78,18 @@ class Page:
     no more; `behind` is true when the newest events are not indexed yet."""
 
     rows: list[Any] = field(default_factory=list)
-    on: int | None = None
+    on: Place | None = None
     behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An event, and the one that says how it ended, None where there is none."""
+    """An event, and the one that says how it ended, None where there is none. `source` is the record that has
+    it, empty where there is one only."""
 
     event: Row
     ended: Row | None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ class Listed:
     start: Row
     end: Row | None
     state: str
+    source: str = ""
 
 
 @dataclass
@@ -105,106 +113,162 @@ class Counts:
     behind: bool = False
 
 
-class Records:
-    """The record in the file at `path`."""
+class _Hit(NamedTuple):
+    """An event that was found, and where."""
 
-    def __init__(self, path: Path) -> None:
+    source: str
+    found_by: Index
+    hit: Hit
+    event: Row
+
+
+class Records:
+    """The records of the gateway that writes to `path`. `workers` is how many of its workers there are now: a
+    session that another one had is over."""
+
+    def __init__(self, path: Path, workers: int = 1) -> None:
         self.path = path
-        self._index: Index | None = None
+        self._workers = workers
+        self._indexes: dict[str, Index] = {}
         self._one = asyncio.Semaphore(1)
 
-    async def search(self, wanted: Wanted, before: int | None = None, most: int = 50) -> Page:
-        """Events before the sequence `before`, with how they ended. Raises LedgerError."""
+    async def search(self, wanted: Wanted, before: Place | None = None, most: int = 50) -> Page:
+        """Events before a place, with how they ended. Raises LedgerError."""
 
-        def work(index: Index) -> Page:
-            page, hits = _page(index.search(wanted.query(before), most + 1), most)
-            for hit in hits:
-                event = self._event(hit.sequence, hit.offset)
-                ended = self._event(hit.ended, hit.ended_offset) if hit.ended else None
-                page.rows.append(Found(event, ended))
+        def work(several: Several) -> Page:
+            found, on = _newest(several, wanted.query(), before, most)
+            page = Page(on=on)
+            for source, index, hit, event in found:
+                ended = _event(index, hit.ended, hit.ended_offset) if hit.ended else None
+                page.rows.append(Found(event, ended, "" if several.alone else source))
             return page
 
         return await self._read(work)
 
-    async def sessions(self, before: int | None = None, most: int = 50) -> Page:
-        """Sessions that began before the sequence `before`, as `Listed`."""
+    async def sessions(self, before: Place | None = None, most: int = 50) -> Page:
+        """Sessions that began before a place, as `Listed`."""
 
-        def work(index: Index) -> Page:
-            asked = Query({"code": ["session.start"]}, before=before)
-            page, hits = _page(index.search(asked, most + 1), most)
-            starts = [self._event(hit.sequence, hit.offset) for hit in hits]
-            ends = {}
-            if starts:
-                names = [str(start["session"]) for start in starts]
+        def work(several: Several) -> Page:
+            asked = Query({"code": ["session.start"]})
+            found, on = _newest(several, asked, before, most)
+            page = Page(on=on)
+            ends, began = {}, {}
+            for source, index in several.indexes.items():
+                names = [str(one.event["session"]) for one in found if one.source == source]
+                if not names:
+                    continue
                 asked = Query({"code": ["session.end"], "session": names})
                 for hit in index.search(asked, 2 * most):
-                    end = self._event(hit.sequence, hit.offset)
-                    ends[end["session"]] = end
-            last = index.search(Query({"code": ["log.start"]}), 1)
-            began = last[0].sequence if last else 0
-            for start in starts:
-                over = ends.get(start["session"])
-                state = "ended" if over else "open" if start["sequence"] > began else "broken off"
-                page.rows.append(Listed(start, over, state))
+                    end = _event(index, hit.sequence, hit.offset)
+                    ends[source, end["session"]] = end
+                last = index.search(Query({"code": ["log.start"]}), 1)
+                began[source] = last[0].sequence if last else 0
+            for source, _, _, start in found:
+                over = ends.get((source, start["session"]))
+                running = self._runs(source) and start["sequence"] > began[source]
+                state = "ended" if over else "open" if running else "broken off"
+                page.rows.append(Listed(start, over, state, "" if several.alone else source))
             return page
 
         return await self._read(work)
 
-    async def counts(self, spans: Sequence[tuple[str, float]]) -> Counts:
-        """Counts of each of `spans`, (name, when it begins), in their order; the last one is up to now."""
+    async def counts(self, spans: Sequence[tuple[str, float]], by: str = "resource") -> Counts:
+        """Counts of each of `spans`, (name, when it begins), in their order; the last one is up to now. Card
+        numbers are counted `by` one of COUNTED_BY."""
 
-        def work(index: Index) -> Counts:
+        def work(several: Several) -> Counts:
             found = Counts()
-            firsts = [index.first_at(begins) for _, begins in spans]
-            ends: list[int | None] = [*firsts[1:], None]
-            for (name, _), first, end in zip(spans, firsts, ends, strict=True):
-                if first == end:
+            kinds = tuple(dict.fromkeys((by, "verdict", "code")))
+            firsts = {
+                index: [index.first_at(begins) for _, begins in spans]
+                for index in several.indexes.values()
+            }
+            for place, (name, _) in enumerate(spans):
+                counted = []
+                for index, first in firsts.items():
+                    end = first[place + 1] if place + 1 < len(first) else None
+                    if first[place] != end:
+                        counted.append(
+                            index.count(Query(after=first[place] - 1, before=end), kinds)
+                        )
+                if not counted:
                     continue
-                asked = Query(after=first - 1, before=end)
-                by = index.count(asked, ("resource", "verdict", "code"))
-                found.masked[name] = {value: one.masked for value, one in by["resource"]}
-                found.statements[name] = {value: one.events for value, one in by["verdict"]}
-                began = dict(by["code"]).get("session.start")
+                sums = joined(counted, kinds)
+                found.masked[name] = {value: one.masked for value, one in sums[by]}
+                found.statements[name] = {value: one.events for value, one in sums["verdict"]}
+                began = dict(sums["code"]).get("session.start")
                 found.sessions[name] = {"sessions": began.events} if began else {}
             return found
 
         return await self._read(work)
 
-    async def session(self, name: str) -> Session:
-        """What the record has of one session. Raises LedgerError, also when that is nothing."""
+    async def session(self, name: str) -> tuple[Session, Path]:
+        """What the record has of one session, and the directory of the record that has it. Raises
+        LedgerError, also when that is nothing."""
 
-        def work(index: Index) -> Session:
-            hits = index.search(Query({"session": [name]}), MOST_OF_SESSION)
-            return session_of(
-                (self._event(hit.sequence, hit.offset) for hit in reversed(hits)), name
-            )
+        def work(several: Several) -> tuple[Session, Path]:
+            # requests for approval stand in the first process's record too, under the session's name
+            hits = several.search(Query({"session": [name]}), MOST_OF_SESSION)
+            source = max(hits, key=lambda one: (len(hits[one]) > 0, one != FIRST, len(hits[one])))
+            index = several.indexes[source]
+            events = (_event(index, hit.sequence, hit.offset) for hit in reversed(hits[source]))
+            return session_of(events, name), index.record.directory
 
         return await self._read(work)
 
-    async def _read(self, work: Callable[[Index], Answer]) -> Answer:
+    def _runs(self, source: str) -> bool:
+        """Whether a process that writes to this record is one of those that there are now."""
+        number = number_of(source)
+        return number <= self._workers if number else self._workers == 1
+
+    async def _read(self, work: Callable[[Several], Answer]) -> Answer:
         async with self._one:
             return await asyncio.to_thread(self._answer, work)
 
-    def _answer(self, work: Callable[[Index], Answer]) -> Answer:
-        if self._index is None:
-            self._index = Index(Record(self.path), notice=log.warning)
-        behind = self._index.catch_up(AT_A_TIME) == AT_A_TIME
-        answer = work(self._index)
+    def _answer(self, work: Callable[[Several], Answer]) -> Answer:
+        for source, path in sources(self.path):
+            if source not in self._indexes:
+                self._indexes[source] = Index(Record(path), notice=log.warning)
+        each = max(1, AT_A_TIME // len(self._indexes))
+        behind = [index.catch_up(each) == each for index in self._indexes.values()]
+        answer = work(Several(self._indexes))
         if isinstance(answer, (Page, Counts)):
-            answer.behind = behind
+            answer.behind = any(behind)
         return answer
 
-    def _event(self, sequence: int, offset: int) -> Row:
-        assert self._index is not None
-        found = json.loads(self._index.record.line(sequence, offset))
-        if not isinstance(found, dict):
-            raise LedgerError(f"event {sequence} is no event; `pangate audit verify` says more")
-        return whole(found, self.path.parent)
+
+def _newest(
+    several: Several, asked: Query, before: Place | None, most: int
+) -> tuple[list[_Hit], Place | None]:
+    """The newest events of all records before a place, and the place behind them when there are more."""
+    streams = [
+        _events(source, several.indexes[source], hits)
+        for source, hits in several.search(asked, most + 1, before).items()
+    ]
+    merged = by_time(streams, lambda one: str(one.event.get("time", "")), newest_first=True)
+    found = list(islice(merged, most + 1))
+    if len(found) <= most:
+        return found, None
+    del found[most:]
+    reached = {
+        source: index.position().sequence + 1 if before is None else before.get(source, 1)
+        for source, index in several.indexes.items()
+    }
+    for one in found:
+        reached[one.source] = one.hit.sequence
+    return found, reached
 
 
-def _page(hits: list[Hit], most: int) -> tuple[Page, list[Hit]]:
-    """A page for what was found, which is one more than fits when there is more."""
-    return Page(on=hits[most - 1].sequence if len(hits) > most else None), hits[:most]
+def _events(source: str, index: Index, hits: Sequence[Hit]) -> Iterator[_Hit]:
+    for hit in hits:
+        yield _Hit(source, index, hit, _event(index, hit.sequence, hit.offset))
+
+
+def _event(index: Index, sequence: int, offset: int) -> Row:
+    found = json.loads(index.record.line(sequence, offset))
+    if not isinstance(found, dict):
+        raise LedgerError(f"event {sequence} is no event; `pangate audit verify` says more")
+    return whole(found, index.record.directory)
 
 
 def _day(text: str, more: int = 0) -> float | None:

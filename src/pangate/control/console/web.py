@@ -16,6 +16,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from pangate.approvals.desk import Desk
+from pangate.audit.several import place_text
 from pangate.auth.oidc import Throttle
 from pangate.config.console import ConsoleSettings
 from pangate.control.console import texts
@@ -124,7 +125,7 @@ class Web:
         self.actions = Throttle(settings.actions_per_minute)
         self.ending = asyncio.Event()
         """Set when the gateway stops, so that nothing that has no end keeps it."""
-        self.records = Records(gate.config.audit.path)
+        self.records = Records(gate.config.audit.path, gate.config.process.workers)
         folder = resources.files(__package__)
         self.static = {name: (folder / "static" / name).read_bytes() for name in STATIC}
         version = letters(hashlib.sha256(b"".join(self.static.values())).digest())[:12]
@@ -141,7 +142,12 @@ class Web:
             auto_reload=False,
         )
         self._pages.filters |= texts.FILTERS
-        self._pages.globals |= {"version": version, "now": time.time, "query": _query}
+        self._pages.globals |= {
+            "version": version,
+            "now": time.time,
+            "query": _query,
+            "place": place_text,
+        }
 
     async def close(self) -> None:
         """End what is under way."""
