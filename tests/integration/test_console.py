@@ -4,6 +4,7 @@ waits at a real PostgreSQL."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from contextlib import contextmanager
@@ -26,6 +27,15 @@ create table payments_old (id int, pan text);
 insert into payments_old select n, '4111111111111111' from generate_series(1, 500) n;
 create table vault ();
 """
+
+PICTURES = os.environ.get("PANGATE_TEST_PICTURES", "")
+"""A directory for pictures of pages, for who wants to look at them."""
+
+
+def picture(page, name: str) -> None:
+    if PICTURES:
+        page.screenshot(path=f"{PICTURES}/{name}.png", full_page=True)
+
 
 PAGES = (
     "",
@@ -240,9 +250,18 @@ def test_evidence(served, browser):
         ann.shown("Checkpoint")
         until(lambda: "Signed by" in (ann.go("/ledger") or page.content()), "a checkpoint")
         ann.go("/counts")
-        assert page.locator("svg rect.series-0").count()
-        page.get_by_text("As a table").first.click()
-        page.get_by_role("columnheader", name="payments").first.wait_for()
+        ways = page.get_by_role("navigation", name="Card numbers masked, by")
+        assert ways.get_by_role("link").all_inner_texts() == [
+            "By network", "By resource", "By role", "By principal",
+        ]  # fmt: skip
+        for way, name in (
+            ("network", "visa"), ("resource", "payments"), ("role", "reader"), ("principal", "ci-job-42"),
+        ):  # fmt: skip
+            ways.get_by_role("link", name=f"By {way}").click()
+            assert page.locator("svg rect.series-0").count()
+            page.get_by_text("As a table").first.click()
+            page.get_by_role("columnheader", name=name).first.wait_for()
+        picture(page, "counts")
         for pan in PANS:
             assert pan not in page.content()
         assert ann.said == []

@@ -400,6 +400,60 @@ async def test_the_records_of_workers_are_shown_too(office):
     assert (await browser.get("/console/sessions")).status_code == 503
 
 
+async def test_counts_by_a_choice(office):
+    auditor, _ = signed_in(office, "auditor")
+    file = office.gate.config.audit.ledger / "worker-1" / "audit.jsonl"
+    file.parent.mkdir()
+    when = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    lines = [
+        {"v": 2, "sequence": number, "time": when, "principal": who, "origin": "10.0.0.9:1",
+         "code": code, "statement": 2 * ((number - 1) // 2) + 1, "session": "abc", "resource": resource,
+         "role": role, "success": True,
+         "data": {"number": 1, "verdict": "allow"} if code == "statement.allowed" else
+                 {"number": 1, "masked": masked}}
+        for number, (code, who, resource, role, masked) in enumerate([
+            (code, *one)
+            for one in (
+                ("i#job", "payments", "reader", {"visa": 3, "amex": 4}),
+                ("i#ada", "ledger", "writer", {"visa": 5}),
+                ("j#ada", "ledger", "writer", {"jcb": 6}),
+            )
+            for code in ("statement.allowed", "statement.finished")
+        ], 1)
+    ]  # fmt: skip
+    text = "".join(json.dumps(one, sort_keys=True, separators=(",", ":")) + "\n" for one in lines)
+    file.write_text(text)
+
+    async def shown(browser, **asked):
+        answer = await browser.get("/console/counts", params=asked)
+        first = answer.text.partition("</figure>")[0]
+        names = re.findall(r'<th scope="col" class="number">([^<]+)</th>', first)
+        sums = [0] * len(names)
+        for row in re.findall(r"<tr><th scope=\"row\">.*?</tr>", first):
+            for place, cell in enumerate(re.findall(r'class="number">(\d+)<', row)):
+                sums[place] += int(cell)
+        return dict(zip(names, sums, strict=True))
+
+    for span in ("day", "month"):
+        assert await shown(auditor, span=span) == {"visa": 8, "jcb": 6, "amex": 4}
+    assert await shown(auditor, by="resource") == {"ledger": 11, "payments": 7}
+    assert await shown(auditor, by="role") == {"writer": 11, "reader": 7}
+    # two issuers have an ada, and they are not taken for one
+    assert await shown(auditor, by="principal") == {"job": 7, "j#ada": 6, "i#ada": 5}
+    assert office.events("console.viewed")[-1]["data"] == {
+        "page": "counts", "span": "day", "by": "principal",
+    }  # fmt: skip
+    page = (await auditor.get("/console/counts?span=week&by=role")).text
+    assert 'href="/console/counts?span=month&amp;by=role"' in page
+    assert 'href="/console/counts?span=week&amp;by=network"' in page
+    assert re.search(r'by=role" aria-current="true">By role', page)
+    assert await shown(auditor, by="session") == {"visa": 8, "jcb": 6, "amex": 4}
+    # who did what is for those who read the record
+    viewer, _ = signed_in(office, "viewer")
+    assert "By principal" not in (await viewer.get("/console/counts")).text
+    assert "job" not in await shown(viewer, by="principal")
+
+
 async def test_searching(office):
     browser, _ = signed_in(office, "auditor")
     await office.held("drop table needle")

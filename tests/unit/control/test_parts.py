@@ -194,6 +194,11 @@ async def test_counts(tmp_path):
     }  # fmt: skip
     assert found.sessions["5"] == {"sessions": 1}
     assert found.sessions["2"] == {}
+    for by, value in (("network", "visa"), ("role", "r"), ("principal", "i#job")):
+        found = await made.counts([("3", day(3)), ("4", day(4))], by)
+        assert found.masked["3"] == {value: 2}
+        assert sum(found.masked["4"].values()) == 0
+        assert found.statements["3"] == {"deny": 1}
 
 
 async def test_the_index_is_caught_up_in_pieces(tmp_path, monkeypatch):

@@ -12,9 +12,10 @@ from starlette.responses import Response
 
 from pangate.audit.reader import ANCHORS, CHECKPOINT, PUBLIC_KEYS
 from pangate.audit.several import FIRST, last_sequence, sources
+from pangate.control.console import texts
 from pangate.control.console.charts import Chart, chart
-from pangate.control.console.records import Counts
-from pangate.control.console.web import ANYBODY, Page, Visit, Web
+from pangate.control.console.records import COUNTED_BY, Counts
+from pangate.control.console.web import ANYBODY, READING, Page, Visit, Web
 from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import Checkpoint
 from pangate.ledger.letters import letters
@@ -87,7 +88,7 @@ async def first(web: Web, visit: Visit) -> Response:
         sealing=bool(gate.config.audit.seal_seconds),
         failure=gate.record_failure,
         keys=keys,
-        charts=_charts(counts, "day"),
+        charts=_charts(counts, "day", "resource"),
         behind=counts.behind,
     )
 
@@ -95,14 +96,18 @@ async def first(web: Web, visit: Visit) -> Response:
 async def counted(web: Web, visit: Visit) -> Response:
     """Charts."""
     span = visit.query("span") if visit.query("span") in SPANS else "day"
-    await web.record(visit, "console.viewed", {"page": "counts", "span": span})
-    counts = await web.records.counts(_spans(span))
+    ways = [by for by in COUNTED_BY if by != "principal" or visit.session.has(*READING)]
+    by = visit.query("by") if visit.query("by") in ways else "network"
+    await web.record(visit, "console.viewed", {"page": "counts", "span": span, "by": by})
+    counts = await web.records.counts(_spans(span), by)
     return web.page(
         "counts.html",
         visit,
         span=span,
         spans={name: about[0] for name, about in SPANS.items()},
-        charts=[*_charts(counts, span), _sessions(counts, span)],
+        by=by,
+        ways=ways,
+        charts=[*_charts(counts, span, by), _sessions(counts, span)],
         behind=counts.behind,
     )
 
@@ -195,12 +200,28 @@ def _spans(span: str) -> list[tuple[str, float]]:
     return [(time.isoformat()[:width], time.timestamp()) for time in times]
 
 
-def _charts(counts: Counts, span: str) -> list[Chart]:
+def _charts(counts: Counts, span: str, by: str) -> list[Chart]:
     times = [name for name, _ in _spans(span)]
+    masked = _told_apart(counts.masked) if by == "principal" else counts.masked
     return [
-        chart("Card numbers masked, by resource", times, counts.masked),
+        chart(f"Card numbers masked, by {by}", times, masked),
         chart("Statements, by verdict", times, counts.statements),
     ]
+
+
+def _told_apart(counts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Principals by their subjects alone, where no other issuer has one of the same name."""
+    subjects: dict[str, set[str]] = {}
+    for of_time in counts.values():
+        for name in of_time:
+            subjects.setdefault(texts.person(name), set()).add(name)
+    return {
+        time: {
+            name if len(subjects[texts.person(name)]) > 1 else texts.person(name): count
+            for name, count in of_time.items()
+        }
+        for time, of_time in counts.items()
+    }
 
 
 def _sessions(counts: Counts, span: str) -> Chart:
