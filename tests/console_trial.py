@@ -21,6 +21,7 @@ PEOPLE: dict[str, dict[str, object]] = {
     "vic": {"groups": ["staff"]},
     "max": {"groups": ["owners", "night", "admins"]},
     "eve": {"groups": ["nothing"]},
+    "fay": {"groups": ["stand-ins"]},
 }
 """Who can sign in, with their claims. The trial's agents may have an `owner`."""
 
@@ -59,7 +60,7 @@ issuer = "{people}"
 client_id = "console"
 secret_file = "console-secret"
 viewer = {{ groups = "staff" }}
-approver = {{ groups = "owners" }}
+approver = {{ groups = ["owners", "stand-ins"] }}
 auditor = {{ groups = "audit" }}
 admin = {{ groups = "admins" }}
 """

@@ -3,6 +3,7 @@ waits at a real PostgreSQL."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -40,9 +41,10 @@ def picture(page, name: str) -> None:
 PAGES = (
     "",
     "/approvals",
+    "/delegations",
     "/sessions",
     "/record",
-    "/counts?span=week",
+    "/counts?span=week&by=principal",
     "/policy",
     "/ledger",
     "/people",
@@ -178,6 +180,45 @@ def test_nobody_approves_what_their_own_agent_asks(served, browser):
     assert exists(served, "payments_old")
 
 
+def test_somebody_decides_in_the_place_of_who_is_on_leave(served, browser):
+    with visiting(browser, served) as bob, visiting(browser, served) as fay:
+        bob.sign_in("bob", "/delegations")
+        page = bob.page
+        page.get_by_text("There is none.").wait_for()
+        # the browser itself asks for what is missing
+        page.get_by_role("button", name="Delegate").click()
+        assert page.url == f"{served.url}/console/delegations"
+        page.get_by_label("To whom").fill("fay")
+        page.get_by_label("To (UTC)").fill("2020-01-01T00:00")
+        page.get_by_label("Reason").fill("on leave")
+        page.get_by_role("button", name="Delegate").click()
+        bob.shown("Nothing was done: a delegation has to end after it begins")
+        assert page.get_by_label("To whom").input_value() == "fay"
+        tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+        page.get_by_label("To (UTC)").fill(f"{tomorrow:%Y-%m-%dT%H:%M}")
+        page.get_by_role("button", name="Delegate").click()
+        row = page.get_by_role("region", name="Delegations").get_by_role("row").nth(1)
+        assert "bob (you)" in row.inner_text()
+        assert f"{tomorrow:%Y-%m-%d %H:%M}" in row.inner_text()
+        assert "holds" in row.inner_text()
+        picture(page, "delegations")
+        process = served.held("drop table payments_old")
+        fay.sign_in("fay", "/approvals")
+        fay.page.get_by_role("link", name=re.compile("ci-job-42")).first.click()
+        fay.page.get_by_label("Reason").fill("for bob")
+        fay.page.get_by_role("button", name="Approve").click()
+        fay.shown("for bob")
+        assert ended(process)[0] == "DROP TABLE\n"
+        page.get_by_role("button", name="End the delegation to fay for owners").click()
+        page.get_by_text("There is none.").wait_for()
+        assert fay.said == []
+    codes = [event["code"] for event in served.events()]
+    assert codes.count("approval.delegated") == codes.count("approval.delegation_revoked") == 1
+    decided = [event for event in served.events() if event["code"] == "approval.decided"][-1]
+    assert decided["principal"].endswith("#fay")
+    assert decided["data"]["delegated_by"].endswith("#bob")
+
+
 def test_a_stronger_sign_in(served, browser):
     with visiting(browser, served) as bob:
         process = served.held("truncate vault")
@@ -232,7 +273,7 @@ def test_evidence(served, browser):
         ann.sign_in("ann")
         page = ann.page
         assert page.get_by_role("navigation").get_by_role("link").all_inner_texts() == [
-            "Overview", "Approvals", "Sessions", "Record", "Counts", "Policy", "Ledger",
+            "Overview", "Approvals", "Delegations", "Sessions", "Record", "Counts", "Policy", "Ledger",
         ]  # fmt: skip
         ann.go(f"/record?text={mark.replace(' ', '+')}&code=statement.allowed")
         page.locator("summary").first.click()
@@ -319,9 +360,15 @@ def test_it_can_be_read_by_everybody(served, browser, scheme, width):
             head.go()
             check(head, "sign-in")
             head.sign_in("max")
+            head.go("/delegations")
+            head.page.get_by_label("To whom").fill("a-person-with-a-name-of-some-length")
+            head.page.get_by_label("Reason").fill("away")
+            head.page.get_by_role("button", name="Delegate").click()
+            head.shown("holds")
             for path in PAGES:
                 head.go(path)
                 check(head, path)
+                picture(head.page, f"{scheme}{path.partition('?')[0].replace('/', '-')}")
             head.go("/approvals")
             head.page.locator(".requests a").first.click()
             head.page.locator("details summary").first.click()

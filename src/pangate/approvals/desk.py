@@ -333,6 +333,10 @@ class Desk(Queue):
         elif not reason.strip():
             wrong = "say why: a delegation needs a reason"
         if wrong:
+            said = {"choice": "delegate", "kind": "misused", "detail": wrong,
+                    "receiver": receiver, "group": group}  # fmt: skip
+            self._by(person, origin, "approval.refused", None, False, said)
+            await self._durable()
             raise DecisionRefused("misused", wrong)
         made = Delegation(
             id=new_id(),
@@ -350,17 +354,42 @@ class Desk(Queue):
         }  # fmt: skip
         self._by(person, origin, "approval.delegated", None, True, data)
         await self._durable()
-        await self._store.add_delegation(made)
+        try:
+            await self._store.add_delegation(made)
+        except StateFailed as failed:
+            log.error("%s", failed.detail)
+            self._void(person, origin, "delegate", made.id)
+            raise
         return made
 
     async def revoke(self, delegation: str, person: Principal, origin: str = "-") -> None:
-        """Take back a delegation that this person gave."""
-        if not await self._store.revoke_delegation(delegation, self.called(person), self._clock()):
-            raise DecisionRefused("unknown", "you gave no such delegation that could be taken back")
-        self._by(
-            person, origin, "approval.delegation_revoked", None, True, {"delegation": delegation}
-        )
+        """Take back a delegation that this person gave. It holds until that is recorded."""
+        giver, now = self.called(person), self._clock()
+        unknown = DecisionRefused("unknown", "you gave no such delegation that could be taken back")
+        known = await self._store.delegations(now)
+        if not any(one.id == delegation and one.giver == giver for one in known):
+            said = {"choice": "revoke", "kind": unknown.kind, "detail": unknown.reason,
+                    "delegation": delegation}  # fmt: skip
+            self._by(person, origin, "approval.refused", None, False, said)
+            await self._durable()
+            raise unknown
+        data = {"delegation": delegation}
+        self._by(person, origin, "approval.delegation_revoked", None, True, data)
         await self._durable()
+        try:
+            revoked = await self._store.revoke_delegation(delegation, giver, self._clock())
+        except StateFailed as failed:
+            log.error("%s", failed.detail)
+            self._void(person, origin, "revoke", delegation)
+            raise
+        if not revoked:
+            # it ended, or was taken back, while this was recorded
+            raise unknown
+
+    def _void(self, person: Principal, origin: str, choice: str, delegation: str) -> None:
+        said = {"choice": choice, "delegation": delegation,
+                "detail": "it could not be kept, so it has no effect"}  # fmt: skip
+        self._by(person, origin, "approval.void", None, False, said)
 
     async def review(
         self, request: str, person: Principal, finding: str, note: str, origin: str = "-"
@@ -455,6 +484,10 @@ class Desk(Queue):
         """Delegations that this person gave or has."""
         found = await self._store.delegations(self._clock())
         return [one for one in found if self.called(person) in (one.giver, one.receiver)]
+
+    async def delegations(self) -> list[Delegation]:
+        """All that are not over, for those who audit."""
+        return await self._store.delegations(self._clock())
 
     async def reviews(self) -> Sequence[Review]:
         """Reviews that are due."""

@@ -224,6 +224,43 @@ async def test_a_delegation_holds_in_its_window(room: Office):
     assert await refused(room.desk.revoke(made.id, ADA)) == "unknown"
 
 
+async def test_what_was_refused_of_delegations_is_recorded(room: Office):
+    now = room.now
+    give = room.desk.delegate(ADA, f"{PEOPLE}#dora", "dba", now, now + 10, "x")
+    assert await refused(give) == "misused"
+    assert (room.codes[-1], room.events[-1].data["choice"]) == ("approval.refused", "delegate")
+    made = await room.desk.delegate(ADA, f"{PEOPLE}#dora", "owners", now, now + 10, "x")
+    assert await refused(room.desk.revoke(made.id, BOB)) == "unknown"
+    assert (room.codes[-1], room.events[-1].data["choice"]) == ("approval.refused", "revoke")
+    assert await room.desk.delegations() == [made]
+
+
+async def test_a_delegation_holds_until_its_end_is_recorded(room: Office, monkeypatch):
+    made = await room.desk.delegate(ADA, f"{PEOPLE}#dora", "owners", room.now, room.now + 10, "x")
+    room.full = True
+    with pytest.raises(RecordFailed):
+        await room.desk.revoke(made.id, ADA)
+    assert await room.desk.delegations() == [made]
+    room.full = False
+
+    async def failing(*_):
+        raise StateFailed("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(room.desk._store, "revoke_delegation", failing)
+        with pytest.raises(StateFailed):
+            await room.desk.revoke(made.id, ADA)
+    assert room.codes[-2:] == ["approval.delegation_revoked", "approval.void"]
+    assert await room.desk.delegations() == [made]
+    await room.desk.revoke(made.id, ADA)
+    assert await room.desk.delegations() == []
+    with monkeypatch.context() as patched:
+        patched.setattr(room.desk._store, "add_delegation", failing)
+        with pytest.raises(StateFailed):
+            await room.desk.delegate(ADA, f"{PEOPLE}#dora", "owners", room.now, room.now + 9, "x")
+    assert room.codes[-2:] == ["approval.delegated", "approval.void"]
+
+
 async def test_what_is_excluded_for_the_giver_is_for_the_receiver(room: Office):
     await room.desk.delegate(ADA, f"{PEOPLE}#dora", "owners", room.now, room.now + 10, "leave")
     ticket = await room.desk.request(ask(principal=agent(owner="ada")))

@@ -37,8 +37,8 @@ async def test_who_gets_to_a_page(office, page, role):
     ask = browser.send_form if page.method == "POST" else browser.get
     answer = await ask(path)
     if role in page.roles:
-        # a session is not found by the name of a request, and neither is a person
-        assert answer.status_code in (200, 303, 404), answer.text
+        # a session is not found by the name of a request, and neither is a person; an empty form says nothing
+        assert answer.status_code in (200, 303, 404, 422), answer.text
         assert office.events("console.refused") == []
     else:
         assert answer.status_code == 403
@@ -318,6 +318,127 @@ async def test_nothing_of_an_agent_is_markup_or_a_card_number(office):
     )
     assert PAN not in answer.text
     assert PAN not in office.gate.config.audit.path.read_text()
+
+
+# --- delegations -------------------------------------------------------------------------------
+
+
+def at_utc(seconds: float) -> str:
+    return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%dT%H:%M}"
+
+
+async def test_a_delegation_from_its_form_to_its_end(office):
+    ada, session = signed_in(office, "approver")
+    dora, _ = office.signed_in("dora", roles=("approver",))
+    now = time.time()
+    fields = {"receiver": "dora", "group": "owners", "starts": "", "ends": at_utc(now + 86400),
+              "reason": "on leave <b>"}  # fmt: skip
+    answer = await ada.send_form("/console/delegations", **fields)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/delegations")
+    (given,) = office.events("approval.delegated")
+    assert (given["data"]["receiver"], given["data"]["group"]) == (
+        f"{office.issuer}#dora",
+        "owners",
+    )
+    assert given["principal"] == f"{office.issuer}#ada"
+    assert given["origin"] == session.origin
+    page = (await ada.get("/console/delegations")).text
+    assert "ada (you)" in page
+    assert "on leave &lt;b&gt;" in page
+    assert ">holds</span>" in page
+    # who has it sees it, cannot end it, and decides by it
+    page = (await dora.get("/console/delegations")).text
+    assert "on leave" in page
+    assert "/end" not in page
+    assert "You are in no group that decides" in page
+    name = given["data"]["delegation"]
+    answer = await dora.send_form(f"/console/delegations/{name}/end")
+    assert answer.status_code == 404
+    refused = office.events("approval.refused")[-1]
+    assert (refused["data"]["choice"], refused["data"]["delegation"]) == ("revoke", name)
+    ticket = await office.held()
+    assert (
+        await dora.send_form(f"/console/approvals/{ticket.request.id}/approve")
+    ).status_code == 303
+    assert office.events("approval.decided")[-1]["data"]["delegated_by"] == f"{office.issuer}#ada"
+    # nobody else sees it but those who audit
+    eve, _ = office.signed_in("eve", "night", roles=("approver",))
+    assert "on leave" not in (await eve.get("/console/delegations")).text
+    auditor, _ = signed_in(office, "auditor", "ann")
+    page = (await auditor.get("/console/delegations")).text
+    assert "on leave" in page
+    assert 'method="post" action="/console/delegations' not in page
+    # the end
+    assert (await ada.send_form(f"/console/delegations/{name}/end")).status_code == 303
+    assert office.events("approval.delegation_revoked")[-1]["data"] == {"delegation": name}
+    assert "There is none." in (await ada.get("/console/delegations")).text
+    other = await office.held("drop table other")
+    assert (await dora.get(f"/console/approvals/{other.request.id}")).status_code == 404
+    assert (await ada.send_form(f"/console/delegations/{name}/end")).status_code == 404
+    viewed = [one["data"] for one in office.events("console.viewed")]
+    assert {"page": "delegations"} in viewed
+
+
+async def test_a_delegation_that_begins_later(office):
+    ada, _ = signed_in(office, "approver")
+    now = time.time()
+    fields = {"receiver": "https://other.example#dora", "group": "owners", "reason": "x",
+              "starts": at_utc(now + 7200), "ends": at_utc(now + 86400)}  # fmt: skip
+    assert (await ada.send_form("/console/delegations", **fields)).status_code == 303
+    page = (await ada.get("/console/delegations")).text
+    assert ">begins later</span> in 1 h" in page
+    (given,) = office.events("approval.delegated")
+    assert given["data"]["receiver"] == "https://other.example#dora"
+    assert given["data"]["starts"] == pytest.approx(now + 7200, abs=61)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"receiver": "ada"}, "name another person"),
+        ({"receiver": ""}, "name another person"),
+        ({"group": "night"}, "you are not in the group"),
+        ({"group": PAN}, "you are not in the group"),
+        ({"ends": "2020-01-01T00:00"}, "has to end after it begins"),
+        ({"ends": "tomorrow"}, "To is a day and a time"),
+        ({"ends": "2026-11-30T08:00+05:00"}, "To is a day and a time"),
+        ({"ends": ""}, "To is a day and a time"),
+        ({"starts": "0001-01-01T00:00"}, "From is a day and a time"),
+        ({"ends": "2999-01-01T00:00"}, "seconds at the most"),
+        ({"reason": " "}, "needs a reason"),
+    ],
+)
+async def test_what_cannot_be_delegated(office, change, said):
+    ada, _ = signed_in(office, "approver")
+    fields = {"receiver": "dora", "group": "owners", "starts": "", "reason": "kept as it was",
+              "ends": at_utc(time.time() + 3600), **change}  # fmt: skip
+    answer = await ada.send_form("/console/delegations", **fields)
+    assert answer.status_code == 422
+    assert said in answer.text
+    assert PAN not in answer.text
+    if "reason" not in change:
+        assert 'value="kept as it was"' in answer.text
+    assert "There is none." in answer.text
+    assert office.events("approval.delegated") == []
+    # whatever the desk had to refuse is in the record
+    if "day and a time" not in said:
+        (refused,) = office.events("approval.refused")
+        assert (refused["success"], refused["data"]["choice"]) == (False, "delegate")
+
+
+async def test_a_delegation_by_a_form_from_elsewhere(office):
+    ada, session = signed_in(office, "approver")
+    fields = {
+        "receiver": "dora",
+        "group": "owners",
+        "ends": at_utc(time.time() + 3600),
+        "reason": "x",
+    }
+    for form, headers in (({}, {}), ({"form": "x"}, {}),
+                          ({"form": session.form}, {"Origin": "https://evil.example"})):  # fmt: skip
+        answer = await ada.post("/console/delegations", data={**form, **fields}, headers=headers)
+        assert answer.status_code == 403
+    assert office.events("approval.") == []
 
 
 # --- evidence ----------------------------------------------------------------------------------

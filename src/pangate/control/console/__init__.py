@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from pangate.control.console import approvals, evidence, overview, people, policy, signing
+from pangate.control.console import (
+    approvals,
+    delegations,
+    evidence,
+    overview,
+    people,
+    policy,
+    signing,
+)
 from pangate.control.console.guard import route, static
 from pangate.control.console.web import Page, Web
 
@@ -19,6 +27,7 @@ PAGES: tuple[Page, ...] = (
     *signing.PAGES,
     *overview.PAGES,
     *approvals.PAGES,
+    *delegations.PAGES,
     *evidence.PAGES,
     *policy.PAGES,
     *people.PAGES,

@@ -37,6 +37,7 @@ ADMIN = ("admin",)
 NAVIGATION = (
     ("/console", "Overview", ANYBODY),
     ("/console/approvals", "Approvals", REQUESTS),
+    ("/console/delegations", "Delegations", REQUESTS),
     ("/console/sessions", "Sessions", READING),
     ("/console/record", "Record", READING),
     ("/console/counts", "Counts", ANYBODY),
