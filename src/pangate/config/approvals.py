@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from pangate.config.base import AnyPort, Name, Seconds, Settings
+from pangate.config.base import AnyPort, Count, Name, Seconds, Settings
 from pangate.config.console import ConsoleSettings
 from pangate.config.rules import ApproverSettings
 
@@ -89,6 +89,32 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
         Path | None,
         Meta(description="PEM file with the unencrypted private key of `certificate`, mode 0600."),
     ] = None
+    max_connections: Annotated[
+        Count,
+        Meta(
+            description="Connections at a time. When all are taken, one that asks for nothing makes room for "
+            "the next."
+        ),
+    ] = 200
+    max_connections_per_address: Annotated[
+        Count,
+        Meta(
+            description="Those of one address (an IPv6 one: its /64). Behind a proxy all have the proxy's."
+        ),
+    ] = 100
+    request_seconds: Annotated[
+        Seconds,
+        Meta(
+            description="How long a TLS handshake may take, then a request with its body to come, and an "
+            "answer to be taken, in seconds."
+        ),
+    ] = 10.0
+    max_watches: Annotated[
+        Count,
+        Meta(
+            description="Live streams of one person at a time, those of the console for themselves."
+        ),
+    ] = 8
     console: Annotated[
         ConsoleSettings | None,
         Meta(description="The web console; left out: none. `docs/console.md` sets one up."),

@@ -866,6 +866,23 @@ class _Check:
                     "control.console.issuer",
                     "there is no issuer that people could sign in at; write one in [[issuers]]",
                 )
+            self.for_the_console_alone(document, console, issuers)
+
+    def for_the_console_alone(
+        self, document: dict[str, Any], console: dict[str, Any], issuers: list[str]
+    ) -> None:
+        """An identity token names the console as its audience, and must be good for nothing else."""
+        client, url = console.get("client_id"), console.get("issuer", *issuers[:1])
+        for key, raw in _items(document, "issuers"):
+            audience = raw.get("audience")
+            audiences = audience if isinstance(audience, list) else [audience]
+            if isinstance(client, str) and raw.get("url") == url and client in audiences:
+                self.problem(
+                    "control.console.client_id",
+                    f'"{client}" is an audience of tokens too ({key}.audience), so the identity token of '
+                    "whoever signs in to the console would be taken for an agent's; register a client of "
+                    "its own for the console",
+                )
 
     def unique(self, document: dict[str, Any], table: str, field: str) -> list[str]:
         items = document.get(table)

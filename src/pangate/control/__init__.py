@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute
 
 from pangate.config.approvals import ControlSettings
 from pangate.control.api import routes
+from pangate.control.connections import Places
 from pangate.gate import Gate
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pangate")
 
-MAX_CONNECTIONS = 200
 KEEP_ALIVE_SECONDS = 15
 END_SECONDS = 2
 
@@ -56,6 +56,7 @@ class Control(uvicorn.Server):
     def __init__(self, gate: Gate, settings: ControlSettings) -> None:
         self.ending = False
         self._web = open_console(gate)
+        self._places = Places(settings)
         super().__init__(
             uvicorn.Config(
                 application(gate, self._web),
@@ -67,13 +68,35 @@ class Control(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=END_SECONDS,
                 ssl_certfile=settings.certificate,
                 ssl_keyfile=settings.key,
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As the server does it, but with connections of ours, and a bound on the TLS handshake."""
+        await self.lifespan.startup()  # nothing, but it is asked for its state
+        loop = asyncio.get_running_loop()
+        context, seconds = self.config.ssl, self._places.settings.request_seconds
+        bound = None if context is None else seconds
+
+        def connection() -> asyncio.Protocol:
+            return self._places.protocol(self.config, self.server_state, self.lifespan.state, loop)
+
+        self.servers = [
+            await loop.create_server(
+                connection,
+                sock=sock,
+                ssl=context,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=bound,
+                ssl_shutdown_timeout=None if context is None else float(END_SECONDS),
+            )
+            for sock in sockets or ()
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -20,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from pangate.approvals import DecisionRefused
 from pangate.approvals.channels import ChannelFailed, Message, NotBelieved
 from pangate.approvals.desk import Desk
+from pangate.control.faults import report
 from pangate.control.openapi import document
 from pangate.errors import AuthenticationFailed, RecordFailed, Refused, StateFailed
 from pangate.gate import Gate
@@ -112,7 +115,10 @@ class _Resource:
             allowed = ", ".join(sorted(self._handlers))
             answer = _error(405, "method", f"there is {allowed} here")
             answer.headers["Allow"] = allowed
-        await answer(scope, receive, send)
+        try:
+            await answer(scope, receive, send)
+        except Exception as wrong:  # noqa: BLE001 - an answer has begun, and ends here
+            report("the API", wrong)
 
 
 def _guarded(handler: Handler) -> Handler:
@@ -130,6 +136,12 @@ def _guarded(handler: Handler) -> Handler:
             return _error(503, wrong.code, "nothing was done; tell whoever runs the gateway")
         except Refused as wrong:
             return _error(503, wrong.code, wrong.reason)
+        except ClientDisconnect:
+            # nobody reads it
+            return _error(400, "misused", "the request did not come to its end")
+        except Exception as wrong:  # noqa: BLE001 - whoever asks is told that it is no fault of theirs
+            report("the API", wrong)
+            return _error(500, "internal", "internal error in the gateway; see its log")
 
     return guarded
 
@@ -146,6 +158,8 @@ def _error(status: int, kind: str, detail: str) -> Response:
 class _Api:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self._watches: Counter[str] = Counter()
+        """Live streams by the name of who has them."""
 
     # Who asks
 
@@ -273,10 +287,21 @@ class _Api:
     async def watch(self, asked: HttpRequest) -> Response:
         """Every change that concerns who asks, as server-sent events, until their token ends."""
         person, origin = await self._person(asked)
-        await self._desk.listed(person, origin, ())
-        return StreamingResponse(
-            self._changes(person), headers=HEADERS, media_type="text/event-stream"
-        )
+        most = self._gate.config.control.max_watches
+        if self._watches[person.name] >= most:
+            raise _Wrong(429, "busy", f"you watch {most} times already (control.max_watches)")
+        self._watches[person.name] += 1
+        try:
+            await self._desk.listed(person, origin, ())
+        except BaseException:
+            self._over(person.name)
+            raise
+        return _Stream(self._changes(person), lambda: self._over(person.name))
+
+    def _over(self, name: str) -> None:
+        self._watches[name] -= 1
+        if not self._watches[name]:
+            del self._watches[name]
 
     async def _changes(self, person: Principal) -> AsyncIterator[str]:
         yield ": watching\n\n"
@@ -382,6 +407,20 @@ class _Api:
         return (
             Response(status_code=200, headers=HEADERS) if found is None else _json(_request(found))
         )
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events. `over` is called when they end, however that is."""
+
+    def __init__(self, content: AsyncIterator[str], over: Callable[[], None]) -> None:
+        super().__init__(content, headers=HEADERS, media_type="text/event-stream")
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._over()
 
 
 def _json(content: object, status: int = 200) -> Response:

@@ -30,6 +30,8 @@ ERRORS = {
     "409": "It was decided, or said, before.",
     "413": "The body is too long.",
     "422": "A value is missing or wrong.",
+    "429": "You have as many of these open as you may.",
+    "500": "An error in the gateway; its log says more.",
     "503": "Nothing was done; tell whoever runs the gateway.",
 }
 
@@ -118,6 +120,7 @@ def _paths() -> dict[str, Any]:
                     "its `code`.",
                     "content": {"text/event-stream": {"schema": {"type": "string"}}},
                 },
+                "429",
             )
         },
         "/api/approvals/{id}": {
@@ -187,7 +190,7 @@ def _operation(
     status: str = "200",
     **more: object,
 ) -> Schema:
-    known = ("401", *errors, "503")
+    known = ("401", *errors, "500", "503")
     responses = {one: {"$ref": f"#/components/responses/{one}"} for one in known}
     return {
         "operationId": name,

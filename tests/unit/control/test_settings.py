@@ -60,6 +60,11 @@ def test_a_console(read):
     )
 
 
+def test_a_client_may_be_called_like_the_audience_of_another_issuer(read):
+    console = GOOD.replace('"console"', '"agents"') + 'issuer = "https://issuer.example"\n'
+    assert read(console, ISSUER + OTHER.replace('"pangate"', '"agents"')).client_id == "agents"
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -75,6 +80,9 @@ def test_a_console(read):
         ({"console": GOOD + 'secret_file = "nowhere"'}, "secret_file: there is no file"),
         ({"console": GOOD + 'secret_file = "open"'}, "secret_file: "),
         ({"console": GOOD, "control": ""}, "control.port: missing: the console needs it"),
+        ({"console": GOOD.replace('"console"', '"pangate"')}, "client_id: \"pangate\" is an audience"),
+        ({"console": GOOD.replace('"console"', '"b"'),
+          "issuers": ISSUER.replace('"pangate"', '["a", "b"]')}, "client_id: \"b\" is an audience"),
         ({"issuers": ISSUER + OTHER}, "control.console.issuer: missing: with several issuers"),
         ({"console": GOOD + 'issuer = "https://isuer.example"'}, "did you mean"),
         ({"console": 'url = "https://gateway.example"'}, "client_id: missing"),

@@ -236,13 +236,13 @@ class Throttle:
 
     def reached(self, origin: str) -> bool:
         """Whether the limit is reached for `origin`."""
-        window, before, count = self._window(_network(origin))
+        window, before, count = self._window(network_of(origin))
         fading = 1.0 - (self._clock() / FAILURE_SECONDS - window)
         return count + before * fading >= self._limit
 
     def failed(self, origin: str) -> None:
         """Count one failure of `origin`."""
-        key = _network(origin)
+        key = network_of(origin)
         window, before, count = self._window(key)
         self._counts[key] = (window, before, count + 1)
         self._counts.move_to_end(key)
@@ -258,7 +258,7 @@ class Throttle:
         return now, count if window == now - 1 else 0, 0
 
 
-def _network(origin: str) -> str:
+def network_of(origin: str) -> str:
     """The part of an address, with or without a port, that stands for one sender."""
     host = origin
     if origin.startswith("["):

@@ -67,7 +67,9 @@ async def _lists(web: Web, visit: Visit) -> dict[str, Any]:
 
 async def live(web: Web, visit: Visit) -> Response:
     """Tells an open list that there is something else in it."""
-    if visit.session.streams >= MOST_STREAMS:
+    mine = [one for one in web.sessions.all() if one.person.name == visit.session.person.name]
+    most = web.gate.config.control.max_watches
+    if sum(one.streams for one in mine) >= most or visit.session.streams >= MOST_STREAMS:
         return Response(status_code=429, headers=web.headers)
     return StreamingResponse(
         _changes(web, visit), headers=web.headers, media_type="text/event-stream"

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from pangate.approvals import DecisionRefused
 from pangate.control.console.sessions import same
 from pangate.control.console.web import STATIC, Page, Refusal, Visit, Web
+from pangate.control.faults import report
 from pangate.errors import LedgerError, RecordFailed, Refused, StateFailed
 
 log = logging.getLogger("pangate")
@@ -55,13 +56,14 @@ def route(web: Web, page: Page) -> Route:
         except LedgerError as wrong:
             title = "The record cannot be read"
             return web.page("error.html", visit, 503, title=title, text=f"{wrong}.", back="")
-        except Exception as wrong:
+        except Exception as wrong:  # noqa: BLE001 - whoever asks is told that it is no fault of theirs
             if isinstance(wrong, Refused):
-                title, text = "Not now", wrong.reason
-            else:
-                log.error("internal error in the console", exc_info=wrong)
-                title, text = "Internal error", "The log of the gateway says more."
-            return web.page("error.html", visit, 503, title=title, text=text, back="")
+                return web.page(
+                    "error.html", visit, 503, title="Not now", text=wrong.reason, back=""
+                )
+            report("the console", wrong)
+            title, text = "Internal error", "The log of the gateway says more."
+            return web.page("error.html", visit, 500, title=title, text=text, back="")
 
     return Route(page.path, guarded, methods=[page.method])
 
