@@ -13,6 +13,7 @@ import string
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -29,6 +30,8 @@ AT_ONCE = 8
 
 MOST_KEPT = 10_000
 """Notices that are kept for a channel that takes none."""
+
+DROPPED_AT_ONCE = 100
 
 FIRST_SECONDS, MOST_SECONDS = 1.0, 300.0
 """The time between the first two attempts, which doubles, and the longest."""
@@ -160,9 +163,7 @@ class Outbox:
                 )
                 failures = 0 if any(took) else failures + 1
                 if failures:
-                    dropped = await self._store.drop_notices(name, most=MOST_KEPT)
-                    if dropped:
-                        log.error("channel %s: the oldest %d messages are dropped", name, dropped)
+                    await self._drop_oldest(name)
             except StateFailed as wrong:
                 log.error("channel %s: %s", name, wrong.detail)
                 failures += 1
@@ -171,6 +172,15 @@ class Outbox:
                 failures += 1
             if failures:
                 await asyncio.sleep(min(LANE_SECONDS, 0.25 * 2 ** min(failures, 10)))
+
+    async def _drop_oldest(self, channel: str) -> None:
+        """Drop what a channel that takes nothing is to be told beyond MOST_KEPT, once that is recorded."""
+        dropped = await self._store.beyond(channel, most=MOST_KEPT, at_once=DROPPED_AT_ONCE)
+        for notice in dropped:
+            self._lost(notice, f"the channel takes nothing, and {MOST_KEPT} newer ones are kept")
+            await self._store.told(notice, "")
+        if dropped:
+            log.error("channel %s: the oldest %d messages are dropped", channel, len(dropped))
 
     async def _tell(self, channel: Channel, notice: Notice, place: str) -> bool:
         """One attempt; whether the channel took it."""
@@ -193,7 +203,7 @@ class Outbox:
         if now - notice.time >= rules.give_up_seconds:
             log.error("channel %s: %s of request %s is given up: %s", rules.name, notice.code,
                       notice.request, why)  # fmt: skip
-            self._lost(notice, why)
+            self._lost(replace(notice, attempts=notice.attempts + 1), why)
             await self._store.told(notice, "")
             return False
         if not notice.attempts:

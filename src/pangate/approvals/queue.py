@@ -414,7 +414,7 @@ class Queue:
             "request": notice.request,
             "channel": notice.channel,
             "step": notice.code,
-            "attempts": notice.attempts + 1,
+            "attempts": notice.attempts,
             "reason": why,
         }
         self._record(

@@ -220,8 +220,8 @@ class Store(Protocol):
     async def postpone(self, notice: str, due: float, failure: str) -> None:
         """An attempt failed."""
 
-    async def drop_notices(self, channel: str, *, most: int) -> int:
-        """Drop the oldest of what a channel is to be told beyond `most`; how many."""
+    async def beyond(self, channel: str, *, most: int, at_once: int) -> list[Notice]:
+        """The oldest of what a channel is to be told beyond `most`, up to `at_once` of them."""
 
     async def keep_channels(self, names: Sequence[str]) -> int:
         """Drop what channels of other names were to be told; how many."""

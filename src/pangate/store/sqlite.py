@@ -412,21 +412,7 @@ class SqliteStore:
             "order by due, number limit ?"
         )
         return [
-            (
-                Notice(
-                    id=row[0],
-                    channel=row[1],
-                    request=row[2],
-                    code=row[3],
-                    time=row[4],
-                    body=row[5],
-                    due=row[6],
-                    attempts=row[7],
-                    failure=row[8],
-                ),
-                row[9],
-            )
-            for row in await self._run(self._rows, text, channel, now, most)
+            (_notice(row), row[9]) for row in await self._run(self._rows, text, channel, now, most)
         ]
 
     async def next_due(self, channel: str) -> float | None:
@@ -471,13 +457,15 @@ class SqliteStore:
         text = "update notices set due = ?, failure = ?, attempts = attempts + 1 where id = ?"
         await self._run(self._change, text, due, failure, notice)
 
-    async def drop_notices(self, channel: str, *, most: int) -> int:
+    async def beyond(self, channel: str, *, most: int, at_once: int) -> list[Notice]:
         """The oldest first."""
         text = (
-            "delete from notices where channel = ? and number <= (select number from notices "
-            "where channel = ? order by number desc limit 1 offset ?)"
+            "select id, channel, request, code, time, body, due, attempts, failure from notices "
+            "where channel = ? and number <= (select number from notices "
+            "where channel = ? order by number desc limit 1 offset ?) order by number limit ?"
         )
-        return await self._run(self._change, text, channel, channel, most)
+        found = await self._run(self._rows, text, channel, channel, most, at_once)
+        return [_notice(row) for row in found]
 
     async def keep_channels(self, names: Sequence[str]) -> int:
         """All of what others were to be told."""
@@ -543,6 +531,20 @@ def _request(row: tuple[Any, ...]) -> Request:
     data, state, expires, settled, outcome = row
     found = msgspec.json.decode(data, type=Request)
     return replace(found, state=state, expires=expires, settled=settled, outcome=outcome)
+
+
+def _notice(row: Sequence[Any]) -> Notice:
+    return Notice(
+        id=row[0],
+        channel=row[1],
+        request=row[2],
+        code=row[3],
+        time=row[4],
+        body=row[5],
+        due=row[6],
+        attempts=row[7],
+        failure=row[8],
+    )
 
 
 def _encoded(thing: Request | Decision | Delegation | Review) -> bytes:

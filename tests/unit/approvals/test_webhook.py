@@ -242,6 +242,23 @@ async def test_what_is_given_up_is_recorded(room, hook):
         assert await desk._store.next_due("hook") is None
 
 
+async def test_what_is_dropped_is_recorded(room, hook, monkeypatch):
+    """A channel that takes nothing keeps the newest; of each that goes there is an event first."""
+    monkeypatch.setattr("pangate.approvals.outbox.MOST_KEPT", 3)
+    async with receiver(lambda got: answer(500, b"")) as there:
+        desk = await room.open(channels=[hook(there.url())])
+        made = [await desk.request(ask(f"drop table t{number}")) for number in range(5)]
+        async with asyncio.timeout(20):
+            while room.codes.count("approval.untold") < 2:
+                await asyncio.sleep(0.05)
+        lost = [event.data for event in room.events if event.code == "approval.untold"]
+        assert [one["request"] for one in lost] == [made[0].request.id, made[1].request.id]
+        assert all("takes nothing" in one["reason"] and one["attempts"] >= 1 for one in lost)
+        kept = await desk._store.beyond("hook", most=0, at_once=9)
+        assert [one.request for one in kept] == [one.request.id for one in made[2:]]
+        await desk.close()
+
+
 async def test_what_a_channel_does_not_want_is_not_sent_to_it(room, hook):
     async with receiver() as there:
         desk = await room.open(

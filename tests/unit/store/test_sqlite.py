@@ -290,8 +290,13 @@ async def test_what_failed_comes_again_and_nothing_of_its_request_before(store):
 async def test_what_is_told_is_bounded(store):
     for number in range(6):
         await store.add(request(f"r{number}"), [notice(number, f"r{number}")])
-    assert await store.drop_notices("hook", most=6) == 0
-    assert await store.drop_notices("hook", most=4) == 2
+    assert await store.beyond("hook", most=6, at_once=9) == []
+    assert await store.beyond("other", most=0, at_once=9) == []
+    assert [one.id for one in await store.beyond("hook", most=3, at_once=2)] == ["msg_0", "msg_1"]
+    found = await store.beyond("hook", most=4, at_once=9)
+    assert found == [notice(0, "r0"), notice(1, "r1")]
+    for one in found:
+        await store.told(one, "")
     assert await due(store) == ["msg_2", "msg_3", "msg_4", "msg_5"]
     assert await store.keep_channels(["hook"]) == 0
     assert await store.keep_channels([]) == 4
