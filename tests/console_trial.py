@@ -71,8 +71,10 @@ SECRET = "console-secret-of-the-tests"
 class ConsoleTrial(Trial):
     """The gateway with its console at `url`. People are of `provider`, agents of the local issuer."""
 
-    def __init__(self, postgres: EmbeddedPostgres, provider: Provider, port: int) -> None:
-        tables = TABLES.format(people=provider.url, port=port)
+    def __init__(
+        self, postgres: EmbeddedPostgres, provider: Provider, port: int, more: str = ""
+    ) -> None:
+        tables = TABLES.format(people=provider.url, port=port) + more
         super().__init__(
             postgres, effects=EVERYTHING, tables=tables, audit="seal_seconds = 0.2", role=""
         )
@@ -113,13 +115,13 @@ class ConsoleTrial(Trial):
 
 
 @contextmanager
-def console_trial(postgres: EmbeddedPostgres) -> Iterator[ConsoleTrial]:
-    """One of them, with its provider, from `with` to its end."""
+def console_trial(postgres: EmbeddedPostgres, more: str = "") -> Iterator[ConsoleTrial]:
+    """One of them, with its provider, from `with` to its end. `more` goes into its configuration."""
     port = free_port()
     people = {name: {**claims, "password": PASSWORD} for name, claims in PEOPLE.items()}
     callback = f"https://localhost:{port}/console/callback"
     with (
         Provider({}, callback=callback, secret=SECRET, people=people) as provider,
-        ConsoleTrial(postgres, provider, port) as made,
+        ConsoleTrial(postgres, provider, port, more) as made,
     ):
         yield made

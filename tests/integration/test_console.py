@@ -310,6 +310,62 @@ def test_evidence(served, browser):
     assert {"record", "session", "sessions", "ledger", "counts"} <= set(viewed)
 
 
+def test_several_workers_are_one_gateway(served, browser):
+    """Their sessions, recordings, counts and ledgers, and what waits in one of them."""
+    with console_trial(served.postgres, "[process]\nworkers = 2\n") as two, \
+            visiting(browser, two) as head:  # fmt: skip
+        head.sign_in("max", "/sessions")
+        page, began = head.page, time.monotonic()
+        found: set[str] = set()
+        while len(found) < 2 and time.monotonic() - began < 60:
+            assert two.psql(two.token(), "select id, t, j from cards order by id").returncode == 0
+            head.go("/sessions")
+            rows = page.get_by_role("region", name="Sessions").get_by_role("row").all_inner_texts()
+            found = set(re.findall(r"worker-\d", " ".join(rows)))
+        assert found == {"worker-1", "worker-2"}
+        assert "ended" in rows[-1]
+        picture(page, "workers-sessions")
+        for worker in sorted(found):
+            head.go("/sessions")
+            row = page.get_by_role("row", name=re.compile(f"ended {worker}")).first
+            row.get_by_role("link").click()
+            head.shown("Verified:")
+            head.shown("************1111")
+        head.go("/counts")
+        page.get_by_role("figure").first.get_by_text(re.compile(r"\(\d+ in all\)")).wait_for()
+        masked = int(re.search(r"masked, by network \((\d+) in all", page.inner_text("main"))[1])
+        assert masked >= 2 * len(PANS)
+        # what waits in a worker: its rows are counted there, and a decision reaches it
+        process = two.held("delete from payments_old")
+        head.go("/approvals")
+        page.get_by_role("link", name=re.compile("ci-job-42")).first.click()
+        page.get_by_role("button", name="Count").click()
+        head.shown("500")
+        head.go("")
+        head.shown("1 sessions open now")
+        page.go_back()
+        page.get_by_label("Reason (required)").first.fill("empty it")
+        page.get_by_role("button", name="Approve").click()
+        head.shown("empty it")
+        assert ended(process)[0] == "DELETE 500\n"
+        head.go("/record?code=approval.counted")
+        head.shown("first/")
+
+        def sealed() -> bool:
+            head.go("/ledger")
+            return page.get_by_role("region", name="All records").get_by_text("never").count() == 0
+
+        until(sealed, "a checkpoint of each")
+        headings = page.get_by_role("heading", level=2).all_inner_texts()
+        assert headings == [
+            "All records", "Checkpoint of the first process", "Checkpoint of worker-1",
+            "Checkpoint of worker-2",
+        ]  # fmt: skip
+        check(head, "ledger of workers")
+        picture(page, "workers-ledger")
+        assert two.log.read_text().count("Traceback") == 0
+
+
 def test_roles(served, browser):
     with visiting(browser, served) as vic:
         vic.sign_in("vic")
