@@ -163,6 +163,8 @@ class Gate:
         """Open sessions by (principal, role)."""
         self.open_elsewhere: Callable[[], int] = int
         """How many the gateway's other processes have, where this one counts them."""
+        self.wrong_elsewhere: Callable[[], Sequence[str]] = tuple
+        """What is wrong with these, a sentence each."""
         self.peers: Peers | None = None
         self.desk: Desk | None = None
         """Where people decide; without one nothing that is held ever runs."""

@@ -110,6 +110,7 @@ class Supervisor(Service):
 
     async def _open_desk(self, gate: Gate) -> Desk:
         gate.open_elsewhere = self._sessions.total
+        gate.wrong_elsewhere = lambda: wrong_with(self._children, gate.config.digest)
         return await super()._open_desk(gate)
 
     async def _serve(self, listener: socket.socket) -> None:
@@ -285,6 +286,19 @@ class Supervisor(Service):
         return JoinedState(self._gateway, sealing, publishing, self._children)
 
 
+def wrong_with(children: dict[int, Child], digest: str) -> list[str]:
+    """Why workers should get no new sessions, by what they say of themselves. `digest` is that of the
+    configuration that all of them should have."""
+    reasons = []
+    for number, child in children.items():
+        if child.silent:
+            reasons.append(f"worker {number} is not up")
+        if child.state.get("config", digest) != digest:
+            reasons.append(f"worker {number} has another configuration")
+        reasons += [f"worker {number}: {reason}" for reason in child.state.get("not_ready", ())]
+    return reasons
+
+
 class JoinedState(State):
     """How this process and all workers stand."""
 
@@ -302,15 +316,8 @@ class JoinedState(State):
 
     def not_ready(self) -> list[str]:
         """Reasons of all."""
-        reasons = super().not_ready()
-        for number, child in self._children.items():
-            if child.silent:
-                reasons.append(f"worker {number} is not up")
-            digest = child.state.get("config", self._gateway.config.digest)
-            if digest != self._gateway.config.digest:
-                reasons.append(f"worker {number} has another configuration")
-            reasons += [f"worker {number}: {reason}" for reason in child.state.get("not_ready", ())]
-        return reasons
+        here = super().not_ready()
+        return [*here, *wrong_with(self._children, self._gateway.config.digest)]
 
     def metrics(self) -> Answer:
         """The sums."""

@@ -499,6 +499,7 @@ async def test_the_records_of_workers_are_shown_too(office):
     text = "".join(json.dumps(one, sort_keys=True, separators=(",", ":")) + "\n" for one in lines)
     (directory / "audit.jsonl").write_text(text)
     office.gate.open_elsewhere = lambda: 17
+    office.gate.wrong_elsewhere = lambda: ["worker 1: the record cannot be written"]
     found = (await browser.get("/console/record?text=of_a_worker")).text
     assert "1 event" in found
     assert "worker-1/3" in found
@@ -510,6 +511,7 @@ async def test_the_records_of_workers_are_shown_too(office):
     assert ">41</td>" in (await browser.get("/console/counts")).text
     overview = (await browser.get("/console")).text
     assert "<strong>17</strong> sessions open now" in overview
+    assert "Worker 1: the record cannot be written." in overview
     count = len(office.events()) + 4
     assert f"<strong>{count}</strong> events recorded" in overview
     ledger = (await browser.get("/console/ledger")).text

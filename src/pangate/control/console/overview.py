@@ -87,6 +87,7 @@ async def first(web: Web, visit: Visit) -> Response:
         sealed=sum(one.sealed for one in standings),
         sealing=bool(gate.config.audit.seal_seconds),
         failure=gate.record_failure,
+        workers=gate.wrong_elsewhere(),
         keys=keys,
         charts=_charts(counts, "day", "resource"),
         behind=counts.behind,
