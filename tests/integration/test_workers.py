@@ -295,18 +295,20 @@ def test_the_records_of_all_processes_are_read_as_one(two):
         )  # fmt: skip
         starts = [json.loads(line) for line in done.stdout.splitlines()]
         assert {one["record"] for one in starts} == set(found)
-    # the report verifies the ledger of each
-    done = subprocess.run(
-        [*words, "report", "--since", "1d", "--json", "--config", str(two.config)],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    about = [
-        s for s in json.loads(done.stdout)["sections"] if s["title"].startswith("The record its")
-    ]
-    assert [one["title"].rpartition(" ")[2] for one in about] == ["first", "worker-1", "worker-2"]
-    for one in about:
-        assert ["verified", "nothing was changed"] in one["rows"]
+    # the report verifies the ledger of each, by its own keys or by those that are kept elsewhere
+    kept = [two.directory / "log.pub", *sorted(two.directory.glob("worker-*/log.pub"))]
+    for keys in ([], [word for path in kept for word in ("--key", str(path))]):
+        done = subprocess.run(
+            [*words, "report", "--since", "1d", "--json", "--config", str(two.config), *keys],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        sections = json.loads(done.stdout)["sections"]
+        about = [one for one in sections if one["title"].startswith("The record itself")]
+        names = [one["title"].rpartition(" ")[2] for one in about]
+        assert names == ["first", "worker-1", "worker-2"]
+        for one in about:
+            assert ["verified", "nothing was changed"] in one["rows"]
 
 
 def beside(session: psycopg.Connection, sql: str) -> Callable[[], None]:

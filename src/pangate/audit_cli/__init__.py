@@ -107,7 +107,10 @@ def add_ledger(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
         )
     which.add_argument("--directory", type=Path, metavar="DIRECTORY", help=about)
     which.add_argument(
-        "--config", type=Path, metavar="FILE", help="the gateway's TOML file, which names it"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"the gateway's TOML file, which names it{', and with it those of its workers' * several}",
     )
 
 

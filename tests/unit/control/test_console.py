@@ -670,6 +670,17 @@ async def test_an_issuer_that_is_believed_no_more_ends_its_sessions(office):
     assert session.ended
 
 
+async def test_live_lists_are_bounded_for_a_person_in_all_their_sessions(office):
+    browser, first = signed_in(office, "approver")
+    _, second = signed_in(office, "approver")
+    _, other = signed_in(office, "approver", "bob")
+    most = office.gate.config.control.max_watches
+    first.streams, second.streams, other.streams = 3, most - 3, 4
+    assert (await browser.get("/console/approvals/live")).status_code == 429
+    second.streams, first.streams = 0, 4
+    assert (await browser.get("/console/approvals/live")).status_code == 429, "of one session"
+
+
 async def test_without_tls_on_loopback(tmp_path, at, monkeypatch):
     monkeypatch.setenv("PANGATE_TEST_PASSWORD", "x")
     async with console_office(tmp_path, at.url) as office:
