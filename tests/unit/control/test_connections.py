@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import pytest
 from console_office import URL, Office
 from pangate.control import Control
 from pangate.control.api import ALIVE_SECONDS
+from pki import SERVER, Pki, dns
 
 GET = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -278,6 +280,23 @@ async def test_one_person_watches_so_often(office, at):
                 if b" 200 " in head:
                     break
                 await asyncio.sleep(0.05)
+
+
+async def test_the_same_behind_tls(office, tmp_path):
+    pki = Pki(tmp_path)
+    certificate, key = pki.issue("gateway", "gateway", dns("localhost"), usage=SERVER)
+    trusting = ssl.create_default_context(cafile=pki.ca)
+    async with served(office, request_seconds=0.5, certificate=certificate, key=key) as at:
+        # not even a handshake
+        silent = await at.client()
+        began = time.monotonic()
+        assert await silent.over() == b""
+        assert time.monotonic() - began < 5
+        slow = await at.client(ssl=trusting, server_hostname="localhost")
+        assert (await slow.answer()).status == 408
+        client = await at.client(ssl=trusting, server_hostname="localhost")
+        await client.send(GET)
+        assert (await client.answer()).status == 200
 
 
 # Errors that nobody expected
