@@ -20,7 +20,7 @@ import msgspec
 
 from pangate.approvals import MaskText
 from pangate.approvals.channels import Channel, ChannelFailed, ChannelRules
-from pangate.errors import StateFailed
+from pangate.errors import RecordFailed, StateFailed
 from pangate.store import Decision, Notice, Request, Store
 
 log = logging.getLogger("pangate")
@@ -50,18 +50,21 @@ MOST_DECISIONS = 100
 
 
 class Outbox:
-    """For one event loop. `lost` is called with what a channel could not be told, and why."""
+    """For one event loop. `lost` is called with what a channel could not be told, and why; `gone` with the
+    name of a channel that is configured no more, and how much it was still to be told."""
 
     def __init__(
         self,
         store: Store,
         mask: MaskText,
         lost: Callable[[Notice, str], None],
+        gone: Callable[[str, int], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._mask = mask
         self._lost = lost
+        self._gone = gone
         self._clock = clock
         self._using = asyncio.Lock()
         self._channels: dict[str, Channel] = {}
@@ -86,12 +89,15 @@ class Outbox:
         await self._end(self._lanes)
         self._channels = {channel.rules.name: channel for channel in channels}
         try:
-            dropped = await self._store.keep_channels(list(self._channels))
+            names = list(self._channels)
+            for name, count in (await self._store.kept_for_others(names)).items():
+                self._gone(name, count)
+            dropped = await self._store.keep_channels(names)
             if dropped:
                 log.warning(
                     "%d messages for channels that are configured no more are gone", dropped
                 )
-        except StateFailed as wrong:
+        except (RecordFailed, StateFailed) as wrong:
             log.error("%s", wrong.detail)
         loop = asyncio.get_running_loop()
         self._wakes = {name: asyncio.Event() for name in self._channels}

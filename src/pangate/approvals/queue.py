@@ -60,7 +60,7 @@ class Queue:
         self._watchers: set[asyncio.Queue[Change]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = ""
-        self.outbox = Outbox(store, mask, self._lost, clock)
+        self.outbox = Outbox(store, mask, self._lost, self._gone, clock)
         """What channels are to be told."""
 
     async def start(self) -> None:
@@ -410,13 +410,21 @@ class Queue:
             log.error("%s", wrong.detail)
 
     def _lost(self, notice: Notice, why: str) -> None:
-        data = {
-            "request": notice.request,
-            "channel": notice.channel,
-            "step": notice.code,
-            "attempts": notice.attempts,
-            "reason": why,
-        }
+        self._untold(
+            {
+                "request": notice.request,
+                "channel": notice.channel,
+                "step": notice.code,
+                "attempts": notice.attempts,
+                "reason": why,
+            }
+        )
+
+    def _gone(self, channel: str, count: int) -> None:
+        why = "the channel is configured no more"
+        self._untold({"channel": channel, "messages": count, "reason": why})
+
+    def _untold(self, data: Mapping[str, object]) -> None:
         self._record(
             Event(
                 "approval.untold",

@@ -223,6 +223,9 @@ class Store(Protocol):
     async def beyond(self, channel: str, *, most: int, at_once: int) -> list[Notice]:
         """The oldest of what a channel is to be told beyond `most`, up to `at_once` of them."""
 
+    async def kept_for_others(self, names: Sequence[str]) -> dict[str, int]:
+        """How much is kept for channels of other names than these."""
+
     async def keep_channels(self, names: Sequence[str]) -> int:
         """Drop what channels of other names were to be told; how many."""
 

@@ -467,6 +467,12 @@ class SqliteStore:
         found = await self._run(self._rows, text, channel, channel, most, at_once)
         return [_notice(row) for row in found]
 
+    async def kept_for_others(self, names: Sequence[str]) -> dict[str, int]:
+        """By channel."""
+        text = "select channel, count(*) from notices group by channel order by channel"
+        found = await self._run(self._rows, text)
+        return {row[0]: row[1] for row in found if row[0] not in names}
+
     async def keep_channels(self, names: Sequence[str]) -> int:
         """All of what others were to be told."""
         text = f"delete from notices where channel not in ({_marks(names)})"  # noqa: S608 - question marks

@@ -259,6 +259,24 @@ async def test_what_is_dropped_is_recorded(room, hook, monkeypatch):
         await desk.close()
 
 
+async def test_what_a_channel_that_is_no_more_was_to_be_told_is_recorded(room, hook):
+    async with receiver(lambda got: answer(500, b"")) as there:
+        desk = await room.open(channels=[hook(there.url())])
+        for number in range(2):
+            await desk.request(ask(f"drop table t{number}"))
+        room.full = True
+        await desk.outbox.use([hook(there.url())])
+        assert "approval.untold" not in room.codes
+        room.full = False
+        await desk.outbox.use([])
+        (lost,) = [event.data for event in room.events if event.code == "approval.untold"]
+        assert lost == {
+            "channel": "hook", "messages": 2, "reason": "the channel is configured no more",
+        }  # fmt: skip
+        assert await desk._store.beyond("hook", most=0, at_once=9) == []
+        await desk.close()
+
+
 async def test_what_a_channel_does_not_want_is_not_sent_to_it(room, hook):
     async with receiver() as there:
         desk = await room.open(

@@ -298,6 +298,9 @@ async def test_what_is_told_is_bounded(store):
     for one in found:
         await store.told(one, "")
     assert await due(store) == ["msg_2", "msg_3", "msg_4", "msg_5"]
+    assert await store.kept_for_others(["hook"]) == {}
+    assert await store.kept_for_others(["other"]) == {"hook": 4}
+    assert await store.kept_for_others([]) == {"hook": 4}
     assert await store.keep_channels(["hook"]) == 0
     assert await store.keep_channels([]) == 4
     assert await store.next_due("hook") is None
