@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 
 from pangate.config.approvals import ControlSettings
 from pangate.control.api import routes
-from pangate.control.connections import Places
+from pangate.control.connections import Accepting, Places
 from pangate.gate import Gate
 
 if TYPE_CHECKING:
@@ -76,24 +76,16 @@ class Control(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As the server does it, but with connections of ours, and a bound on the TLS handshake."""
+        """As the server does it, but with connections of ours."""
         await self.lifespan.startup()  # nothing, but it is asked for its state
         loop = asyncio.get_running_loop()
-        context, seconds = self.config.ssl, self._places.settings.request_seconds
-        bound = None if context is None else seconds
 
         def connection() -> asyncio.Protocol:
             return self._places.protocol(self.config, self.server_state, self.lifespan.state, loop)
 
+        # what the server does with these is to close them
         self.servers = [
-            await loop.create_server(
-                connection,
-                sock=sock,
-                ssl=context,
-                backlog=self.config.backlog,
-                ssl_handshake_timeout=bound,
-                ssl_shutdown_timeout=None if context is None else float(END_SECONDS),
-            )
+            Accepting(self._places, sock, self.config.ssl, connection, float(END_SECONDS))  # type: ignore[misc]
             for sock in sockets or ()
         ]
         self.started = True

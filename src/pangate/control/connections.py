@@ -1,20 +1,29 @@
 """The connections of the control plane: who is slow, silent or one of too many makes room for others.
 
 The server itself (uvicorn) ends those that were answered and stay idle. What it does not bound is bounded
-here: how long a request may take to come and an answer to be read, how many there are, and how many of one
-address."""
+here: how long a TLS handshake, a request and the reading of an answer may take, how many connections there
+are, and how many of one address."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import socket
+import ssl
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pangate.auth.oidc import network_of
 from pangate.config.approvals import ControlSettings
+
+log = logging.getLogger("pangate")
+
+REFUSED_SECONDS = 0.1
+"""Between two attempts to accept when there is no descriptor for a connection."""
 
 
 class Places:
@@ -25,10 +34,77 @@ class Places:
         self.by_address: Counter[str] = Counter()
         self.waiting: dict[Connection, None] = {}
         """Those of which no request is under way, the one that waits longest first."""
+        self.shaking: Counter[str] = Counter()
+        """How many of each address are not through their TLS handshake yet."""
 
     def protocol(self, *args: Any, **more: Any) -> Connection:
         """One connection, for the server."""
         return Connection(self, *args, **more)
+
+
+class Accepting:
+    """Accepts on `listener` until it is closed, which is the server's to say. Of connections that are not
+    through their TLS handshake there are no more than of others; beyond that they are closed at once, since
+    nothing can be said to them."""
+
+    def __init__(
+        self,
+        places: Places,
+        listener: socket.socket,
+        context: ssl.SSLContext | None,
+        connection: Callable[[], asyncio.Protocol],
+        shutdown_seconds: float,
+    ) -> None:
+        self._places, self._context, self._connection = places, context, connection
+        self._shutdown_seconds = shutdown_seconds
+        listener.setblocking(False)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._own = asyncio.get_running_loop().create_task(self._accept(listener))
+
+    def close(self) -> None:
+        """Accept no more."""
+        self._own.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, address = await loop.sock_accept(listener)
+            except OSError as wrong:
+                log.error("the control plane cannot accept a connection: %s", wrong.strerror)
+                await asyncio.sleep(REFUSED_SECONDS)
+                continue
+            task = loop.create_task(self._welcome(sock, network_of(str(address[0]))))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _welcome(self, sock: socket.socket, address: str) -> None:
+        shaking, settings = self._places.shaking, self._places.settings
+        most = settings.max_connections_per_address
+        if shaking[address] >= most or shaking.total() >= settings.max_connections:
+            sock.close()
+            return
+        secure = self._context is not None
+        shaking[address] += 1
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._connection,
+                sock,
+                ssl=self._context,
+                ssl_handshake_timeout=settings.request_seconds if secure else None,
+                ssl_shutdown_timeout=self._shutdown_seconds if secure else None,
+            )
+        except (OSError, EOFError):
+            sock.close()  # it spoke no TLS, or went away
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+        finally:
+            shaking[address] -= 1
+            if not shaking[address]:
+                del shaking[address]
 
 
 class Connection(HttpToolsProtocol):

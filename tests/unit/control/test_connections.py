@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import socket
 import ssl
@@ -102,6 +103,7 @@ async def served(office: Office, **limits: object) -> AsyncIterator[Served]:
         listener.close()
         assert not control._places.by_address
         assert not control._places.waiting
+        assert not control._places.shaking
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /openapi.json HTT", b"GET / HTTP/1.1\r\nA: b\r\n"])
@@ -297,6 +299,45 @@ async def test_the_same_behind_tls(office, tmp_path):
         client = await at.client(ssl=trusting, server_hostname="localhost")
         await client.send(GET)
         assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize("bound", ["max_connections", "max_connections_per_address"])
+async def test_handshakes_are_no_more_than_connections(office, tmp_path, bound):
+    """Who begins none holds a descriptor, which agents need too."""
+    pki = Pki(tmp_path)
+    certificate, key = pki.issue("gateway", "gateway", dns("localhost"), usage=SERVER)
+    trusting = ssl.create_default_context(cafile=pki.ca)
+    limits = {"request_seconds": 1.0, "certificate": certificate, "key": key, bound: 3}
+    async with served(office, **limits) as at:
+        silent = [await at.client() for _ in range(6)]
+        assert await at.closed(3) == 3
+        assert at.control._places.shaking.total() == 3
+        for one in silent:
+            assert await one.over() == b""
+        while at.control._places.shaking:
+            await asyncio.sleep(0.01)
+        client = await at.client(ssl=trusting, server_hostname="localhost")
+        await client.send(GET)
+        assert (await client.answer()).status == 200
+
+
+async def test_no_descriptor_for_a_connection(office, monkeypatch, caplog):
+    """It is tried again, and the listener lives on."""
+    loop, left = asyncio.get_running_loop(), [2]
+    real = type(loop).sock_accept
+
+    async def short(self, sock):
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await real(self, sock)
+
+    monkeypatch.setattr(type(loop), "sock_accept", short)
+    async with served(office) as at:
+        client = await at.client()
+        await client.send(GET)
+        assert (await client.answer()).status == 200
+    assert "Too many open files" in caplog.text
 
 
 # Errors that nobody expected
