@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,32 +50,56 @@ class _File:
         self._hashes: list[bytes] = []
 
     def compare(self) -> None:
-        size, before = self._run.checkpoint.size, 0
-        for sequence, line in self._lines():
-            if sequence <= before:
-                self._find(
-                    f"{sequence or 'what is no event'} stands behind the event {before}", before + 1
-                )
-                return
-            if sequence > size:
-                break
-            if sequence > before + 1:
-                self._gap(before, sequence - 1)
-            if not self._is_sealed(sequence - 1, line):
-                self._find(f"the event {sequence} is not the one that is sealed", sequence)
-            before = sequence
-        if before < size and mark_of(self._path).exists():
-            self._gap(before, size)
-
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            for _, line in lines(fd):
-                yield sequence_of(line), line
-        except LedgerError as error:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                before = self._compared(fd)
+            finally:
+                os.close(fd)
+        except (LedgerError, OSError) as error:
             self._find(str(error), 0)
-        finally:
-            os.close(fd)
+            return
+        if before < self._run.checkpoint.size and mark_of(self._path).exists():
+            self._gap(before, self._run.checkpoint.size)
+
+    def _compared(self, fd: int) -> int:
+        """The last sealed event that stands in it, or one beyond all when nothing more is to be said."""
+        size = self._run.checkpoint.size
+        at = before = 0
+        while True:
+            at, before = self._alike(fd, at, before)
+            for place, line in lines(fd, at):
+                sequence = sequence_of(line)
+                if sequence <= before:
+                    self._find(
+                        f"{sequence or 'what is no event'} stands behind the event {before}",
+                        before + 1,
+                    )
+                    return size
+                if sequence > size:
+                    return before
+                if sequence > before + 1:
+                    self._gap(before, sequence - 1)
+                if not self._is_sealed(sequence - 1, line):
+                    self._find(f"the event {sequence} is not the one that is sealed", sequence)
+                at, before = place + len(line) + 1, sequence
+                if before % WIDTH == 0:
+                    break
+            else:
+                return before
+
+    def _alike(self, fd: int, at: int, before: int) -> tuple[int, int]:
+        """How far whole bundles stand in it byte by byte, from the event behind `before` at `at` on."""
+        size = self._run.checkpoint.size
+        while before < size and before % WIDTH == 0:
+            leaves = self._of(before // WIDTH)
+            if not leaves:
+                break
+            there = b"\n".join(leaves) + b"\n"
+            if os.pread(fd, len(there), at) != there:
+                break
+            at, before = at + len(there), before + len(leaves)
+        return at, before
 
     def _gap(self, first: int, last: int) -> None:
         """The events behind `first` up to `last` are not there."""
@@ -88,15 +111,20 @@ class _File:
 
     def _is_sealed(self, index: int, line: bytes) -> bool:
         number, place = divmod(index, WIDTH)
+        leaves = self._of(number)
+        if leaves is not None:
+            return place < len(leaves) and line == leaves[place]
+        return place < len(self._hashes) and leaf_hash(line) == self._hashes[place]
+
+    def _of(self, number: int) -> list[bytes] | None:
+        """The leaves of a bundle; None when they are not there, and then `_hashes` has what was signed."""
         if number != self._number:
             self._number = number
             width = min(WIDTH, self._run.checkpoint.size - number * WIDTH)
             # that these are what was signed is found out elsewhere
             self._leaves = self._run.walk.leaves(number, width)
             self._hashes = self._run.signed_hashes(number) if self._leaves is None else []
-        if self._leaves is not None:
-            return place < len(self._leaves) and line == self._leaves[place]
-        return place < len(self._hashes) and leaf_hash(line) == self._hashes[place]
+        return self._leaves
 
     def _find(self, message: str, sequence: int) -> None:
         self._run.find("journal", self._path.name, message, sequence)
