@@ -55,7 +55,7 @@ setup(
     ext_modules=cythonize(
         [
             extension("_scan", "scan", "scan_json", "scan_stream"),
-            extension("_frame", *CELLS, "cell_stream", "copy"),
+            extension("_frame", *CELLS, "cell_stream", "copy", "copy_stream"),
             extension("_text", "text"),
             extension("_shape"),
             extension("_leaf", *CELLS),

@@ -78,6 +78,17 @@ cdef extern from "cell_stream.h" nogil:
     long cell_stream_mask(cell_stream_t *stream, const cell_env_t *env, uint8_t *p, size_t have,
                           uint64_t *hits)
 
+cdef extern from "copy_stream.h" nogil:
+    enum:
+        COPY_SPLIT
+    ctypedef struct copy_stream_t:
+        size_t left
+        size_t column
+    void copy_stream_begin(copy_stream_t *stream, size_t len, size_t window, size_t limit)
+    long copy_stream_mask(copy_stream_t *stream, const cell_env_t *env, const copy_form_t *form,
+                          const cell_op_t *ops, const uint8_t *wipes, uint64_t *hits, size_t columns,
+                          uint8_t *p, size_t have)
+
 cdef enum:
     MAX_COLUMNS = 1664  # MaxTupleAttributeNumber of the server
 
@@ -254,6 +265,23 @@ cdef enum:
     COPY_BINARY = 2
 
 
+cdef enum:
+    STREAM_NOT = 0
+    STREAM_ROW    # cells with their lengths
+    STREAM_CELLS  # of COPY in text or csv
+    STREAM_JOINED # the same, and its cells make one text
+    STREAM_LINE   # a text
+
+
+cdef inline int wrong_of(long done) noexcept nogil:
+    # by the numbers of _walk
+    if done == CELL_UNDECODABLE:
+        return 3
+    if done == CELL_TOO_LONG:
+        return 5
+    return 4 if done == COPY_SPLIT else 2
+
+
 cdef Py_ssize_t binary_head(const uint8_t *p, Py_ssize_t n) noexcept nogil:
     """Length of what stands before the first row of COPY in binary; -1 when it does not."""
     if n < 19 or memcmp(p, b"PGCOPY\n\377\r\n\0", 11):
@@ -288,9 +316,9 @@ cdef class Walker:
     back, at most `limit` bytes. A row that cannot be decoded stops the walk as well, with `undecodable`
     set: nothing of it may be kept.
 
-    A row longer than `limit` goes out as it comes, its long cells in windows of `window` bytes; what of it
-    has to be there whole is a cell or an element of one, of `limit` bytes at the most. What is wiped in
-    such a row keeps its length, which stands in front of it."""
+    A row longer than `limit`, of a result or of COPY, goes out as it comes, its long cells in windows of
+    `window` bytes; what of it has to be there whole has `limit` bytes at the most. What is wiped in such a
+    row keeps its length, which stands in front of it."""
 
     cdef Scanner scanner
     cdef scan_counts_t counts
@@ -317,7 +345,9 @@ cdef class Walker:
     cdef readonly bint undecodable
     cdef size_t window
     cdef cell_stream_t cell
-    cdef bint streaming        # a row longer than `limit` was begun
+    cdef copy_stream_t cells
+    cdef int streaming         # how a row longer than `limit` goes on that was begun
+    cdef Py_ssize_t ahead      # bytes behind what was looked at whose cells are masked
     cdef bint in_cell
     cdef bint row_out          # some of it may go to the agent already
     cdef int column            # that comes next
@@ -453,15 +483,21 @@ cdef class Walker:
                         self.skipping = 5 + body
                         code = 0
                         break
-                    if code == c"D" and plan is not None and <int32_t>length > 0:
-                        if size - at < 7:
-                            code = 0
-                            break
+                    if (code == c"D" or code == c"d") and plan is not None and <int32_t>length > 0:
                         if have:  # it is changed where it is: what was built goes first
                             again = True
                             break
-                        bad = self.begin_row(plan, base + at + 5, body)
+                        if code == c"d" and self.copying == COPY_LINES:
+                            bad = 1
+                            break
+                        if code == c"D":
+                            bad = self.begin_row(plan, base + at, size - at, body, 0)
+                        else:
+                            bad = self.begin_copy(plan, base + at, size - at, body)
                         if bad:
+                            break
+                        if not self.streaming:
+                            code = 0
                             break
                         continue
                     bad = 1
@@ -514,6 +550,11 @@ cdef class Walker:
                 f"column {self.column} of this result holds a value longer than {self.limit} bytes "
                 "(limits.max_message_bytes) that cannot be masked in pieces; ask for a part of it"
             )
+        if bad == 6:
+            raise LimitReached(
+                f"a row of this COPY is longer than {self.limit} bytes (limits.max_message_bytes), and the "
+                "DELIMITER makes one text of it that cannot be masked in pieces; use another one"
+            )
         if bad == 3 and self.streaming:
             raise ProtocolError(
                 f"column {self.column} of a row longer than limits.max_message_bytes cannot be decoded, so "
@@ -552,46 +593,120 @@ cdef class Walker:
             at += length
         return 0 if at == n else 2
 
-    cdef int begin_row(self, Plan plan, const uint8_t *p, Py_ssize_t body) noexcept nogil:
-        if be16(p) != plan.columns or body < 2 + 4 * plan.columns:
+    cdef int begin_row(self, Plan plan, const uint8_t *p, Py_ssize_t have, Py_ssize_t body,
+                       Py_ssize_t head) noexcept nogil:
+        # `head` bytes of COPY stand in front of it. Nothing is begun while too few bytes are there.
+        if have < 7 + head:
+            return 0
+        if be16(p + 5 + head) != plan.columns or body - head < 2 + 4 * plan.columns:
             return 2
-        self.streaming = True
-        self.in_cell = self.row_out = False
+        self.begin(STREAM_ROW, 2 + head)
         self.column = 0
-        self.looked = 7
-        self.row_left = body - 2
+        self.row_left = body - head - 2
+        return 0
+
+    cdef int begin_copy(self, Plan plan, const uint8_t *p, Py_ssize_t have, Py_ssize_t body) noexcept nogil:
+        cdef Py_ssize_t head = 0
+        if self.copying == COPY_BINARY:
+            if not self.copy_begun:
+                if have < 5 + 19:
+                    return 0
+                head = binary_head(p + 5, body)
+                if head < 0:
+                    return 2
+            return self.begin_row(plan, p, have, body, head)
+        self.column = 1
+        self.row_left = body
+        if self.copy_header:
+            self.begin(STREAM_LINE, 0)
+        elif self.form.delimiter == c" " or self.form.delimiter == c"-":
+            self.begin(STREAM_JOINED, 0)
+        else:
+            self.begin(STREAM_CELLS, 0)
+        self.copy_header = False
+        copy_stream_begin(&self.cells, body, self.window, self.limit)
+        cell_stream_begin(&self.cell, CELL_TEXT, body, self.window, self.limit)
+        return 0
+
+    cdef void begin(self, int how, Py_ssize_t head) noexcept nogil:
+        self.streaming = how
+        self.in_cell = self.row_out = False
+        self.copy_begun = True
+        self.ahead = 0
+        self.looked = 5 + head
         self.rows += 1
         self.all_rows += 1
-        self.row_bytes += 2
-        self.all_bytes += 2
-        return 0
+        self.row_bytes += <uint64_t>head
+        self.all_bytes += <uint64_t>head
 
     cdef int stream_row(self, Plan plan, uint8_t *base, Py_ssize_t size, Py_ssize_t *at) noexcept nogil:
         # The first window of a row stays here until it is masked: what is wrong with the row is mostly known
         # by then, and can still be said in a message.
         cdef Py_ssize_t pos = at[0] + self.looked
         cdef Py_ssize_t first = pos
-        cdef int bad = self.stream_cells(plan, base, size, &pos)
+        cdef int bad
+        if plan is None:
+            return 2
+        if self.streaming == STREAM_ROW:
+            bad = self.stream_cells(plan, base, size, &pos)
+        elif self.streaming == STREAM_LINE:
+            bad = self.stream_line(base, size, &pos)
+        else:
+            bad = self.stream_copy(plan, base, size, &pos)
         self.row_bytes += <uint64_t>(pos - first)
         self.all_bytes += <uint64_t>(pos - first)
         self.looked = pos - at[0]
         if bad:
             return bad
         if not self.streaming or self.row_out or <size_t>self.looked >= self.window:
-            self.row_out = self.streaming
+            self.row_out = self.streaming != STREAM_NOT
             at[0] = pos
             self.looked = 0
+        return 0
+
+    cdef int stream_line(self, uint8_t *base, Py_ssize_t size, Py_ssize_t *pos) noexcept nogil:
+        cdef uint64_t hits = 0
+        cdef long done
+        if size - pos[0] >= self.row_left and base[pos[0] + self.row_left - 1] != c"\n":
+            return 4
+        done = cell_stream_mask(&self.cell, &self.env, base + pos[0], size - pos[0], &hits)
+        if done < 0:
+            return wrong_of(done)
+        pos[0] += done
+        self.row_left -= done
+        if not self.cell.left:
+            self.streaming = STREAM_NOT
+        return 0
+
+    cdef int stream_copy(self, Plan plan, uint8_t *base, Py_ssize_t size, Py_ssize_t *pos) noexcept nogil:
+        cdef uint64_t hits = 0
+        cdef Py_ssize_t first = pos[0] + self.ahead
+        cdef long done
+        if self.cells.left:
+            done = copy_stream_mask(&self.cells, &self.env, &self.form, plan.ops, plan.wipes, plan.hits,
+                                    plan.columns, base + first, size - first)
+            self.column = <int>self.cells.column + 1
+            if done < 0:
+                return wrong_of(done)
+            self.ahead += done
+        done = self.ahead
+        if self.streaming == STREAM_JOINED:  # a PAN may stand in two cells
+            done = cell_stream_mask(&self.cell, &self.env, base + pos[0], self.ahead, &hits)
+            if done < 0:
+                return 6 if done == CELL_TOO_LONG else 3
+        pos[0] += done
+        self.ahead -= done
+        if not self.cells.left and not self.ahead:
+            self.streaming = STREAM_NOT
         return 0
 
     cdef int stream_cells(self, Plan plan, uint8_t *base, Py_ssize_t size, Py_ssize_t *pos) noexcept nogil:
         cdef int32_t length
         cdef long done
-        if plan is None:
-            return 2
         while True:
             if not self.in_cell:
                 if self.column == plan.columns:
-                    self.streaming = False
+                    self.streaming = STREAM_NOT
                     return 2 if self.row_left else 0
                 if size - pos[0] < 4:
                     return 0
@@ -613,10 +728,8 @@ cdef class Walker:
                 self.in_cell = True
             done = cell_stream_mask(&self.cell, &self.env, base + pos[0], size - pos[0],
                                     &plan.hits[self.column - 1])
-            if done == CELL_UNDECODABLE:
-                return 3
-            if done == CELL_TOO_LONG:
-                return 5
+            if done < 0:
+                return wrong_of(done)
             pos[0] += done
             self.row_left -= done
             if self.cell.left:

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEPTH_MAX 16 /* composites and arrays nested deeper than this are refused */
-
 static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, int depth);
 
 static inline int is_digit(uint8_t b) { return (uint8_t)(b - '0') < 10; }
@@ -454,12 +452,8 @@ static long mask_numeric(const scan_rules_t *r, int kind, uint8_t *p, size_t n, 
 
 /* --- forced ------------------------------------------------------------------------------------ */
 
-/* A text that is a PAN by the name of its column: all digits but the last four are masked. */
-static long mask_forced(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
-    long hits = (long)scan_mask(r, kind, p, n, c);
-    size_t keep = (kind & SCAN_KIND_MASK) == SCAN_FULL ? 0 : 4, digits = 0;
-    for (size_t i = 0; i < n; i++) digits += is_digit(p[i]);
-    if (keep > digits / 2) keep = digits / 2; /* of a short one, half at the most */
+/* Without a digit but for the last `keep` of `digits`. Returns whether that changed anything. */
+static long star_digits(int kind, uint8_t *p, size_t n, size_t digits, size_t keep) {
     long changed = 0;
     for (size_t i = 0; i < n && digits > keep; i++) {
         if (!is_digit(p[i])) continue;
@@ -467,6 +461,16 @@ static long mask_forced(const scan_rules_t *r, int kind, uint8_t *p, size_t n, s
         changed = 1;
         p[i] = kind & SCAN_DIGITS ? '0' : '*';
     }
+    return changed;
+}
+
+/* A text that is a PAN by the name of its column: all digits but the last four are masked. */
+static long mask_forced(const scan_rules_t *r, int kind, uint8_t *p, size_t n, scan_counts_t *c) {
+    long hits = (long)scan_mask(r, kind, p, n, c);
+    size_t keep = (kind & SCAN_KIND_MASK) == SCAN_FULL ? 0 : 4, digits = 0;
+    for (size_t i = 0; i < n; i++) digits += is_digit(p[i]);
+    if (keep > digits / 2) keep = digits / 2; /* of a short one, half at the most */
+    long changed = star_digits(kind, p, n, digits, keep);
     return hits ? hits : changed;
 }
 
@@ -577,55 +581,64 @@ static long mask_hstore(const cell_env_t *e, uint8_t *p, size_t n, int depth) {
     return hits;
 }
 
-/* A text that ends with NUL, at `*at`; moves `*at` behind the NUL. */
-static long mask_cstring(const cell_env_t *e, uint8_t *p, size_t n, size_t *at) {
-    uint8_t *end = *at < n ? memchr(p + *at, 0, n - *at) : NULL;
-    if (!end) return -1;
-    size_t len = (size_t)(end - p) - *at;
-    long hits = mask_text(e->rules, e->kind, p + *at, len, e->counts);
-    *at += len + 1;
-    return hits;
+/* A text that ends with NUL. Returns where it ends in the `n` bytes at `p`, behind its NUL; 0 when that is not there. */
+static size_t cstring_end(const uint8_t *p, size_t n, size_t at) {
+    const uint8_t *end = at < n ? memchr(p + at, 0, n - at) : NULL;
+    return end ? (size_t)(end - p) + 1 : 0;
 }
 
-/* tsvectorsend: int32 count, then per lexeme its text, uint16 positions, and as many uint16 */
-static long mask_tsvector(const cell_env_t *e, uint8_t *p, size_t n) {
-    if (n < 4) return -1;
-    size_t at = 4;
+/* An item of a tsvector or a tsquery, of `n` bytes at the most. */
+typedef struct {
+    size_t text, text_end, end; /* where its text begins and ends, and where it ends itself */
+} item_t;
+
+/* tsvectorsend: int32 count, then per lexeme its text, uint16 positions, and as many uint16.
+ * tsquerysend: int32 count, then per item a type: 1 is a weight, a prefix flag and a text; 2 is an operator,
+ * of which the fourth (a phrase) has a uint16 distance. Returns 1; 0 when the item is not whole, -1 when it is none. */
+static int next_item(int kind, const uint8_t *p, size_t n, item_t *item) {
+    item->text = item->text_end = 0;
+    if (kind == CELL_TSQUERY) {
+        if (p[0] != 1 && p[0] != 2) return -1;
+        if (p[0] == 2) {
+            if (n < 2) return 0;
+            item->end = p[1] == 4 ? 4 : 2;
+            return n >= item->end;
+        }
+        item->text = 3;
+    }
+    size_t end = cstring_end(p, n, item->text);
+    if (!end) return 0;
+    item->text_end = end - 1;
+    item->end = end;
+    if (kind == CELL_TSVECTOR) {
+        if (n - end < 2) return 0;
+        item->end += 2 + 2 * (size_t)be16(p + end);
+    }
+    return n >= item->end;
+}
+
+static long mask_items(const cell_env_t *e, int kind, uint8_t *p, size_t n) {
     long hits = 0;
-    while (at < n) {
-        long one = mask_cstring(e, p, n, &at);
-        if (one < 0 || n - at < 2) return -1;
-        size_t places = 2 * (size_t)be16(p + at);
-        at += 2;
-        if (n - at < places) return -1;
-        at += places;
+    item_t item;
+    for (size_t at = 0; at < n; at += item.end) {
+        if (next_item(kind, p + at, n - at, &item) < 1) return -1;
+        long one = mask_text(e->rules, e->kind, p + at + item.text, item.text_end - item.text, e->counts);
+        if (one < 0) return -1;
         hits += one;
     }
     return hits;
 }
 
-/* tsquerysend: int32 count, then per item a type: 1 is a weight, a prefix flag and a text; 2 is an operator,
- * of which the fourth (a phrase) has a uint16 distance */
-static long mask_tsquery(const cell_env_t *e, uint8_t *p, size_t n) {
-    if (n < 4) return -1;
-    size_t at = 4;
-    long hits = 0;
+long cell_items(int kind, const uint8_t *p, size_t n) {
+    size_t at = 0;
+    item_t item;
     while (at < n) {
-        uint8_t type = p[at++];
-        if (type == 1 && n - at > 2) {
-            at += 2;
-            long one = mask_cstring(e, p, n, &at);
-            if (one < 0) return -1;
-            hits += one;
-        } else if (type == 2 && at < n) {
-            size_t more = p[at++] == 4 ? 2 : 0;
-            if (n - at < more) return -1;
-            at += more;
-        } else {
-            return -1;
-        }
+        int whole = next_item(kind, p + at, n - at, &item);
+        if (whole < 0) return -1;
+        if (!whole) break;
+        at += item.end;
     }
-    return hits;
+    return (long)at;
 }
 
 /* --- the table of types ---------------------------------------------------------------------- */
@@ -806,7 +819,7 @@ static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, i
     const scan_rules_t *r = e->rules;
     scan_counts_t *c = e->counts;
     int kind = e->kind;
-    if (depth > DEPTH_MAX) return -1;
+    if (depth > CELL_DEPTH) return -1;
     switch (CELL_KIND(op)) {
     case CELL_SAFE:
         return 0;
@@ -849,9 +862,8 @@ static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, i
     case CELL_HSTORE:
         return mask_hstore(e, p, n, depth + 1);
     case CELL_TSVECTOR:
-        return mask_tsvector(e, p, n);
     case CELL_TSQUERY:
-        return mask_tsquery(e, p, n);
+        return n < 4 ? -1 : mask_items(e, CELL_KIND(op), p + 4, n - 4);
     case CELL_BITS:
         return n < 4 ? -1 : (long)scan_mask(r, kind, p + 4, n - 4, c);
     case CELL_VERSIONED:
@@ -865,8 +877,29 @@ static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, i
     }
 }
 
-long cell_mask_inner(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len) {
-    return mask_cell(env, op, cell, len, 1);
+long cell_mask_inner(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len, int depth) {
+    return mask_cell(env, op, cell, len, depth);
+}
+
+long cell_mask_piece(const cell_env_t *e, int kind, uint8_t *p, size_t n) {
+    switch (kind) {
+    case CELL_FLOAT8:
+    case CELL_PATH:
+    case CELL_POLYGON:
+        return mask_doubles(e->rules, e->kind, p, n, e->counts);
+    case CELL_BITS:
+        return (long)scan_mask(e->rules, e->kind, p, n, e->counts);
+    case CELL_TSVECTOR:
+    case CELL_TSQUERY:
+        return mask_items(e, kind, p, n);
+    case CELL_FORCED: {
+        long hits = (long)scan_mask(e->rules, e->kind, p, n, e->counts);
+        long changed = star_digits(e->kind, p, n, n, 0);
+        return hits ? hits : changed;
+    }
+    default:
+        return mask_cell(e, (cell_op_t)kind, p, n, 0);
+    }
 }
 
 int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len) {

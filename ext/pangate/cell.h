@@ -75,14 +75,23 @@ cell_op_t cell_op_of(const cell_types_t *types, uint32_t oid, int format);
  * says, hold an inner type that is refused, or memory ran out: the caller must not forward them. */
 long cell_mask(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len);
 
-/* For cell_stream.c. An element of a cell; whether a CELL_TEXT that begins with these bytes is looked through as a document; a piece of
- * such a one, and of a text that is none; a piece of JSON; a piece of the hex digits of a CELL_BYTEA, an even number
- * of them. */
-long cell_mask_inner(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len);
+#define CELL_DEPTH 16 /* composites and arrays nested deeper than this are refused */
+
+/* For cell_stream.c. A value within `depth` others; whether a CELL_TEXT that begins with these bytes is looked through as
+ * a document; a piece of such a one, of a text that is none, and of JSON; a piece of the hex digits of a CELL_BYTEA, an
+ * even number of them. */
+long cell_mask_inner(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len, int depth);
 int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len);
 long cell_mask_text_document(const cell_env_t *env, uint8_t *text, size_t len);
 long cell_mask_plain(const cell_env_t *env, uint8_t *text, size_t len);
 long cell_mask_json(const cell_env_t *env, uint8_t *text, size_t len);
 long cell_mask_hex(const cell_env_t *env, uint8_t *digits, size_t len);
+
+/* A piece of a cell of this kind behind what it begins with: numbers as text or doubles, the bytes of a bit string,
+ * whole items of a tsvector or a tsquery; of a CELL_FORCED all digits. */
+long cell_mask_piece(const cell_env_t *env, int kind, uint8_t *p, size_t len);
+
+/* Bytes of the whole items of a tsvector or a tsquery that `p` begins with; -1 when it is none. */
+long cell_items(int kind, const uint8_t *p, size_t len);
 
 #endif

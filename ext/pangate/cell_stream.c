@@ -4,7 +4,14 @@
 
 #include <string.h>
 
-enum { PASS, WHOLE, BEGUN, TEXT, HEX, JSON, DOCUMENT, ARRAY, RECORD, ELEMENTS, FIELDS, WIPED };
+/* How a value goes on; PARTS are of the kind that its operation says. */
+enum { PASS, WHOLE, WIPED, BEGUN, TEXT, HEX, JSON, DOCUMENT, PARTS };
+
+/* What a holder has next: its head; values of one type; of a composite, each behind its type; of hstore, keys and values. */
+enum { HEAD, ELEMENTS, FIELDS, PAIRS };
+
+/* What a key of hstore may leave to its value beside the number of a rule. */
+enum { NO_RULE = -1, KEY_NEXT = -2, KEY_BEGUN = -3 };
 
 #define TRACK 96  /* bytes behind the first ^ of a track that may belong to it */
 #define AMOUNT NAME_AMOUNT
@@ -61,8 +68,22 @@ static size_t hex_cut(const uint8_t *p, size_t n) {
     return 0;
 }
 
-static int can_be_cut(int kind) {
-    return kind == CELL_TEXT || kind == CELL_BYTES || kind == CELL_BYTEA || kind == CELL_JSON || kind == CELL_JSONB;
+/* For text of numbers: behind a byte that ends every run of digits and separators. */
+static size_t chain_cut(const uint8_t *p, size_t n) {
+    while (n && (is_digit(p[n - 1]) || p[n - 1] == ' ' || p[n - 1] == '-')) n--;
+    return n;
+}
+
+/* For text of doubles: behind one that no part of a double is. */
+static size_t double_cut(const uint8_t *p, size_t n) {
+    while (n && (is_digit(p[n - 1]) || memchr(" -+.eE", p[n - 1], 6))) n--;
+    return n;
+}
+
+/* For text of money: behind one that parts no thousands. */
+static size_t money_cut(const uint8_t *p, size_t n) {
+    while (n && (is_digit(p[n - 1]) || p[n - 1] >= 0x80 || memchr(",.' -", p[n - 1], 5))) n--;
+    return n;
 }
 
 /* Of a document in a column of text both have to hold. */
@@ -76,55 +97,165 @@ static size_t document_cut(const cell_env_t *env, const uint8_t *p, size_t n) {
     return 0;
 }
 
-static size_t cut(const cell_stream_t *s, const cell_env_t *env, const uint8_t *p, size_t n) {
-    switch (s->way) {
+/* Where the first `n` bytes may be cut; 0 when nowhere, -1 when they are not what they should be. */
+static long cut(const cell_value_t *v, const cell_env_t *env, const uint8_t *p, size_t n) {
+    switch (v->way) {
     case JSON:
-        return names_json_cut(env->names, p, n, n);
+        return (long)names_json_cut(env->names, p, n, n);
     case DOCUMENT:
-        return document_cut(env, p, n);
+        return (long)document_cut(env, p, n);
     case HEX:
-        return hex_cut(p, n);
+        return (long)hex_cut(p, n);
+    case TEXT:
+        return (long)text_cut(p, n);
+    }
+    switch (CELL_KIND(v->op)) {
+    case CELL_FLOAT:
+        return (long)double_cut(p, n);
+    case CELL_MONEY_TEXT:
+        return (long)money_cut(p, n);
+    case CELL_FLOAT8:
+    case CELL_PATH:
+    case CELL_POLYGON:
+        return (long)(n & ~(size_t)7);
+    case CELL_TSVECTOR:
+    case CELL_TSQUERY:
+        return cell_items(CELL_KIND(v->op), p, n);
     default:
-        return text_cut(p, n);
+        return (long)chain_cut(p, n);
     }
 }
 
-static long mask_piece(const cell_stream_t *s, const cell_env_t *env, uint8_t *p, size_t n) {
-    switch (s->way) {
+static long mask_window(const cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t n) {
+    switch (v->way) {
     case JSON:
         return cell_mask_json(env, p, n);
     case DOCUMENT:
         return cell_mask_text_document(env, p, n);
     case HEX:
-        return cell_mask_hex(env, p, n);
-    default:
+        return n & 1 ? CELL_UNDECODABLE : cell_mask_hex(env, p, n);
+    case TEXT:
         return cell_mask_plain(env, p, n);
+    default:
+        return cell_mask_piece(env, CELL_KIND(v->op), p, n);
     }
 }
 
-void cell_stream_begin(cell_stream_t *s, cell_op_t op, size_t len, size_t window, size_t limit) {
-    s->op = op;
-    s->left = len;
-    s->window = s->wanted = window;
-    s->limit = limit;
-    if (CELL_KIND(op) == CELL_SAFE)
-        s->way = PASS;
-    else if (len > window && can_be_cut(CELL_KIND(op)))
-        s->way = BEGUN;
-    else if (len > window && CELL_KIND(op) == CELL_ARRAY)
-        s->way = ARRAY;
-    else if (len > window && CELL_KIND(op) == CELL_RECORD)
-        s->way = RECORD;
-    else
-        s->way = WHOLE;
+/* Whether a value can be masked in windows, and how many bytes it begins with that are not. */
+static int can_be_cut(cell_op_t op, size_t *head) {
+    *head = 0;
+    switch (CELL_KIND(op)) {
+    case CELL_JSONB:
+    case CELL_VERSIONED:
+        *head = 1;
+        return 1;
+    case CELL_POLYGON:
+    case CELL_BITS:
+    case CELL_TSVECTOR:
+    case CELL_TSQUERY:
+        *head = 4;
+        return 1;
+    case CELL_PATH:
+        *head = 5;
+        return 1;
+    case CELL_TEXT:
+    case CELL_BYTES:
+    case CELL_BYTEA:
+    case CELL_JSON:
+    case CELL_NUMBER:
+    case CELL_FLOAT:
+    case CELL_MONEY_TEXT:
+    case CELL_FLOAT8:
+    case CELL_FORCED:
+        return 1;
+    default:
+        return 0;
+    }
 }
 
-int cell_stream_wipe(cell_stream_t *s, int wipe, size_t len) {
-    if (wipe == WIPE_NULL || (wipe == WIPE_NUMERIC && len < 8) || (wipe == WIPE_JSONB && len < 2)) return 0;
-    s->op = (cell_op_t)wipe;
-    s->left = s->length = len;
-    s->way = WIPED;
-    return 1;
+size_t cell_value_hold(cell_op_t op, size_t window, size_t limit) {
+    size_t head;
+    if (CELL_KIND(op) == CELL_SAFE) return 0;
+    /* what shows the last digits of a whole has to see the whole; beyond the limit none is shown */
+    return CELL_KIND(op) == CELL_FORCED || !can_be_cut(op, &head) ? limit : window;
+}
+
+int cell_value_begin(cell_value_t *v, cell_op_t op, size_t window, size_t limit) {
+    size_t head;
+    v->op = op;
+    v->window = v->wanted = window;
+    v->limit = limit;
+    v->starred = v->found = v->depth = 0;
+    v->way = CELL_KIND(op) == CELL_SAFE ? PASS : can_be_cut(op, &head) ? BEGUN : WHOLE;
+    return v->way != WHOLE;
+}
+
+/* How the value goes on, by its first bytes. Returns how many of them are done. */
+static long begin(cell_value_t *v, const cell_env_t *env, const uint8_t *p, size_t have) {
+    size_t head;
+    can_be_cut(v->op, &head);
+    v->way = PARTS;
+    switch (CELL_KIND(v->op)) {
+    case CELL_BYTEA:
+        v->way = p[0] == '\\' && p[1] == 'x' ? HEX : TEXT;
+        return v->way == HEX ? 2 : 0;
+    case CELL_JSONB:
+        if (p[0] != 1) return CELL_UNDECODABLE;
+        v->way = JSON;
+        break;
+    case CELL_JSON:
+        v->way = JSON;
+        break;
+    case CELL_TEXT: /* a document in a column of text has names whose values are wiped */
+        v->way = cell_is_document(env, p, have) ? DOCUMENT : TEXT;
+        break;
+    case CELL_BYTES:
+    case CELL_VERSIONED:
+        v->way = TEXT;
+        break;
+    }
+    return (long)head;
+}
+
+long cell_value_mask(cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t have, int ended, uint64_t *hits) {
+    size_t done = 0;
+    if (v->way == PASS) return (long)have;
+    if (v->way == WHOLE) {
+        if (!ended) return 0;
+        long found = cell_mask_inner(env, v->op, p, have, v->depth);
+        if (found < 0) return CELL_UNDECODABLE;
+        *hits += (uint64_t)found;
+        return (long)have;
+    }
+    if (v->way == BEGUN) {
+        if (have < CELL_WINDOW_MIN / 4) return ended ? CELL_UNDECODABLE : 0;
+        long first = begin(v, env, p, have);
+        if (first < 0) return first;
+        done = (size_t)first;
+    }
+    while (done < have) {
+        size_t size = have - done < v->wanted ? have - done : v->wanted;
+        if (size < v->wanted && !ended) break;
+        if (!ended || done + size < have) {
+            long at = cut(v, env, p + done, size);
+            if (at < 0) return CELL_UNDECODABLE;
+            size = (size_t)at;
+            if (!size) {
+                if (v->wanted == v->limit) return CELL_TOO_LONG;
+                v->wanted = v->wanted * 2 < v->limit ? v->wanted * 2 : v->limit;
+                continue;
+            }
+        }
+        long found = mask_window(v, env, p + done, size);
+        if (found < 0) return CELL_UNDECODABLE;
+        if (v->starred) memset(p + done, '*', size);
+        /* what is a number whatever it holds is one */
+        *hits += CELL_KIND(v->op) == CELL_FORCED ? found && !v->found : (uint64_t)found;
+        v->found |= found > 0;
+        done += size;
+        v->wanted = v->window;
+    }
+    return (long)done;
 }
 
 /* The `n` bytes from `from` on of the JSON that stands in the place of `len` bytes. */
@@ -137,7 +268,7 @@ static void wipe_json(uint8_t *p, size_t n, size_t from, size_t len) {
 /* The next `n` bytes, to a value that is as long: stars, a number that is 0. */
 static void wipe_piece(const cell_stream_t *s, uint8_t *p, size_t n) {
     size_t from = s->length - s->left, skip = 0;
-    switch (s->op) {
+    switch (s->value.op) {
     case WIPE_TEXT:
         memset(p, '*', n);
         return;
@@ -156,132 +287,180 @@ static void wipe_piece(const cell_stream_t *s, uint8_t *p, size_t n) {
         wipe_json(p + skip, n - skip, from + skip - 1, s->length - 1);
         return;
     default: /* a digit in text and in hex */
-        while (skip < n && from + skip < 2 && p[skip] == (uint8_t)"\\x"[from + skip] && s->op == WIPE_EMPTY) skip++;
+        while (skip < n && from + skip < 2 && p[skip] == (uint8_t)"\\x"[from + skip] && s->value.op == WIPE_EMPTY) skip++;
         memset(p + skip, '0', n - skip);
     }
 }
 
-/* The head of an array or a composite. Returns how many bytes it has, 0 when it is not whole. */
-static long begin_elements(cell_stream_t *s, const cell_env_t *env, const uint8_t *p, size_t have) {
-    if (s->way == RECORD) {
-        if (have < 4) return 0;
-        s->fields = be32(p);
-        s->way = FIELDS;
-        return 4;
-    }
-    if (have < 12) return 0;
-    uint32_t ndim = be32(p);
-    if (ndim > 6 || s->left < 12 + 8 * (size_t)ndim) return CELL_UNDECODABLE;
-    if (have < 12 + 8 * (size_t)ndim) return 0;
-    s->inner = cell_op_of(env->types, be32(p + 8), 1);
-    if (CELL_KIND(s->inner) == CELL_REFUSED) return CELL_UNDECODABLE;
-    s->way = ELEMENTS;
-    return (long)(12 + 8 * (size_t)ndim);
+int cell_stream_wipe(cell_stream_t *s, int wipe, size_t len) {
+    if (wipe == WIPE_NULL || (wipe == WIPE_NUMERIC && len < 8) || (wipe == WIPE_JSONB && len < 2)) return 0;
+    s->left = s->length = len;
+    s->depth = s->wrong = 0;
+    s->in_value = 1;
+    s->value.op = (cell_op_t)wipe;
+    s->value.way = WIPED;
+    return 1;
 }
 
-/* Elements that are there whole. Each has to be within the limit. */
-static long mask_some(cell_stream_t *s, const cell_env_t *env, uint8_t *p, size_t have, uint64_t *hits) {
-    size_t done = 0, head = s->way == FIELDS ? 8 : 4;
-    while (s->left) {
-        cell_op_t op = s->inner;
-        if (s->left < head || (s->way == FIELDS && !s->fields)) return CELL_UNDECODABLE;
-        if (have - done < head) break;
-        if (s->way == FIELDS) {
-            op = cell_op_of(env->types, be32(p + done), 1);
-            if (CELL_KIND(op) == CELL_REFUSED) return CELL_UNDECODABLE;
-        }
-        int32_t len = (int32_t)be32(p + done + head - 4);
-        size_t size = len == -1 ? 0 : (size_t)len;
-        if (len < -1 || size > s->left - head) return CELL_UNDECODABLE;
-        if (size > s->limit) return CELL_TOO_LONG;
-        if (have - done < head + size) break;
-        if (len >= 0) {
-            long found = cell_mask_inner(env, op, p + done + head, size);
-            if (found < 0) return CELL_UNDECODABLE;
-            *hits += (uint64_t)found;
-        }
-        done += head + size;
-        s->left -= head + size;
-        if (s->way == FIELDS) s->fields--;
-    }
-    if (!s->left && s->way == FIELDS && s->fields) return CELL_UNDECODABLE;
-    return (long)done;
+static int holds(cell_op_t op) {
+    int kind = CELL_KIND(op);
+    return kind == CELL_ARRAY || kind == CELL_RECORD || kind == CELL_RANGE || kind == CELL_MULTIRANGE ||
+           kind == CELL_HSTORE;
 }
 
-/* How the cell goes on, by its first two bytes. Returns how many of them are done. */
-static long begin(cell_stream_t *s, const cell_env_t *env, const uint8_t *p) {
-    if (CELL_KIND(s->op) == CELL_BYTEA && p[0] == '\\' && p[1] == 'x') {
-        if (s->left & 1) return CELL_UNDECODABLE;
-        s->way = HEX;
-        return 2;
+/* A value of `len` bytes begins; with `whole` it has to be there at once. Returns 0 or what is wrong. */
+static int push(cell_stream_t *s, cell_op_t op, size_t len, int whole) {
+    if (len > s->window && holds(op)) {
+        if (s->depth == CELL_DEPTH) return CELL_UNDECODABLE; /* what it holds would be nested too deep */
+        cell_holder_t *h = &s->holders[s->depth++];
+        h->op = op;
+        h->left = len;
+        h->way = HEAD;
+        h->rule = KEY_NEXT;
+        s->in_value = 0;
+        return 0;
     }
-    if (CELL_KIND(s->op) == CELL_JSON || CELL_KIND(s->op) == CELL_JSONB) {
-        int versioned = CELL_KIND(s->op) == CELL_JSONB;
-        if (versioned && p[0] != 1) return CELL_UNDECODABLE;
-        s->way = JSON;
-        return versioned;
+    s->inner = len;
+    s->in_value = 1;
+    cell_value_begin(&s->value, op, s->window, s->limit);
+    s->value.depth = s->depth;
+    if (s->value.way != PASS && (whole || len <= cell_value_hold(op, s->window, s->limit))) s->value.way = WHOLE;
+    return s->value.way == WHOLE && len > s->limit ? CELL_TOO_LONG : 0;
+}
+
+void cell_stream_begin(cell_stream_t *s, cell_op_t op, size_t len, size_t window, size_t limit) {
+    s->left = len;
+    s->window = window;
+    s->limit = limit;
+    s->depth = 0;
+    s->wrong = push(s, op, len, 0);
+}
+
+/* What an array, a composite, a range or hstore begins with. Returns how many bytes it has, 0 when it is not whole. */
+static long begin_holder(cell_holder_t *h, const cell_env_t *env, const uint8_t *p, size_t have) {
+    size_t head = CELL_KIND(h->op) == CELL_RANGE ? 1 : CELL_KIND(h->op) == CELL_ARRAY ? 12 : 4;
+    if (have < head) return 0;
+    h->way = ELEMENTS;
+    switch (CELL_KIND(h->op)) {
+    case CELL_ARRAY: {
+        uint32_t ndim = be32(p);
+        head += 8 * (size_t)ndim;
+        if (ndim > 6 || h->left < head) return CELL_UNDECODABLE;
+        if (have < head) {
+            h->way = HEAD;
+            return 0;
+        }
+        h->op = cell_op_of(env->types, be32(p + 8), 1);
+        break;
     }
-    /* a document in a column of text has names whose values are wiped */
-    s->way = CELL_KIND(s->op) == CELL_TEXT && cell_is_document(env, p, s->left) ? DOCUMENT : TEXT;
-    return 0;
+    case CELL_RANGE:
+        h->op = cell_op_of(env->types, CELL_INNER(h->op), 1);
+        break;
+    case CELL_MULTIRANGE:
+        h->op = CELL_WITH(CELL_RANGE, CELL_INNER(h->op));
+        break;
+    case CELL_RECORD:
+        h->way = FIELDS;
+        h->fields = be32(p);
+        h->op = CELL_SAFE; /* each field says its own */
+        break;
+    default:
+        h->way = PAIRS;
+        h->op = CELL_TEXT;
+    }
+    if (CELL_KIND(h->op) == CELL_REFUSED) return CELL_UNDECODABLE;
+    h->left -= head;
+    return (long)head;
+}
+
+/* The next value of a holder, by what stands in front of it. Returns how many bytes these are, 0 when they are not
+ * whole. */
+static long begin_element(cell_stream_t *s, cell_holder_t *h, const cell_env_t *env, const uint8_t *p, size_t have,
+                          uint64_t *hits) {
+    size_t head = h->way == FIELDS ? 8 : 4;
+    cell_op_t op = h->op;
+    if (h->left < head || (h->way == FIELDS && !h->fields)) return CELL_UNDECODABLE;
+    if (have < head) return 0;
+    if (h->way == FIELDS) {
+        op = cell_op_of(env->types, be32(p), 1);
+        if (CELL_KIND(op) == CELL_REFUSED) return CELL_UNDECODABLE;
+        h->fields--;
+    }
+    int32_t len = (int32_t)be32(p + head - 4);
+    if (len < -1 || (len > 0 && (size_t)len > h->left - head)) return CELL_UNDECODABLE;
+    size_t size = len < 0 ? 0 : (size_t)len;
+    int key = h->way == PAIRS && h->rule == KEY_NEXT, rule = h->rule;
+    h->left -= head + size;
+    if (h->way == PAIRS) h->rule = key ? len < 0 ? NO_RULE : KEY_BEGUN : len < 0 ? KEY_NEXT : rule;
+    if (len < 0) return (long)head;
+    int wrong = push(s, op, size, key);
+    if (wrong) return wrong;
+    if (h->way == PAIRS && rule >= 0 && size > s->window && env->names->rules[rule].shape == NAME_ANY) {
+        s->value.starred = 1; /* what is as short as a code or a PIN is there whole, and is looked at then */
+        ++*hits;
+    }
+    return (long)head;
+}
+
+/* A key or a value of hstore is done: the `len` bytes at `p`, where it was there whole. */
+static void end_of_pair(cell_stream_t *s, cell_holder_t *h, const cell_env_t *env, uint8_t *p, size_t len,
+                        uint64_t *hits) {
+    if (h->rule == KEY_BEGUN) {
+        h->rule = env->names && len ? names_find(env->names, p, len) : NO_RULE;
+        return;
+    }
+    if (h->rule >= 0 && s->value.way == WHOLE && name_fits(env->names->rules[h->rule].shape, p, len)) {
+        memset(p, '*', len);
+        ++*hits;
+    }
+    h->rule = KEY_NEXT;
+}
+
+/* The value that is looked at goes on. Returns how many bytes of it are done. */
+static long mask_value(cell_stream_t *s, const cell_env_t *env, uint8_t *p, size_t have, uint64_t *hits) {
+    size_t n = have < s->inner ? have : s->inner;
+    long done = cell_value_mask(&s->value, env, p, n, n == s->inner, hits);
+    if (done < 0) return done;
+    if ((size_t)done == s->inner) {
+        cell_holder_t *h = s->depth ? &s->holders[s->depth - 1] : NULL;
+        if (h && h->way == PAIRS) end_of_pair(s, h, env, p, s->inner, hits);
+        s->in_value = 0;
+    }
+    s->inner -= (size_t)done;
+    return done;
 }
 
 long cell_stream_mask(cell_stream_t *s, const cell_env_t *env, uint8_t *p, size_t have, uint64_t *hits) {
     size_t done = 0;
+    if (s->wrong) return s->wrong;
     if (have > s->left) have = s->left;
-    if (s->way == PASS) {
-        s->left -= have;
-        return (long)have;
-    }
-    if (s->way == WIPED) {
+    if (s->value.way == WIPED && s->in_value) {
         wipe_piece(s, p, have);
         s->left -= have;
         return (long)have;
     }
-    if (s->way == ARRAY || s->way == RECORD) {
-        long first = begin_elements(s, env, p, have);
-        if (first <= 0) return first;
-        done = (size_t)first;
-        s->left -= done;
-    }
-    if (s->way == ELEMENTS || s->way == FIELDS) {
-        long more = mask_some(s, env, p + done, have - done, hits);
-        return more < 0 ? more : (long)done + more;
-    }
-    if (s->way == BEGUN) {
-        if (have < 2) return 0;
-        long first = begin(s, env, p);
-        if (first < 0) return first;
-        done = (size_t)first;
-        s->left -= done;
-    }
-    if (s->way == WHOLE) {
-        if (s->left > s->limit) return CELL_TOO_LONG;
-        if (have < s->left) return 0;
-        long found = cell_mask(env, s->op, p, s->left);
-        if (found < 0) return CELL_UNDECODABLE;
-        *hits += (uint64_t)found;
-        done = s->left;
-        s->left = 0;
-        return (long)done;
-    }
-    while (s->left) {
-        size_t size = s->left < s->wanted ? s->left : s->wanted;
-        if (have - done < size) break;
-        if (size < s->left) {
-            size = cut(s, env, p + done, size);
-            if (!size) {
-                if (s->wanted == s->limit) return CELL_TOO_LONG;
-                s->wanted = s->wanted * 2 < s->limit ? s->wanted * 2 : s->limit;
-                continue;
-            }
+    for (;;) {
+        long more;
+        int was = s->in_value;
+        cell_holder_t *h = s->depth ? &s->holders[s->depth - 1] : NULL;
+        if (s->in_value) {
+            more = mask_value(s, env, p + done, have - done, hits);
+        } else if (!h) {
+            return (long)done;
+        } else if (h->way == HEAD) {
+            more = begin_holder(h, env, p + done, have - done);
+        } else if (h->left) {
+            more = begin_element(s, h, env, p + done, have - done, hits);
+        } else if ((h->way == FIELDS && h->fields) || (h->way == PAIRS && h->rule != KEY_NEXT)) {
+            return CELL_UNDECODABLE;
+        } else {
+            s->depth--;
+            continue;
         }
-        long found = mask_piece(s, env, p + done, size);
-        if (found < 0) return CELL_UNDECODABLE;
-        *hits += (uint64_t)found;
-        done += size;
-        s->left -= size;
-        s->wanted = s->window;
+        if (more < 0) return more;
+        done += (size_t)more;
+        s->left -= (size_t)more;
+        /* a value that was done may have been of no bytes; everything else that gets nowhere needs more */
+        if (was ? s->in_value : !more) return (long)done;
     }
-    return (long)done;
 }

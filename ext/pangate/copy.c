@@ -40,6 +40,12 @@ struct cell {
     int quoted, marked;
 };
 
+int copy_is_null(const copy_form_t *f, const uint8_t *p, size_t n) {
+    if (!f->null_len || n < f->null_len || memcmp(p, f->null, f->null_len)) return 0;
+    if (f->null[f->null_len - 1] == '\\') return 0; /* what is behind it may be a delimiter that is escaped */
+    return n == f->null_len || p[f->null_len] == f->delimiter;
+}
+
 static int next_cell(const copy_form_t *f, const uint8_t *row, size_t len, size_t at, struct cell *cell) {
     cell->start = at;
     cell->quoted = cell->marked = 0;
@@ -62,10 +68,11 @@ static int next_cell(const copy_form_t *f, const uint8_t *row, size_t len, size_
         return at == len || row[at] == f->delimiter;
     }
     cell->inside = at;
+    if (copy_is_null(f, row + at, len - at)) at += f->null_len; /* it may look like an escape */
     while (at < len && row[at] != f->delimiter) {
         if (!f->csv && row[at] == '\\') {
             cell->marked = 1;
-            if (++at == len) return 0;
+            if (++at == len || !copy_escapes(row[at])) return 0;
         }
         at++;
     }
@@ -93,32 +100,83 @@ static uint8_t unescaped(uint8_t b) {
     }
 }
 
-/* Mask a cell that holds escapes: as the value that it stands for, written back where bytes changed. A mask
- * changes digits only, and none of them is ever behind an escape. */
-static long mask_marked(const cell_env_t *env, const copy_form_t *f, cell_op_t op, uint8_t *p, size_t n) {
-    uint8_t small[1024];
-    uint8_t *value = n <= sizeof small ? small : malloc(n);
-    if (!value) return -1;
-    uint8_t escape = f->csv ? f->escape : '\\';
+int copy_escapes(uint8_t b) { return (uint8_t)(b - '0') > 9 && b != 'x'; }
+
+/* The byte of the value at `p` and how many bytes stand for it. */
+static size_t unit(const copy_form_t *f, const uint8_t *p, size_t n, uint8_t *byte) {
+    *byte = *p;
+    if (n < 2 || *p != (f->csv ? f->escape : '\\')) return 1;
+    if (f->csv && p[1] != f->quote && p[1] != f->escape) return 1;
+    *byte = f->csv ? p[1] : unescaped(p[1]);
+    return 2;
+}
+
+size_t copy_value(const copy_form_t *f, const uint8_t *p, size_t n, uint8_t *value) {
     size_t have = 0;
-    for (size_t i = 0; i < n; i++) {
-        int behind = p[i] == escape && i + 1 < n &&
-                     (!f->csv || p[i + 1] == f->quote || p[i + 1] == f->escape);
-        if (behind) i++;
-        value[have++] = behind && !f->csv ? unescaped(p[i]) : p[i];
-    }
-    long hits = cell_mask(env, op, value, have);
-    if (hits > 0) {
-        have = 0;
-        for (size_t i = 0; i < n; i++, have++) {
-            int behind = p[i] == escape && i + 1 < n &&
-                         (!f->csv || p[i + 1] == f->quote || p[i + 1] == f->escape);
-            if (behind)
-                i++;
-            else
-                p[i] = value[have];
+    for (size_t i = 0; i < n;) i += unit(f, p + i, n - i, value + have++);
+    return have;
+}
+
+size_t copy_length(const copy_form_t *f, const uint8_t *p, size_t n, size_t size) {
+    uint8_t byte;
+    size_t i = 0;
+    while (size--) i += unit(f, p + i, n - i, &byte);
+    return i;
+}
+
+/* Whether a byte of a value needs an escape. */
+static int is_mark(const copy_form_t *f, uint8_t b) {
+    return f->csv ? b == f->quote || b == f->escape : b == f->delimiter || b == '\\';
+}
+
+uint8_t copy_blank(const copy_form_t *f) {
+    for (const char *b = " \t"; *b; b++)
+        if (!is_mark(f, (uint8_t)*b) && (uint8_t)*b != f->delimiter) return (uint8_t)*b;
+    return 0;
+}
+
+int copy_put_back(const copy_form_t *f, uint8_t *p, size_t n, const uint8_t *value) {
+    uint8_t small[1024], byte, blank = copy_blank(f);
+    uint8_t *out = n + 2 <= sizeof small ? small : malloc(n + 2);
+    size_t have = 0;
+    int bad = !out;
+    for (size_t i = 0, size; !bad && i < n; i += size) {
+        uint8_t now = *value++;
+        size = unit(f, p + i, n - i, &byte);
+        if (now == ' ' && (now != byte || have > i)) {
+            /* behind what is wiped in JSON: as many of them as there is room for */
+            while (have < i + size && blank) out[have++] = blank;
+        } else if (now == byte) {
+            while (have < i && blank) out[have++] = blank;
+            bad = have != i;
+            memcpy(out + have, p + i, size);
+            have += size;
+        } else if (is_mark(f, now)) { /* the end of a string that became shorter; blanks are behind it */
+            out[have++] = f->csv ? f->escape : '\\';
+            out[have++] = now;
+            bad = have > i + size + 1;
+        } else {
+            out[have++] = now;
+            if (size == 2 && now == '*' && have < i + size) out[have++] = now;
+            bad = have > i + size + 1;
         }
     }
+    while (!bad && have < n && blank) out[have++] = blank;
+    bad |= have != n;
+    if (!bad) memcpy(p, out, n);
+    if (out != small) free(out);
+    return bad ? -1 : 0;
+}
+
+/* One with escapes is masked as the value that it stands for, and written back where bytes changed. */
+long copy_mask_cell(const cell_env_t *env, const copy_form_t *f, cell_op_t op, uint8_t *p, size_t n, int marked) {
+    uint8_t small[1024];
+    if (!marked) return cell_mask(env, op, p, n);
+    uint8_t *value = n <= sizeof small ? small : malloc(n);
+    if (!value) return -1;
+    size_t have = copy_value(f, p, n, value);
+    long hits = cell_mask(env, op, value, have);
+    if (hits >= 0 && copy_put_back(f, p, n, value)) hits = -1; /* tracks are wiped without a hit */
     if (value != small) free(value);
     return hits;
 }
@@ -156,10 +214,8 @@ long copy_mask_row(const cell_env_t *env, const copy_form_t *f, const cell_op_t 
             have += wipe_text(f, wipes[i], size, out + have);
         } else {
             if (!null && ops[i]) {
-                uint8_t *value = row + cell.inside;
                 size_t n = cell.inside_end - cell.inside;
-                long one = cell.marked ? mask_marked(env, f, ops[i], value, n)
-                                       : cell_mask(env, ops[i], value, n);
+                long one = copy_mask_cell(env, f, ops[i], row + cell.inside, n, cell.marked);
                 if (one < 0) return -2;
                 hits[i] += (uint64_t)one;
             }
