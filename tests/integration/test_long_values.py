@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -147,6 +148,100 @@ def test_long_json(small, type_, binary):
         assert row["bare"] % 10_000 == 4444
         assert row["bare"] != 5555555555554444
         assert row["card"]["cvv"] == "***"
+
+
+def copied(connection: psycopg.Connection, query: str) -> list[bytes]:
+    with connection.cursor() as cursor, cursor.copy(query) as copy:
+        return [bytes(row) for row in copy]
+
+
+@pytest.mark.parametrize("form", ["text", "csv, header", "csv, force_quote *", "binary"])
+def test_a_long_row_of_copy(small, form):
+    """Between short ones, with its PANs across windows in every way, and what has to be escaped."""
+    long = f"repeat({unit()} || '\\, \" ' || chr(9), 41000)"
+    rows = f"select 7, {PAN}::text, 'x' union all select 8, {long}, '{OTHER}' union all select 9, '{PAN}', null"
+    query = f"copy ({rows}) to stdout (format {form})"
+    with psycopg.connect(past(small)) as direct:
+        expected = copied(direct, query)
+    assert max(map(len, expected)) > 40_000_000
+    with psycopg.connect(through(small, small.token())) as agent, bounded(small):
+        shown = copied(agent, query)
+        assert agent.execute("select 1").fetchone() == (1,)
+    assert len(shown) == len(expected)
+    for row, real in zip(shown, expected, strict=True):
+        assert row == as_agent(real.decode("latin-1")).encode("latin-1")
+    until(lambda: finished(small, f"(format {form})"), "the record of how it ended")
+    outcome = finished(small, f"(format {form})")[-1]
+    assert outcome["masked"] == {"visa": 41_002, "mastercard": 41_001}
+    assert outcome["bytes"] >= sum(map(len, shown))
+    assert outcome["rows"] in (len(shown), len(shown) + 1)
+
+
+@pytest.mark.parametrize("form", ["text", "csv"])
+def test_what_is_wiped_in_a_long_row_of_copy(small, form):
+    small.postgres.psql(
+        "drop table if exists long_cards; create table long_cards (cvv text, doc json, note text);"
+        f" insert into long_cards values ('737', '{{\"cvv\": \"737\"}}', repeat({unit()}, 5000)),"
+        " (repeat('737', 1000000), null, null); grant select on long_cards to public",
+        "postgres",
+    )
+    query = f"copy (select note, doc, cvv from long_cards) to stdout (format {form})"
+    with psycopg.connect(past(small)) as direct:
+        expected = copied(direct, query)
+    with psycopg.connect(through(small, small.token())) as agent, bounded(small):
+        shown = copied(agent, query)
+    assert [len(row) for row in shown] == [len(row) for row in expected]
+    for row in shown:
+        assert PAN.encode() not in row
+        assert b"737" not in row.replace(b"some words", b"")
+    assert shown[0].endswith((b"***\n", b'***"\n'))
+    assert shown[1].endswith(b"*" * 3_000_000 + b"\n")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"array['a', repeat({unit()}, 20000), '{PAN}']",
+        f"row('a', repeat({unit()}, 20000), row({PAN}::bigint, repeat({unit()}, 3000)))",
+        "(select kept from long_hstores)",
+        f"array[hstore('k', repeat({unit()}, 20000))]",
+        "(select range_agg(int8range(n * 10, n * 10 + 1)) from generate_series(1, 100000) n)"
+        f" + int8multirange(int8range({PAN}, {PAN} + 1))",
+        "(select array_agg(n) from generate_series(1, 300000) n)",
+        "(select path('(' || string_agg(n || ',' || n, ',') || ')') from generate_series(1, 100000) n)",
+    ],
+)
+def test_what_holds_others_is_taken_apart(small, value):
+    small.postgres.psql(
+        "create extension if not exists hstore with schema public; drop table if exists long_hstores; create"
+        f" table long_hstores as select hstore(array['k', repeat({unit()}, 20000), 'cvv', '737', 'n', '{OTHER}'])"
+        " as kept; grant select on long_hstores to public",
+        "postgres",
+    )
+    query = f"select 7, {value}"
+
+    def run(url: str) -> list[bytes]:
+        with psycopg.connect(url) as connection, connection.cursor(binary=True) as cursor:
+            cursor.execute(query)
+            return [cursor.pgresult.get_value(0, column) for column in (0, 1)]
+
+    expected = run(past(small))
+    assert len(expected[1]) > LIMIT
+    with bounded(small):
+        shown = run(through(small, small.token()))
+    assert shown[0] == expected[0]
+    assert len(shown[1]) == len(expected[1])
+    whole = as_agent(expected[1].decode("latin-1")).encode("latin-1")
+    assert PAN.encode() not in shown[1]
+    number = int(PAN)
+    for was in (number, number + 1):
+        filler = 10**15 + was % 10_000
+        whole = whole.replace(struct.pack("!q", was), struct.pack("!q", filler))
+    if "kept" in value:
+        whole = whole.replace(b"\0\0\0\x03737", b"\0\0\0\x03***")
+    assert b"737" not in shown[1]
+    differs = [at for at in range(len(whole)) if whole[at] != shown[1][at]][:9]
+    assert not differs or "range" in value  # what is no PAN there may look like one
 
 
 def test_zeros_and_noise(small):
