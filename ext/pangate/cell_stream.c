@@ -2,6 +2,7 @@
 
 #include "copy.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* How a value goes on; PARTS are of the kind that its operation says. */
@@ -97,8 +98,21 @@ static size_t document_cut(const cell_env_t *env, const uint8_t *p, size_t n) {
     return 0;
 }
 
+/* A place within a string of JSON that goes on, from which on a key would still be known by what is left of it; 0
+ * when there is none. */
+static size_t string_cut(const uint8_t *p, size_t n, size_t start) {
+    size_t last = n > NAMES_TAIL ? n - NAMES_TAIL : 0;
+    for (int tries = 0; tries < 8 * TRIES; tries++) {
+        size_t c = text_cut(p, last);
+        if (c < start + 8) return 0;
+        if (!memchr(p + c - 6, '\\', 6)) return memchr(p + start, '\n', c - start) ? 0 : c;
+        last = c - 1; /* not within an escape */
+    }
+    return 0;
+}
+
 /* Where the first `n` bytes may be cut; 0 when nowhere, -1 when they are not what they should be. */
-static long cut(const cell_value_t *v, const cell_env_t *env, const uint8_t *p, size_t n) {
+static long cut_at(const cell_value_t *v, const cell_env_t *env, const uint8_t *p, size_t n) {
     switch (v->way) {
     case JSON:
         return (long)names_json_cut(env->names, p, n, n);
@@ -126,7 +140,15 @@ static long cut(const cell_value_t *v, const cell_env_t *env, const uint8_t *p, 
     }
 }
 
-static long mask_window(const cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t n) {
+/* The same of JSON where that is nowhere: within a string, or before a value that is wiped. `open` says which. */
+static long cut_open(const cell_value_t *v, const cell_env_t *env, const uint8_t *p, size_t n, int *open) {
+    size_t start;
+    if (v->way != JSON && v->way != DOCUMENT) return 0;
+    *open = names_json_open(env->names, p, n, &start);
+    return *open == NAMES_STRING ? (long)string_cut(p, n, start) : *open == NAMES_NOTHING ? 0 : (long)start;
+}
+
+static long mask_at(const cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t n) {
     switch (v->way) {
     case JSON:
         return cell_mask_json(env, p, n);
@@ -139,6 +161,67 @@ static long mask_window(const cell_value_t *v, const cell_env_t *env, uint8_t *p
     default:
         return cell_mask_piece(env, CELL_KIND(v->op), p, n);
     }
+}
+
+/* Where to cut a window, as above, and how it goes on behind: in `open` one of names.h. */
+static long cut(const cell_value_t *v, const cell_env_t *env, const uint8_t *p, size_t n, int *open) {
+    const uint8_t *text = p;
+    uint8_t *copy = NULL;
+    *open = NAMES_NOTHING;
+    if (v->inside) { /* with the quote that its string began with */
+        copy = malloc(n + 1);
+        if (!copy) return -1;
+        *copy = '"';
+        memcpy(copy + 1, p, n);
+        text = copy;
+    }
+    long at = cut_at(v, env, text, n + (size_t)v->inside);
+    if (!at && (v->inside || v->wanted == v->limit)) at = cut_open(v, env, text, n + (size_t)v->inside, open);
+    free(copy);
+    return at > 0 ? at - v->inside : at;
+}
+
+static long mask_window(const cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t n) {
+    if (!v->inside) return mask_at(v, env, p, n);
+    uint8_t *copy = malloc(n + 1);
+    if (!copy) return CELL_UNDECODABLE;
+    *copy = '"';
+    memcpy(copy + 1, p, n);
+    long found = mask_at(v, env, copy, n + 1);
+    memcpy(p, copy + 1, n);
+    free(copy);
+    return found;
+}
+
+/* A value in JSON that is wiped, up to its end or the end of the `n` bytes: as names_wipe_json leaves it. Returns
+ * how many bytes of them it has. */
+static size_t wipe_open(cell_value_t *v, uint8_t *p, size_t n) {
+    for (size_t i = 0; i < n; i++, v->wiped++) {
+        uint8_t byte = p[i];
+        int ends = 0;
+        if (v->wiping == NAMES_WIPED_NESTED)
+            p[i] = v->wiped ? ' ' : '0';
+        else
+            p[i] = v->wiped < 5 ? (uint8_t)"\"***\""[v->wiped] : ' ';
+        if (v->escaped) {
+            v->escaped = 0;
+        } else if (v->quoted) {
+            v->escaped = byte == '\\';
+            v->quoted = byte != '"';
+            ends = !v->quoted && v->wiping == NAMES_WIPED_STRING;
+        } else if (byte == '"') {
+            v->quoted = 1;
+        } else if (byte == '{' || byte == '[') {
+            v->nested++;
+        } else if (byte == '}' || byte == ']') {
+            ends = !--v->nested;
+        }
+        if (ends) {
+            v->wiping = NAMES_NOTHING;
+            return i + 1;
+        }
+    }
+    return n;
 }
 
 /* Whether a value can be masked in windows, and how many bytes it begins with that are not. */
@@ -185,7 +268,7 @@ int cell_value_begin(cell_value_t *v, cell_op_t op, size_t window, size_t limit)
     v->op = op;
     v->window = v->wanted = window;
     v->limit = limit;
-    v->starred = v->found = v->depth = 0;
+    v->starred = v->found = v->depth = v->inside = v->wiping = 0;
     v->way = CELL_KIND(op) == CELL_SAFE ? PASS : can_be_cut(op, &head) ? BEGUN : WHOLE;
     return v->way != WHOLE;
 }
@@ -234,10 +317,17 @@ long cell_value_mask(cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t 
         done = (size_t)first;
     }
     while (done < have) {
+        if (v->wiping) {
+            size_t wiped = wipe_open(v, p + done, have - done);
+            if (v->starred) memset(p + done, '*', wiped);
+            done += wiped;
+            continue;
+        }
         size_t size = have - done < v->wanted ? have - done : v->wanted;
+        int open = NAMES_NOTHING;
         if (size < v->wanted && !ended) break;
         if (!ended || done + size < have) {
-            long at = cut(v, env, p + done, size);
+            long at = cut(v, env, p + done, size, &open);
             if (at < 0) return CELL_UNDECODABLE;
             size = (size_t)at;
             if (!size) {
@@ -254,6 +344,13 @@ long cell_value_mask(cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t 
         v->found |= found > 0;
         done += size;
         v->wanted = v->window;
+        v->inside = open == NAMES_STRING;
+        v->wiping = open == NAMES_STRING ? NAMES_NOTHING : open;
+        if (v->wiping) {
+            v->quoted = v->escaped = 0;
+            v->wiped = v->nested = 0;
+            ++*hits;
+        }
     }
     return (long)done;
 }

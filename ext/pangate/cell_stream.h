@@ -22,6 +22,10 @@ typedef struct {
     int depth;   /* holders around it */
     int starred; /* nothing of it stays, whatever it is */
     int found;   /* something of it was masked */
+    int inside;  /* of JSON: what was masked ends within a string */
+    /* A value in JSON that is wiped and goes on: what it is, how many bytes it has so far, what it is made of. */
+    int wiping, quoted, escaped;
+    size_t wiped, nested;
 } cell_value_t;
 
 /* A value begins. Returns 0 when it has to be there whole. */

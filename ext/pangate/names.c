@@ -195,3 +195,36 @@ size_t names_json_cut(const names_t *names, const uint8_t *p, size_t n, size_t l
     }
     return cut;
 }
+
+int names_json_open(const names_t *names, const uint8_t *p, size_t n, size_t *start) {
+    size_t at = 0;
+    while (at < n) {
+        if (p[at] != '"') {
+            at++;
+            continue;
+        }
+        size_t end = string_end(p, n, at), next = end;
+        *start = at;
+        if (end == n) return NAMES_STRING;
+        if (memchr(p + at, '\n', end - at)) break; /* it is none */
+        while (next < n && is_space(p[next])) next++;
+        if (next == n) break;
+        at = end;
+        if (p[next] != ':') continue;
+        int rule = names ? find_key(names, p + *start + 1, end - *start - 2) : -1;
+        at = next + 1;
+        if (rule < 0) continue;
+        while (at < n && is_space(p[at])) at++;
+        if (at == n) break;
+        *start = at;
+        if (p[at] == '"') {
+            at = string_end(p, n, at);
+            /* one that goes on is too long for a code or a PIN */
+            if (at == n) return names->rules[rule].shape == NAME_ANY ? NAMES_WIPED_STRING : NAMES_STRING;
+        } else if (p[at] == '{' || p[at] == '[') {
+            at = nested_end(p, n, at);
+            if (at == n) return NAMES_WIPED_NESTED;
+        }
+    }
+    return NAMES_NOTHING;
+}

@@ -43,4 +43,13 @@ long names_wipe_json(const names_t *names, uint8_t *p, size_t n);
  * may be NULL. */
 size_t names_json_cut(const names_t *names, const uint8_t *p, size_t n, size_t last);
 
+/* What goes on where JSON text ends that has no such place: a string, which may be a key or a value, or a value that is
+ * wiped, a string or what is nested. */
+enum { NAMES_NOTHING, NAMES_STRING, NAMES_WIPED_STRING, NAMES_WIPED_NESTED };
+
+/* Which of them goes on at the end of the `n` bytes, and where it begins. */
+int names_json_open(const names_t *names, const uint8_t *p, size_t n, size_t *start);
+
+#define NAMES_TAIL 1024 /* last bytes of a key that are enough to know it by, escapes and all */
+
 #endif

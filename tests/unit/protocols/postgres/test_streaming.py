@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import struct
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given, settings
@@ -85,8 +86,8 @@ def bytewise(data: bytes) -> list[bytes]:
 class Out:
     """What a walker gave for `chunks`: its bytes, what it booked, and the error that ended it."""
 
-    def __init__(self, plan: Plan, chunks: list[bytes]) -> None:
-        walking = walker()
+    def __init__(self, plan: Plan, chunks: list[bytes], walking: Walker | None = None) -> None:
+        walking = walking or walker()
         self.data, self.error, self.held = b"", "", 0
         try:
             for chunk in chunks:
@@ -507,10 +508,97 @@ def test_what_has_to_be_whole_may_be_as_long_as_the_limit():
     assert streams([TEXT, TEXT], long, document)
     assert b"123" not in masked(TEXT, document)[1]
     assert streams([JSON, TEXT], document + b" " * LIMIT, long)
-    # one string has to be there whole, and so has what stands under a name that has a rule
-    for whole in (b'{"more": "%b"}' % (b"x" * LIMIT), b'{"cvv": [%b1]}' % (b'"x", ' * LIMIT)):
-        assert not streams([JSON, TEXT], whole, long)
-        assert not streams([TEXT, TEXT], long, whole)
+    # a key is known by what is left of it, and here there is room for none
+    string = b'{"more": "%b"}' % (b"x" * LIMIT)
+    assert not streams([JSON, TEXT], string, long)
+    assert not streams([TEXT, TEXT], long, string)
+
+
+ROOMY, TAIL = 4096, 1024
+"""A limit that has room for a key's end."""
+
+
+def judged(op: int, document: bytes, cuts: Sequence[int] = ()) -> bool:
+    """Whether a document comes out as it does at once, with that limit. False when it is refused for it."""
+    hits, whole = masked(op, document)
+    stream = row(document) + row(None)
+    wanted = row(whole) + row(None)
+    outs = []
+    for chunks in ([stream], pieces(stream, [*cuts, *range(0, len(stream), 97)])):
+        made = Walker(SCANNER, ROOMY, 512)
+        made.names = NAMES
+        out = Out(Plan([op]), chunks, made)
+        outs.append(out)
+        assert wanted.startswith(out.data)
+        assert out.error == outs[0].error
+        assert "limits.max_message_bytes" in out.error if out.error else out.data == wanted
+        assert out.error or out.hits == ({0: hits} if hits else {})
+        assert out.counts[0] == outs[0].counts[0]
+        assert out.held < ROOMY + 512 + 200
+    return not outs[0].error
+
+
+LONG_STRINGS = st.lists(
+    st.sampled_from([*INNER, "some words; ", "\\", '"', "\\u0034111111111111111", "\t", "x" * 700, "/" * 90]),
+    min_size=1,
+    max_size=12,
+).map("".join)
+
+
+@given(
+    LONG_STRINGS,
+    LONG_STRINGS,
+    st.sampled_from(["cvv", "track2", "a", "card_track2", "pan", "x" * 5000 + "_track2"]),
+    st.booleans(),
+    st.integers(0, 700),
+    st.lists(st.integers(0, 10**6), max_size=4),
+)
+@settings(max_examples=400, deadline=None)
+@example("x" * 700, PAN.decode() + " ", "track2", False, 0, [])
+@example("/" * 90, "4111 1111 1111 1111; ", "a", True, 17, [])
+def test_strings_and_wiped_values_beyond_the_limit(first, second, name, ascii_only, shift, cuts):
+    long = [text * -(-2 * ROOMY // len(text)) for text in (first, second)]
+    document = {
+        "s" * (shift + 1): "." * shift,
+        "n": long[0],
+        name: long[1],
+        "list": [int(PAN), "123", {name: [second, {"]": long[0]}, '"'], "cvv": "123"}],
+        "end": PAN.decode(),
+    }
+    text = json.dumps(document, ensure_ascii=ascii_only).replace("\\u0000", " ").encode()
+    for op in (JSON, TEXT):
+        judged(op, text, cuts)
+    judged(JSONB, b"\1" + text, cuts)
+
+
+@pytest.mark.parametrize("op", [JSON, TEXT])
+def test_long_strings_of_words_pass(op):
+    words = "some words, " + PAN.decode() + ' and "more"; \\ a\ttab: '
+    for shift in range(0, 700, 7):
+        for name in ("a", "cvv", "track2", "x" * 5000 + "_track2"):
+            document = {"pad": "." * shift, name: words * 400, "cvv": "123", "b": [words * 300]}
+            assert judged(op, json.dumps(document).encode())
+            document = {"pad": "." * shift, name: [words * 200, {"}": words * 200}], "b": PAN.decode()}
+            text = json.dumps(document).encode()
+            assert judged(op, text)
+            shown = masked(op, text)[1]
+            assert PAN not in shown
+            assert (b"some" in shown) == (name == "a")
+
+
+def test_a_key_of_which_only_the_end_is_left_is_still_known():
+    for pad in range(2 * ROOMY, 2 * ROOMY + 600, 11):
+        document = json.dumps({"words and " * (pad // 10) + "x" * (pad % 10) + " cvv": "123", "b": 1})
+        assert judged(JSON, document.encode())
+        assert b"123" not in masked(JSON, document.encode())[1]
+
+
+@pytest.mark.parametrize("end", [b"", b'"', b'" ', b'":', b'": "', b"}", b'"}', b"\\", b"\n", b'\n"}'])
+@pytest.mark.parametrize("start", [b'{"a": "', b'{"track2": "', b'{"track2": [', b'{"', b'"'])
+def test_json_that_is_none_is_not_passed_otherwise_than_at_once(start, end):
+    for middle in (b"words; " * 1500, b"[ " * 5000, b'"' * 9000, b'":' * 5000, b"\\" * 9001, b"a\n" * 4000):
+        for op in (JSON, TEXT):
+            judged(op, start + middle + end)
 
 
 def test_little_is_held():
@@ -619,7 +707,7 @@ def test_an_error_within_a_message_is_said_to_be_one(bench):
 
 def test_an_error_in_the_first_window_can_be_told(bench):
     bench.agent(query("select t from cards"))
-    data = row_description([("a", 25, 0), ("b", 114, 0)]) + row(b"12", b'"' + b"x" * 9000 + b'"')
+    data = row_description([("a", 25, 0), ("b", 114, 0)]) + row(b"12", b"1" * 9000)
     with pytest.raises(LimitReached, match=r"column 2 .* 2048 .*limits.max_message_bytes"):
         bench.server(*bytewise(data))
     assert not bench.codec.within_message
