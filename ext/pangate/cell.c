@@ -903,7 +903,9 @@ long cell_mask_piece(const cell_env_t *e, int kind, uint8_t *p, size_t n) {
 }
 
 int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len) {
-    return env->names && len > 8 && (cell[0] == '{' || cell[0] == '[');
+    if (!env->names || len <= 8) return 0;
+    /* by its first bytes alone, so that it is the same of a text in pieces */
+    return cell[0] == '{' || cell[0] == '[' || names_hstore(cell, len < CELL_HEAD ? len : CELL_HEAD);
 }
 
 long cell_mask_plain(const cell_env_t *env, uint8_t *text, size_t len) {

@@ -311,7 +311,8 @@ long cell_value_mask(cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t 
         return (long)have;
     }
     if (v->way == BEGUN) {
-        if (have < CELL_WINDOW_MIN / 4) return ended ? CELL_UNDECODABLE : 0;
+        if (have < CELL_HEAD && !ended) return 0;
+        if (have < 8) return CELL_UNDECODABLE;
         long first = begin(v, env, p, have);
         if (first < 0) return first;
         done = (size_t)first;

@@ -75,6 +75,18 @@ static size_t string_end(const uint8_t *p, size_t n, size_t at) {
     return n;
 }
 
+/* Bytes of what parts a key from its value: a colon in JSON, => in hstore. */
+static size_t parted(const uint8_t *p, size_t n, size_t at) {
+    if (at < n && p[at] == ':') return 1;
+    return at + 1 < n && p[at] == '=' && p[at + 1] == '>' ? 2 : 0;
+}
+
+int names_hstore(const uint8_t *p, size_t n) {
+    if (!n || p[0] != '"') return 0;
+    size_t end = string_end(p, n, 0);
+    return end + 1 >= n || parted(p, n, end) == 2;
+}
+
 static size_t nested_end(const uint8_t *p, size_t n, size_t at) {
     size_t depth = 0;
     while (at < n) {
@@ -133,10 +145,11 @@ long names_wipe_json(const names_t *names, uint8_t *p, size_t n) {
         size_t start = (size_t)(quote - p), end = string_end(p, n, start);
         at = end;
         while (at < n && is_space(p[at])) at++;
-        if (at >= n || p[at] != ':' || end - start < 2) continue;
+        size_t mark = parted(p, n, at);
+        if (!mark || end - start < 2) continue;
         int rule = find_key(names, p + start + 1, end - start - 2);
         if (rule < 0) continue;
-        at++;
+        at += mark;
         while (at < n && is_space(p[at])) at++;
         if (at >= n) break;
         size_t value = at;
@@ -146,7 +159,7 @@ long names_wipe_json(const names_t *names, uint8_t *p, size_t n) {
             at = nested_end(p, n, at);
         else
             while (at < n && !is_space(p[at]) && p[at] != ',' && p[at] != '}' && p[at] != ']') at++;
-        if (at == value || p[value] == 't' || p[value] == 'f' || p[value] == 'n') continue;
+        if (at == value || memchr("tfnN", p[value], 4)) continue; /* NULL is hstore's */
         wiped += wipe_value(&names->rules[rule], p, value, at);
     }
     return wiped;
@@ -179,8 +192,12 @@ size_t names_json_cut(const names_t *names, const uint8_t *p, size_t n, size_t l
         if (next == n) break;
         at = end;
         if (end <= last && (p[next] == ',' || p[next] == '}' || p[next] == ']')) cut = end;
-        if (p[next] != ':') continue;
-        at = next + 1;
+        size_t mark = parted(p, n, next);
+        if (!mark) {
+            if (p[next] == '=' && next + 1 == n) break;
+            continue;
+        }
+        at = next + mark;
         if (!names || find_key(names, p + start + 1, end - start - 2) < 0) continue;
         /* what is wiped is wiped whole */
         while (at < n && is_space(p[at])) at++;
@@ -210,9 +227,10 @@ int names_json_open(const names_t *names, const uint8_t *p, size_t n, size_t *st
         while (next < n && is_space(p[next])) next++;
         if (next == n) break;
         at = end;
-        if (p[next] != ':') continue;
+        size_t mark = parted(p, n, next);
+        if (!mark) continue;
         int rule = names ? find_key(names, p + *start + 1, end - *start - 2) : -1;
-        at = next + 1;
+        at = next + mark;
         if (rule < 0) continue;
         while (at < n && is_space(p[at])) at++;
         if (at == n) break;

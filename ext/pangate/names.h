@@ -1,4 +1,4 @@
-/* Names of fields that hold sensitive authentication data, and JSON in which they are keys. */
+/* Names of fields that hold sensitive authentication data, and JSON and text of hstore in which they are keys. */
 #ifndef PANGATE_NAMES_H
 #define PANGATE_NAMES_H
 
@@ -34,7 +34,10 @@ int names_find(const names_t *names, const uint8_t *name, size_t len);
 /* Whether a value looks like what the rule is about. */
 int name_fits(int shape, const uint8_t *value, size_t len);
 
-/* Wipe the values of such keys in JSON text, in place and at the same length: a string becomes "***" and
+/* Whether a text of which these are the first bytes may be hstore as the server writes it. */
+int names_hstore(const uint8_t *p, size_t n);
+
+/* Wipe the values of such keys in JSON text, or in hstore, in place and at the same length: a string becomes "***" and
  * blanks, a number or what is nested 0 and blanks. Returns how many. */
 long names_wipe_json(const names_t *names, uint8_t *p, size_t n);
 

@@ -31,6 +31,9 @@ create view pay.shown as select id, cvv as x, cvv is not null as has from pay.ca
 create view pay.again as select x || '' as y from pay.shown;
 create table pay.rows (r pay.cards);
 insert into pay.rows select c from pay.cards c;
+create extension if not exists hstore with schema public;
+create table pay.kept as select id, hstore(array['note', 'x', 'cvv', '7319', 'card-pin', '7319']) as kept
+    from pay.cards;
 alter table pay.cards owner to payments_service;
 grant usage, create on schema pay to payments_service;
 grant all on all tables in schema pay to payments_service;

@@ -121,6 +121,24 @@ def test_values(value, shown):
     assert mask(JSON, value, None)[1] == value
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b'"cvv"=>"123", "n"=>"5"', b'"cvv"=>"***", "n"=>"5"'),
+        (b'"n"=>"123", "cvv"=>"1234"', b'"n"=>"123", "cvv"=>"***" '),
+        (b'"cvv"=>NULL, "cvv2"=>"123"', b'"cvv"=>NULL, "cvv2"=>"***"'),
+        (b'"pin"=>"12 3"', b'"pin"=>"12 3"'),
+        (b'"a\\"b cvv"=>"123"', b'"a\\"b cvv"=>"***"'),
+        (b'"%b cvv"=>"123"' % (b"x" * 80), b'"%b cvv"=>"***"' % (b"x" * 80)),
+        (b'"cvv": "123"', b'"cvv": "123"'),  # no more than a text that begins with a quote
+        (b'"cvv" => "123" or so', b'"cvv" => "123" or so'),
+    ],
+)
+def test_text_of_hstore(value, shown):
+    assert mask(TEXT, value)[1] == shown
+    assert mask(TEXT, value, None)[1] == value
+
+
 def test_hstore():
     def sized(*texts: bytes | None) -> bytes:
         return b"".join(

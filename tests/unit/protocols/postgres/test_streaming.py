@@ -363,6 +363,28 @@ def test_hstore_in_windows_is_the_hstore_at_once(values, cuts):
     streams([_frame.HSTORE], value, splits=[[stream], pieces(stream, cuts), bytewise(stream)])
 
 
+def quoted(text: bytes) -> bytes:
+    return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+@given(st.lists(hstore_texts, min_size=2, max_size=20), st.lists(st.integers(0, 10**6), max_size=8))
+@settings(max_examples=200, deadline=None)
+@example([b"cvv", b"123"], [])
+@example([b"track2", (PAN + b";") * 60], [])
+def test_the_text_of_hstore_in_windows_is_the_text_at_once(values, cuts):
+    pairs = [quoted(a) + b"=>" + quoted(b) for a, b in itertools.pairwise(values)]
+    value = b", ".join(pairs * -(-2 * LIMIT // (sum(map(len, pairs)))))
+    stream = row(value) + row(None)
+    streams([TEXT], value, splits=[[stream], pieces(stream, cuts), bytewise(stream)])
+
+
+def test_long_text_of_hstore_passes():
+    for shift in range(WINDOW + 1):
+        one = b'"a%b"=>"%b", "cvv"=>"123", "b"=>NULL' % (b"x" * shift, PAN)
+        assert streams([TEXT], b", ".join([one] * 14))
+        assert b"123" not in masked(TEXT, b", ".join([one] * 14))[1]
+
+
 def test_what_stands_under_a_name_in_a_long_hstore():
     long = (PAN + b"\n" + b"." * 40) * 30
     for key, value in ((b"cvv", b"123"), (b"track2", long), (b"track2", b"123")):
