@@ -269,7 +269,7 @@ cdef enum:
     STREAM_NOT = 0
     STREAM_ROW    # cells with their lengths
     STREAM_CELLS  # of COPY in text or csv
-    STREAM_JOINED # the same, and its cells make one text
+    STREAM_JOINED  # the same, and its cells make one text
     STREAM_LINE   # a text
 
 

@@ -581,7 +581,7 @@ static long mask_hstore(const cell_env_t *e, uint8_t *p, size_t n, int depth) {
     return hits;
 }
 
-/* A text that ends with NUL. Returns where it ends in the `n` bytes at `p`, behind its NUL; 0 when that is not there. */
+/* Where a text that ends with NUL ends in the `n` bytes at `p`, behind its NUL; 0 when that is not there. */
 static size_t cstring_end(const uint8_t *p, size_t n, size_t at) {
     const uint8_t *end = at < n ? memchr(p + at, 0, n - at) : NULL;
     return end ? (size_t)(end - p) + 1 : 0;

@@ -79,9 +79,9 @@ long cell_mask(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len);
 
 #define CELL_HEAD 64 /* bytes that say whether a text is a document */
 
-/* For cell_stream.c. A value within `depth` others; whether a CELL_TEXT that begins with these bytes is looked through as
- * a document; a piece of such a one, of a text that is none, and of JSON; a piece of the hex digits of a CELL_BYTEA, an
- * even number of them. */
+/* For cell_stream.c. A value within `depth` others; whether a CELL_TEXT that begins with these bytes is looked
+ * through as a document; a piece of such a one, of a text that is none, and of JSON; a piece of the hex digits of a
+ * CELL_BYTEA, an even number of them. */
 long cell_mask_inner(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len, int depth);
 int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len);
 long cell_mask_text_document(const cell_env_t *env, uint8_t *text, size_t len);

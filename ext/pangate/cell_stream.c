@@ -8,7 +8,8 @@
 /* How a value goes on; PARTS are of the kind that its operation says. */
 enum { PASS, WHOLE, WIPED, BEGUN, TEXT, HEX, JSON, DOCUMENT, PARTS };
 
-/* What a holder has next: its head; values of one type; of a composite, each behind its type; of hstore, keys and values. */
+/* What a holder has next: its head; values of one type; of a composite, each behind its type; of hstore, keys and
+ * values. */
 enum { HEAD, ELEMENTS, FIELDS, PAIRS };
 
 /* What a key of hstore may leave to its value beside the number of a rule. */
@@ -385,7 +386,8 @@ static void wipe_piece(const cell_stream_t *s, uint8_t *p, size_t n) {
         wipe_json(p + skip, n - skip, from + skip - 1, s->length - 1);
         return;
     default: /* a digit in text and in hex */
-        while (skip < n && from + skip < 2 && p[skip] == (uint8_t)"\\x"[from + skip] && s->value.op == WIPE_EMPTY) skip++;
+        while (s->value.op == WIPE_EMPTY && skip < n && from + skip < 2 && p[skip] == (uint8_t)"\\x"[from + skip])
+            skip++;
         memset(p + skip, '0', n - skip);
     }
 }

@@ -34,9 +34,9 @@ int cell_value_begin(cell_value_t *value, cell_op_t op, size_t window, size_t li
 /* How long a value may be that is masked whole. A longer one can be masked in windows, or not at all. */
 size_t cell_value_hold(cell_op_t op, size_t window, size_t limit);
 
-/* Mask what can be of the `have` bytes at `p`, which are the next ones of the value, and its last ones when it `ended`. Adds
- * to `hits`. Returns how many bytes are masked: those that are not have to come again, with more behind them.
- * CELL_UNDECODABLE and CELL_TOO_LONG: nothing more may be forwarded. */
+/* Mask what can be of the `have` bytes at `p`, which are the next ones of the value, and its last ones when it
+ * `ended`. Adds to `hits`. Returns how many bytes are masked: those that are not have to come again, with more behind
+ * them. CELL_UNDECODABLE and CELL_TOO_LONG: nothing more may be forwarded. */
 long cell_value_mask(cell_value_t *value, const cell_env_t *env, uint8_t *p, size_t have, int ended, uint64_t *hits);
 
 /* What holds others. */

@@ -135,8 +135,8 @@ static long mask(copy_stream_t *s, const cell_env_t *env, const copy_form_t *f, 
 }
 
 /* One step. Returns how many bytes are done; when these are none and the state is the same, more are needed. */
-static long step(copy_stream_t *s, const cell_env_t *env, const copy_form_t *f, const cell_op_t *ops, const uint8_t *wipes,
-                 uint64_t *hits, size_t columns, uint8_t *p, size_t have) {
+static long step(copy_stream_t *s, const cell_env_t *env, const copy_form_t *f, const cell_op_t *ops,
+                 const uint8_t *wipes, uint64_t *hits, size_t columns, uint8_t *p, size_t have) {
     size_t i = s->column;
     int kind = wipes ? wipes[i] : WIPE_NOT;
     if (s->state == CELL) return begin(s, env, f, ops[i], kind, &hits[i], p, have);

@@ -1,5 +1,5 @@
-/* One row of COPY TO in text or csv that is too long to be kept whole: what comes out is what copy_mask_row makes of it,
- * but that wiped values keep their length. */
+/* One row of COPY TO in text or csv that is too long to be kept whole: what comes out is what copy_mask_row makes of
+ * it, but that wiped values keep their length. */
 #ifndef PANGATE_COPY_STREAM_H
 #define PANGATE_COPY_STREAM_H
 
@@ -26,8 +26,8 @@ typedef struct {
 void copy_stream_begin(copy_stream_t *stream, size_t len, size_t window, size_t limit);
 
 /* Mask what can be of the `have` bytes at `p`, which are the next ones of the row. The arguments are those of
- * copy_mask_row. Returns how many bytes are masked: those that are not have to come again, with more behind them. The row
- * is done when `left` is 0. When it is negative, nothing more may be forwarded. */
+ * copy_mask_row. Returns how many bytes are masked: those that are not have to come again, with more behind them. The
+ * row is done when `left` is 0. When it is negative, nothing more may be forwarded. */
 long copy_stream_mask(copy_stream_t *stream, const cell_env_t *env, const copy_form_t *form, const cell_op_t *ops,
                       const uint8_t *wipes, uint64_t *hits, size_t columns, uint8_t *p, size_t have);
 

@@ -83,8 +83,7 @@ static size_t parted(const uint8_t *p, size_t n, size_t at) {
 
 int names_hstore(const uint8_t *p, size_t n) {
     if (!n || p[0] != '"') return 0;
-    size_t end = string_end(p, n, 0);
-    return end + 1 >= n || parted(p, n, end) == 2;
+    return parted(p, n, string_end(p, n, 0)) == 2; /* the shortest key comes first */
 }
 
 static size_t nested_end(const uint8_t *p, size_t n, size_t at) {

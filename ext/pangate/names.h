@@ -42,8 +42,8 @@ int names_hstore(const uint8_t *p, size_t n);
 long names_wipe_json(const names_t *names, uint8_t *p, size_t n);
 
 /* The last place up to `last` to cut JSON text of `n` bytes, so that each side wiped and masked by itself is the whole
- * wiped and masked; 0 when there is none. The text begins at such a place: outside of strings, and of what is wiped. `names`
- * may be NULL. */
+ * wiped and masked; 0 when there is none. The text begins at such a place: outside of strings, and of what is wiped.
+ * `names` may be NULL. */
 size_t names_json_cut(const names_t *names, const uint8_t *p, size_t n, size_t last);
 
 /* What goes on where JSON text ends that has no such place: a string, which may be a key or a value, or a value that is

@@ -159,7 +159,10 @@ def copied(connection: psycopg.Connection, query: str) -> list[bytes]:
 def test_a_long_row_of_copy(small, form):
     """Between short ones, with its PANs across windows in every way, and what has to be escaped."""
     long = f"repeat({unit()} || '\\, \" ' || chr(9), 41000)"
-    rows = f"select 7, {PAN}::text, 'x' union all select 8, {long}, '{OTHER}' union all select 9, '{PAN}', null"
+    rows = (
+        f"select 7, {PAN}::text, 'x' union all select 8, {long}, '{OTHER}'"
+        f" union all select 9, '{PAN}', null"
+    )
     query = f"copy ({rows}) to stdout (format {form})"
     with psycopg.connect(past(small)) as direct:
         expected = copied(direct, query)
@@ -213,9 +216,9 @@ def test_what_is_wiped_in_a_long_row_of_copy(small, form):
 )
 def test_what_holds_others_is_taken_apart(small, value):
     small.postgres.psql(
-        "create extension if not exists hstore with schema public; drop table if exists long_hstores; create"
-        f" table long_hstores as select hstore(array['k', repeat({unit()}, 20000), 'cvv', '737', 'n', '{OTHER}'])"
-        " as kept; grant select on long_hstores to public",
+        "create extension if not exists hstore with schema public; drop table if exists long_hstores;"
+        f" create table long_hstores as select hstore(array['k', repeat({unit()}, 20000), 'cvv', '737',"
+        f" 'n', '{OTHER}']) as kept; grant select on long_hstores to public",
         "postgres",
     )
     query = f"select 7, {value}"
@@ -288,9 +291,68 @@ def test_a_long_value_into_a_table(small):
     assert PAN not in small.audit.read_text()
 
 
+def test_what_stands_under_a_name_in_long_json(small):
+    """A string, what is nested, and a key of which only the end is left when its value comes."""
+    query = (
+        f"select json_build_object('a', repeat({unit()}, 5000),"
+        " 'cvv2', array[repeat('737, ', 500000), '737'],"
+        f" repeat('long and ', 200000) || 'cvv', '737', 'end', '{PAN}')::text as t"
+        f" union all select repeat({unit()}, 3000)"
+    )
+    # Of an expression with such a key all is wiped; here it is data, as that of a table.
+    small.postgres.psql(
+        f"drop table if exists long_names; create table long_names as {query};"
+        " grant select on long_names to public",
+        "postgres",
+    )
+    for type_ in ("text", "json"):
+        shown_as = f"select t::{type_} as doc from long_names where t like '{{%'"
+        with psycopg.connect(through(small, small.token())) as agent, bounded(small):
+            psycopg.types.json.set_json_loads(bytes.decode, agent)
+            (shown,) = agent.execute(shown_as).fetchone()
+        assert PAN not in shown
+        assert "737" not in shown
+        read = json.loads(shown)
+        assert read["a"].startswith("************1111 some words, ")
+        assert read["cvv2"] == 0
+        assert list(read.values())[2:] == ["***", MASKED]
+
+
+def test_who_sends_all_of_it_first_is_told_too(small):
+    """A connection that is closed with unread bytes is reset, and what was said last is lost."""
+    with session(small, small.token()) as sock:
+        sock.sendall(message(b"Q", b"select '" + b"x" * (20 * MIB) + b"'\0"))
+        assert b"max_message_bytes" in rest(sock)
+
+
+@pytest.mark.parametrize("how", ["query", "parse", "bind", "call"])
+def test_a_long_message_of_the_agent_that_is_decided_is_refused(small, how):
+    """It is decided and recorded whole before anything of it goes on."""
+    long = "x" * (2 * MIB)
+    with (
+        psycopg.connect(through(small, small.token()), autocommit=True) as agent,
+        pytest.raises(psycopg.OperationalError, match="max_message_bytes"),
+    ):
+        match how:
+            case "query":
+                agent.pgconn.send_query(f"select '{long}'".encode())
+                results = iter(agent.pgconn.get_result, None)
+                raise psycopg.OperationalError(str([one.error_message for one in results]))
+            case "parse":
+                agent.execute(f"select '{long}', %s", (1,))
+            case "bind":
+                agent.execute("select length(%s)", (long,))
+            case "call":
+                agent.execute("select lo_from_bytea(0, %b)", (long.encode(),))
+    until(lambda: "max_message_bytes" in json.dumps(events(small)[-1]), "the record of the end")
+
+
 @pytest.mark.parametrize(
     "query",
-    ["select json_build_object('a', repeat('x', 2000000))", "select 1, repeat('4111,', 2000000)"],
+    [
+        "select ('[' || repeat('4111', 2000000) || ']')::xml",
+        "select 1, repeat('4111,', 2000000)",
+    ],
 )
 def test_what_cannot_be_masked_in_pieces_is_refused_by_the_limits_name(small, query):
     with (

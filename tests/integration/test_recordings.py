@@ -365,6 +365,32 @@ def test_the_command_line(own):
     assert replay(own, "../../etc/passwd").returncode == 1
 
 
+@pytest.mark.parametrize("form", ["text", "csv", "binary"])
+def test_rows_of_copy_that_passed_in_pieces(postgres, form):
+    """Far longer than the gateway keeps, and recorded as they were sent."""
+    long = f"repeat('{PANS[0]} ' || chr(10) || repeat('words, ', 30), 20000)"
+    command = f"copy (select 1, {long}, 'a' union all select 2, 'b', '{PANS[1]}') to stdout (format {form})"
+    with Trial(postgres, effects=EVERYTHING, limits="max_message_bytes = 65536") as some:
+        with one_session(some) as session, psycopg.connect(**conninfo(some)) as one:
+            with one.cursor() as cursor, cursor.copy(command) as copy:
+                sent = [bytes(row) for row in copy]
+            assert one.execute("select 1").fetchone() == (1,)
+        assert max(map(len, sent)) > 4_000_000
+        assert PANS[0].encode() not in b"".join(sent)
+        found = seen(some, session[0])
+        number = next(n for n, text in commands(found).items() if text.startswith("copy"))
+        if form == "binary":
+            shown = rows(found, number)
+            assert [(row[0], row[2]) for row in shown] == [("1", "a"), ("2", "************4444")]
+            assert shown[0][1] == ("************1111 \n" + "words, " * 30) * 20_000
+        else:
+            shown = [value for kind, of, value in found if kind == "lines" and of == number]
+            assert [line + "\n" for line in shown] == [row.decode() for row in sent]
+        assert ("done", number, "COPY 2") in [
+            (kind, of, getattr(v, "text", v)) for kind, of, v in found
+        ]
+
+
 # --- roles, crashes, disks ----------------------------------------------------------------------------------
 
 

@@ -129,7 +129,8 @@ def test_values(value, shown):
         (b'"cvv"=>NULL, "cvv2"=>"123"', b'"cvv"=>NULL, "cvv2"=>"***"'),
         (b'"pin"=>"12 3"', b'"pin"=>"12 3"'),
         (b'"a\\"b cvv"=>"123"', b'"a\\"b cvv"=>"***"'),
-        (b'"%b cvv"=>"123"' % (b"x" * 80), b'"%b cvv"=>"***"' % (b"x" * 80)),
+        (b'"a"=>"", "%b cvv"=>"123"' % (b"x" * 80), b'"a"=>"", "%b cvv"=>"***"' % (b"x" * 80)),
+        (b'"%b cvv"=>"123"' % (b"x" * 50), b'"%b cvv"=>"***"' % (b"x" * 50)),
         (b'"cvv": "123"', b'"cvv": "123"'),  # no more than a text that begins with a quote
         (b'"cvv" => "123" or so', b'"cvv" => "123" or so'),
     ],

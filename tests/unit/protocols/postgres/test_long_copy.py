@@ -1,5 +1,5 @@
-"""Rows of COPY that are too long to be kept: what comes out, piece by piece, is what a row gives that is masked at once,
-however its bytes are split and wherever a window ends."""
+"""Rows of COPY that are too long to be kept: what comes out, piece by piece, is what masking the row at once
+gives, however its bytes are split and wherever a window ends."""
 
 import csv
 import io
@@ -138,7 +138,8 @@ def pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 
 def streams(form: Form, ops: Sequence[int], stream: bytes, cuts: Sequence[int] = ()) -> bool:
-    """Judge rows by what a walker makes of them that keeps them whole. False when they were refused for their limit."""
+    """Judge rows by what a walker makes of them that keeps them whole. False when they were refused for their
+    limit."""
     wanted = walked(form.walker(1 << 24), Plan(ops), [stream])
     assert not wanted.error
     ways = ([stream], pieces(stream, cuts), bytewise(stream))
@@ -159,10 +160,11 @@ def streams(form: Form, ops: Sequence[int], stream: bytes, cuts: Sequence[int] =
 
 PIECES = (
     PAN, PAN, b"4111 1111 1111 1111", b"5555-5555-5555-4444", b"4", b"11", b"0" * 30, b" ", b"-",
-    b"\\x" + PAN.hex().encode(), b"\\", b"x", b"\\x34", b"\\001" + PAN, b"\\64", b";" + PAN + b"=49121010000000000000?",
-    b"%B" + PAN + b"^DOE\\/J\tOHN^4912101" + b"Q" * 70, MASKED + b"=4912101000", b"^", b"*" * 12, b"$4,111,111,111,111,111.00",
-    b"4.111111111111111e+15", b"\xc2\xa0", b"4,111,111,111,111,111 \xe2\x82\xac", b"\t", b"\n", b"\r", b",", b'"', b"'",
-    b"|", b'""', b"''", b"\\N", b"\\.", b"NULL", b"ab", b"some words, no numbers. ", b"/" * 90, b"Z" * 20, b"4111\t1111",
+    b"\\x" + PAN.hex().encode(), b"\\", b"x", b"\\x34", b"\\001" + PAN, b"\\64", b"^", b"*" * 12,
+    b";" + PAN + b"=49121010000000000000?", b"%B" + PAN + b"^DOE\\/J\tOHN^4912101" + b"Q" * 70,
+    MASKED + b"=4912101000", b"$4,111,111,111,111,111.00", b"4.111111111111111e+15", b"\xc2\xa0",
+    b"4,111,111,111,111,111 \xe2\x82\xac", b"\t", b"\n", b"\r", b",", b'"', b"'", b"|", b'""', b"''",
+    b"\\N", b"\\.", b"NULL", b"ab", b"some words, no numbers. ", b"/" * 90, b"Z" * 20, b"4111\t1111",
     b"\xe6\xbc\xa2" * 20, b'{"cvv": "123"}', b"\n" + PAN + b"\n", b'"' + PAN + b'"', b"\\" + PAN, b"1\\1",
 )  # fmt: skip
 

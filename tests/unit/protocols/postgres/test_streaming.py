@@ -561,7 +561,9 @@ def judged(op: int, document: bytes, cuts: Sequence[int] = ()) -> bool:
 
 
 LONG_STRINGS = st.lists(
-    st.sampled_from([*INNER, "some words; ", "\\", '"', "\\u0034111111111111111", "\t", "x" * 700, "/" * 90]),
+    st.sampled_from(
+        [*INNER, "some words; ", "\\", '"', "\\u0034111111111111111", "\t", "x" * 700, "/" * 90]
+    ),
     min_size=1,
     max_size=12,
 ).map("".join)
@@ -600,7 +602,11 @@ def test_long_strings_of_words_pass(op):
         for name in ("a", "cvv", "track2", "x" * 5000 + "_track2"):
             document = {"pad": "." * shift, name: words * 400, "cvv": "123", "b": [words * 300]}
             assert judged(op, json.dumps(document).encode())
-            document = {"pad": "." * shift, name: [words * 200, {"}": words * 200}], "b": PAN.decode()}
+            document = {
+                "pad": "." * shift,
+                name: [words * 200, {"}": words * 200}],
+                "b": PAN.decode(),
+            }
             text = json.dumps(document).encode()
             assert judged(op, text)
             shown = masked(op, text)[1]
@@ -610,15 +616,26 @@ def test_long_strings_of_words_pass(op):
 
 def test_a_key_of_which_only_the_end_is_left_is_still_known():
     for pad in range(2 * ROOMY, 2 * ROOMY + 600, 11):
-        document = json.dumps({"words and " * (pad // 10) + "x" * (pad % 10) + " cvv": "123", "b": 1})
+        document = json.dumps(
+            {"words and " * (pad // 10) + "x" * (pad % 10) + " cvv": "123", "b": 1}
+        )
         assert judged(JSON, document.encode())
         assert b"123" not in masked(JSON, document.encode())[1]
 
 
-@pytest.mark.parametrize("end", [b"", b'"', b'" ', b'":', b'": "', b"}", b'"}', b"\\", b"\n", b'\n"}'])
+@pytest.mark.parametrize(
+    "end", [b"", b'"', b'" ', b'":', b'": "', b"}", b'"}', b"\\", b"\n", b'\n"}']
+)
 @pytest.mark.parametrize("start", [b'{"a": "', b'{"track2": "', b'{"track2": [', b'{"', b'"'])
 def test_json_that_is_none_is_not_passed_otherwise_than_at_once(start, end):
-    for middle in (b"words; " * 1500, b"[ " * 5000, b'"' * 9000, b'":' * 5000, b"\\" * 9001, b"a\n" * 4000):
+    for middle in (
+        b"words; " * 1500,
+        b"[ " * 5000,
+        b'"' * 9000,
+        b'":' * 5000,
+        b"\\" * 9001,
+        b"a\n" * 4000,
+    ):
         for op in (JSON, TEXT):
             judged(op, start + middle + end)
 
