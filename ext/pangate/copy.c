@@ -41,7 +41,7 @@ struct cell {
 };
 
 int copy_is_null(const copy_form_t *f, const uint8_t *p, size_t n) {
-    if (!f->null_len || n < f->null_len || memcmp(p, f->null, f->null_len)) return 0;
+    if (!f->null_len || n < f->null_len || *p != *f->null || memcmp(p, f->null, f->null_len)) return 0;
     if (f->null[f->null_len - 1] == '\\') return 0; /* what is behind it may be a delimiter that is escaped */
     return n == f->null_len || p[f->null_len] == f->delimiter;
 }
@@ -111,16 +111,33 @@ static size_t unit(const copy_form_t *f, const uint8_t *p, size_t n, uint8_t *by
     return 2;
 }
 
+/* Bytes at `p` in front of what may be an escape: each stands for itself. */
+static size_t plain(const copy_form_t *f, const uint8_t *p, size_t n) {
+    const uint8_t *found = memchr(p, f->csv ? f->escape : '\\', n);
+    return found ? (size_t)(found - p) : n;
+}
+
 size_t copy_value(const copy_form_t *f, const uint8_t *p, size_t n, uint8_t *value) {
     size_t have = 0;
-    for (size_t i = 0; i < n;) i += unit(f, p + i, n - i, value + have++);
+    for (size_t i = 0; i < n;) {
+        size_t run = plain(f, p + i, n - i);
+        memcpy(value + have, p + i, run);
+        have += run;
+        i += run;
+        if (i < n) i += unit(f, p + i, n - i, value + have++);
+    }
     return have;
 }
 
 size_t copy_length(const copy_form_t *f, const uint8_t *p, size_t n, size_t size) {
     uint8_t byte;
     size_t i = 0;
-    while (size--) i += unit(f, p + i, n - i, &byte);
+    while (size) {
+        size_t run = plain(f, p + i, size < n - i ? size : n - i);
+        i += run;
+        size -= run;
+        if (size) i += unit(f, p + i, n - i, &byte), size--;
+    }
     return i;
 }
 
@@ -135,7 +152,31 @@ uint8_t copy_blank(const copy_form_t *f) {
     return 0;
 }
 
+/* The same where each byte that changed takes the place of one: a mask in all but JSON whose names are wiped. Returns 0
+ * when there is something else. */
+static int put_in_place(const copy_form_t *f, uint8_t *p, size_t n, const uint8_t *value) {
+    uint8_t byte;
+    for (size_t i = 0; i < n;) {
+        size_t run = plain(f, p + i, n - i);
+        if (memcmp(p + i, value, run)) {
+            for (size_t k = 0; k < run; k++) {
+                if (p[i + k] == value[k]) continue;
+                if (value[k] == ' ' || is_mark(f, value[k])) return 0;
+                p[i + k] = value[k];
+            }
+        }
+        i += run;
+        value += run;
+        if (i == n) break;
+        size_t size = unit(f, p + i, n - i, &byte);
+        if (byte != *value++) return 0;
+        i += size;
+    }
+    return 1;
+}
+
 int copy_put_back(const copy_form_t *f, uint8_t *p, size_t n, const uint8_t *value) {
+    if (put_in_place(f, p, n, value)) return 0; /* what it did already is right */
     uint8_t small[1024], byte, blank = copy_blank(f);
     uint8_t *out = n + 2 <= sizeof small ? small : malloc(n + 2);
     size_t have = 0;

@@ -129,7 +129,8 @@ class LimitSettings(Settings, frozen=True, kw_only=True):
             ge=1024,
             le=1 << 30,
             description="Longest protocol message of either side that is kept whole, in bytes. A longer "
-            "row passes in pieces, and so does what an agent sends in COPY; others are refused.",
+            "row of a result or of COPY passes in pieces, and so does what an agent sends in COPY; "
+            "others are refused.",
         ),
     ] = 16 << 20
     max_sessions: Annotated[

@@ -380,7 +380,7 @@ def test_the_text_of_hstore_in_windows_is_the_text_at_once(values, cuts):
 
 def test_long_text_of_hstore_passes():
     for shift in range(WINDOW + 1):
-        one = b'"a%b"=>"%b", "cvv"=>"123", "b"=>NULL' % (b"x" * shift, PAN)
+        one = b'"b"=>NULL, "cvv"=>"123", "a%b"=>"%b"' % (b"x" * shift, PAN)
         assert streams([TEXT], b", ".join([one] * 14))
         assert b"123" not in masked(TEXT, b", ".join([one] * 14))[1]
 
