@@ -100,23 +100,33 @@ static size_t nested_end(const uint8_t *p, size_t n, size_t at) {
     return n;
 }
 
-/* A key may be spelled with escapes. */
+/* What the escape or the byte at `p` stands for; `.` for what no name has. Returns how many bytes it has. */
+static size_t key_byte(const uint8_t *p, size_t n, uint8_t *byte) {
+    *byte = *p;
+    if (*p != '\\' || n < 2) return 1;
+    *byte = p[1];
+    if (n < 6 || p[1] != 'u') return 2;
+    int high = nibble(p[2]) << 4 | nibble(p[3]), low = nibble(p[4]) << 4 | nibble(p[5]);
+    *byte = high == 0 && low > 0 && low < 0x80 ? (uint8_t)low : '.';
+    return 6;
+}
+
+/* A key may be spelled with escapes. Its last words count. */
 static int find_key(const names_t *names, const uint8_t *key, size_t len) {
-    uint8_t plain[4 * NAME_LONGEST];
+    uint8_t plain[4 * NAME_LONGEST], byte;
     if (!memchr(key, '\\', len)) return names_find(names, key, len);
     if (len > 6 * sizeof plain) key += len - 6 * sizeof plain, len = 6 * sizeof plain;
     size_t have = 0;
-    for (size_t i = 0; i < len && have < sizeof plain; i++) {
-        if (key[i] == '\\' && i + 6 <= len && key[i + 1] == 'u') {
-            int high = nibble(key[i + 2]) << 4 | nibble(key[i + 3]);
-            int low = nibble(key[i + 4]) << 4 | nibble(key[i + 5]);
-            plain[have++] = high == 0 && low > 0 && low < 0x80 ? (uint8_t)low : '.';
-            i += 5;
-        } else {
-            plain[have++] = key[i] == '\\' && i + 1 < len ? key[++i] : key[i];
-        }
+    for (size_t i = 0; i < len; have++) {
+        i += key_byte(key + i, len - i, &byte);
+        plain[have % sizeof plain] = byte;
     }
-    return names_find(names, plain, have);
+    if (have <= sizeof plain) return names_find(names, plain, have);
+    uint8_t last[sizeof plain];
+    size_t first = have % sizeof plain;
+    memcpy(last, plain + first, sizeof plain - first);
+    memcpy(last + sizeof plain - first, plain, first);
+    return names_find(names, last, sizeof last);
 }
 
 static int wipe_value(const name_rule_t *rule, uint8_t *p, size_t start, size_t end) {

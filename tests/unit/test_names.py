@@ -108,6 +108,7 @@ def test_what_is_no_json_stays_in_its_bounds(junk, parts):
         (b'{"cvv": [1, {"a": "]"}], "b": 1}', b'{"cvv": 0              , "b": 1}'),
         (b'{"cvv": null, "cvv2": true}', b'{"cvv": null, "cvv2": true}'),
         (rb'{"\u0063vv": "123"}', rb'{"\u0063vv": "***"}'),
+        (b'{"%b\\u005fcvv": "123"}' % (b"x" * 200), b'{"%b\\u005fcvv": "***"}' % (b"x" * 200)),
         (b'{"pin": "110001 x", "pin2": 1}', b'{"pin": "110001 x", "pin2": 1}'),
         (b'{"a": {"cvv":"9"}}', b'{"a": {"cvv":"*"}}'),
         (b'["cvv", "123"]', b'["cvv", "123"]'),
