@@ -2,7 +2,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pangate._leaf import Encoder, Form
-from pangate.model import Event
 
 Buffer = bytes | bytearray | memoryview
 
@@ -40,14 +39,14 @@ class Pending:
         self,
         sequence: int,
         most: int,
-        encode: Callable[[Event, int], bytes] | None = ...,
+        encode: Callable[[Any, int], bytes] | None = ...,
         encoder: Encoder | None = ...,
         clock: Callable[[], str] | None = ...,
         steps: Steps | None = ...,
         longest: int = ...,
     ) -> None: ...
     def in_time(self, moment: float) -> bool: ...
-    def note(self, event: Event, now: float) -> int: ...
+    def note(self, event: tuple[Any, ...], now: float) -> int: ...
     def take(self, left: int = ...) -> None: ...
 
 class Frames:
