@@ -13,6 +13,7 @@ from conftest import EVERYTHING
 from pangate import cli
 from pangate.audit.events import events
 from pangate.audit.reader import Ledger
+from pangate.audit.signing import KeyFile
 from pangate.audit_cli.retain import retain
 from pangate.errors import LedgerError
 from pangate.trial import Trial, until
@@ -40,7 +41,7 @@ def verified(trial: Trial) -> str:
 
 
 def apply(trial: Trial) -> None:
-    key = trial.directory / "audit.jsonl.key"
+    key = KeyFile(trial.directory / "audit.jsonl.key", "none").signer
     assert retain(trial.audit, trial.directory, key, 366, NOW, apply=True) == 0
 
 

@@ -340,35 +340,3 @@ def _lock(path: Path) -> int:
             time.sleep(0.05)
         else:
             return fd
-
-
-def next_key(path: Path) -> Path:
-    """Where the key waits that takes over from the one in the file at `path`."""
-    return path.with_name(path.name + ".next")
-
-
-def signer(path: Path, origin: str) -> Signer:
-    """The private key in the file at `path`, made when there is none, with the name `origin`.
-
-    Raises LedgerError when it cannot be read or made, is no key, or others may read it."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return _made(path, origin)
-    except OSError as error:
-        raise LedgerError(f"the key {path} cannot be read: {error.strerror}") from None
-    with os.fdopen(fd, "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if mode & 0o077:
-            raise LedgerError(f"the key {path} has mode {mode & 0o7777:04o}; chmod it to 0600")
-        text = file.read(4096)
-    try:
-        return Signer.from_private(text.decode())
-    except (LedgerError, UnicodeDecodeError) as error:
-        raise LedgerError(f"the key {path} cannot be used: {error}") from None
-
-
-def _made(path: Path, origin: str) -> Signer:
-    made = Signer.generate(origin)
-    write_whole(path, f"{made.private_text()}\n".encode())
-    return made

@@ -11,7 +11,7 @@ from pangate.audit import sealer as module
 from pangate.audit.lines import sequence_of
 from pangate.audit.marks import Marker
 from pangate.audit.reader import Ledger
-from pangate.audit.sealer import POSITION, Sealer, signer
+from pangate.audit.sealer import POSITION, Sealer
 from pangate.audit.verify import verify
 from pangate.errors import LedgerError
 from pangate.ledger.note import Signer
@@ -212,20 +212,6 @@ def test_an_event_from_before_there_was_a_bound(journal):
     write(journal, [*ledgers.events(2), ledgers.event(3, text="x" * 70_000)])
     with pytest.raises(LedgerError, match=r"the event 3 has .* begin a new file"):
         seal(journal)
-
-
-def test_the_key(tmp_path):
-    path = tmp_path / "key"
-    made = signer(path, "example.com/log")
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert signer(path, "ignored").verifier == made.verifier
-    path.chmod(0o640)
-    with pytest.raises(LedgerError, match="mode 0640; chmod it to 0600"):
-        signer(path, "x")
-    path.chmod(0o600)
-    path.write_text("PRIVATE+KEY+nonsense")
-    with pytest.raises(LedgerError, match="cannot be used"):
-        signer(path, "x")
 
 
 def test_the_reader_has_every_event(journal):
