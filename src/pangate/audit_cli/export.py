@@ -9,7 +9,7 @@ from pathlib import Path
 from pangate.audit.export.container import FORMS
 from pangate.audit.export.write import export
 from pangate.audit.holds import moment
-from pangate.audit_cli.retain import keys_in, note, signer_of, who
+from pangate.audit_cli.retain import keys_in, signer_of, who
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,6 @@ def run(options: argparse.Namespace) -> int:
     since, until = moment(options.since), moment(options.until, end=True)
     signer = signer_of(whole)()
     verifiers = keys_in(settings.ledger)
-    note(settings.path, "export", {"from": since, "to": until, "out": str(options.out)})
     period = export(
         settings.ledger, verifiers, signer, since, until, options.out, who(), datetime.now(UTC)
     )
