@@ -38,6 +38,9 @@ def questions(count: int, seconds: float) -> dict[str, Query]:
         "words, none": Query(text="nowhere"),
         "words, two that are never together": Query(text="select delete"),
         "phrase": Query(text='"delete from" billing.c*'),
+        "phrase, of one who is rare": Query(
+            terms={"principal": ("job-190",)}, text='"delete from" billing.c*'
+        ),
         "many at once": Query(
             terms={"principal": ("job-3",), "table": ("cards",), "effect": ("read",), "resource": ("ledger",)},
             text="holder",

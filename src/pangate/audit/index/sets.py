@@ -33,6 +33,11 @@ def unpack(data: bytes) -> Positions:
     return np.frombuffer(data, "<u2").astype(np.int64)
 
 
+def unpack_bitmap(data: bytes) -> npt.NDArray[np.uint8]:
+    """Of a set that is as many bits as a block has events: a one for each that is in it."""
+    return np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+
+
 def pack_counts(counts: Numbers) -> bytes:
     """Counts as bytes, each at the most what four bytes hold."""
     return np.minimum(counts, 0xFFFF_FFFF).astype("<u4").tobytes()
