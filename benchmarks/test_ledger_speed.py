@@ -13,9 +13,11 @@ from hashlib import sha256
 import pytest
 
 import ledgers
+import records
 from pangate._book import Book
 from pangate.audit import Recorder, leaf_encoder
 from pangate.audit.clock import Steps
+from pangate.audit.index import Index, Record
 from pangate.audit.jsonl import JsonLines
 from pangate.audit.marks import is_whole
 from pangate.audit.sealer import Sealer
@@ -25,6 +27,7 @@ from pangate.metrics import Metrics
 from pangate.model import Event
 
 COUNT = 400_000
+SECONDS = 15
 TEXT = "select id, holder, amount, currency from payments where merchant = $1 and day >= $2 order by id"
 
 
@@ -215,6 +218,39 @@ def test_seal(benchmark, leaves, tmp_path):
     assert checkpoint.size == count
     assert checkpoint.root == ledgers.root_of(leaves[:count])
     benchmark.extra_info["events_a_second"] = round(count / benchmark.stats.stats.min)
+
+
+@pytest.mark.parametrize("rate", [400, 4_000])
+@pytest.mark.benchmark(group="ledger: seal and index, as they come")
+def test_seal_and_index_as_they_come(benchmark, tmp_path, rate):
+    """What the sealer's process does with what came in a second, for as long as it comes: a checkpoint, and the
+    index. Statements have an event before and one behind them, so a query is two."""
+    source = records.write(tmp_path / "all.jsonl", rate * (SECONDS + 1), seconds=1 / rate)
+    directory = tmp_path / "ledger"
+    directory.mkdir(mode=0o700)
+    journal = directory / "audit.jsonl"
+    journal.touch(mode=0o600)
+    sealer, index = Sealer(journal, directory, ledgers.SIGNER), Index(Record(journal))
+    used = []
+
+    def second():
+        began = time.process_time()
+        sealer.seal()
+        index.catch_up()
+        used.append(time.process_time() - began)
+
+    with source.open("rb") as lines, journal.open("ab") as file:
+
+        def more():
+            file.writelines(itertools.islice(lines, rate))
+            file.flush()
+
+        benchmark.pedantic(second, setup=more, rounds=SECONDS, warmup_rounds=1)
+    assert sealer.size == index.position().sequence == rate * (SECONDS + 1)
+    sealer.close()
+    mean = sum(used[1:]) / SECONDS / rate
+    benchmark.extra_info["events"] = rate * SECONDS
+    benchmark.extra_info["cpu_microseconds_a_query"] = round(2 * mean * 1e6, 1)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

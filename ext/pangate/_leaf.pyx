@@ -10,7 +10,7 @@ from cpython.unicode cimport PyUnicode_GET_LENGTH
 from libc.math cimport INFINITY, floor, modf, rint
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 from pangate._frame cimport Names
 from pangate._scan cimport Scanner
@@ -78,6 +78,46 @@ cdef uint32_t crc32(const uint8_t *p, Py_ssize_t n) noexcept nogil:
         p += 1
         n -= 1
     return ~crc
+
+
+cdef enum:
+    CHECK_BYTES = 20  # of the last field: its name, eight letters, what closes it
+    SEQUENCE_DIGITS = 18
+
+
+def is_whole(bytes line not None):
+    """Whether a leaf ends with the check of all that stands before it."""
+    cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(line)
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(line) - CHECK_BYTES
+    cdef uint32_t crc
+    cdef int i
+    if n < 0 or memcmp(p + n, b',"whole":"', 10) != 0 or p[n + 18] != 34 or p[n + 19] != 125:
+        return False
+    crc = crc32(p, n)
+    for i in range(8):
+        if p[n + 10 + i] != 97 + (crc >> (28 - 4 * i) & 15):
+            return False
+    return True
+
+
+def sequence_of(bytes line not None):
+    """The sequence of a leaf; 0 when it has none. What stands in front of it is data, which may have any
+    names, so it is the last one that counts."""
+    cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(line)
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(line), at = n - 11, i
+    cdef long long found = 0
+    while at >= 0 and (p[at] != 34 or memcmp(p + at, b'"sequence":', 11) != 0):
+        at -= 1
+    if at < 0:
+        return 0
+    at += 11
+    i = at
+    while i < n and i - at < SEQUENCE_DIGITS and 48 <= p[i] <= 57:
+        found = found * 10 + (p[i] - 48)
+        i += 1
+    if i == at or n - i < 12 or memcmp(p + i, b',"session":"', 12) != 0:
+        return 0
+    return found
 
 
 for _byte in range(256):

@@ -1,7 +1,9 @@
 """The sealer: the ledger it makes is the one that the format says, whatever comes between."""
 
 import json
+import os
 import random
+from pathlib import Path
 
 import pytest
 
@@ -270,3 +272,51 @@ def test_a_checkpoint_that_could_not_be_written(journal, monkeypatch, rotating):
     assert (sealer.signer is following) == rotating
     assert sealer.seal() is None
     sealer.close()
+
+
+@pytest.mark.parametrize("pieces", [(1, 255, 256), (255, 2, 600), (256, 256), (700, 12, 512, 1)])
+def test_whole_bundles_and_single_leaves_make_one_tree(journal, pieces):
+    """However they come, as one that is built of every leaf by itself."""
+    sealer = Sealer(journal, journal.parent, KEY)
+    leaves = ledgers.events(sum(pieces))
+    at = 0
+    for many in pieces:
+        with journal.open("ab") as file:
+            file.write(b"".join(leaf + b"\n" for leaf in leaves[at : at + many]))
+        at += many
+        checkpoint = sealer.seal()
+        assert checkpoint is not None
+        assert (checkpoint.size, checkpoint.root) == (at, ledgers.root_of(leaves[:at]))
+    sealer.close()
+    expect(journal, leaves)
+
+
+def test_tiles_are_on_the_disk_and_in_their_place_before_the_checkpoint(journal, monkeypatch):
+    """And each directory is brought there once for all that are new in it."""
+    done: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(fd):
+        done.append(("disk", Path(f"/proc/self/fd/{fd}").readlink().name))
+        fsync(fd)
+
+    def put(self, target):
+        done.append(("place", Path(target).name))
+        return replace(self, target)
+
+    write(journal, ledgers.events(600))
+    sealer = Sealer(journal, journal.parent, KEY)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", put)
+    sealer.seal()
+    sealer.close()
+    at = done.index(("place", "checkpoint"))
+    before, folder = done[:at], journal.parent / "tile"
+    for path in folder.rglob("*"):
+        name = path.name
+        if path.is_file():
+            assert before.index(("disk", f"{name}.new")) < before.index(("place", name))
+    for name in ("entries", "0"):
+        last = max(where for where, one in enumerate(before) if one == ("place", "001"))
+        assert before.index(("disk", name)) > last
+        assert before.count(("disk", name)) == 1
