@@ -9,6 +9,7 @@ from pangate.audit.index import Query
 NEVER = {
     "session", "masked, never", "words, none", "words, two that are never together",
     "common ones that are never together", "a network of what was denied",
+    "phrase, of one who is rare",
 }  # fmt: skip
 """Those that no event answers; "words, rare" is answered by few or none, and all others by many."""
 
