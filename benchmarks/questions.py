@@ -9,6 +9,7 @@ from pangate.audit.index import Query
 NEVER = {
     "session", "masked, never", "words, none", "words, two that are never together",
     "common ones that are never together", "a network of what was denied",
+    "phrase, of one who is rare",
 }  # fmt: skip
 """Those that no event answers; "words, rare" is answered by few or none, and all others by many."""
 
@@ -38,6 +39,9 @@ def questions(count: int, seconds: float) -> dict[str, Query]:
         "words, none": Query(text="nowhere"),
         "words, two that are never together": Query(text="select delete"),
         "phrase": Query(text='"delete from" billing.c*'),
+        "phrase, of one who is rare": Query(
+            terms={"principal": ("job-190",)}, text='"delete from" billing.c*'
+        ),
         "many at once": Query(
             terms={"principal": ("job-3",), "table": ("cards",), "effect": ("read",), "resource": ("ledger",)},
             text="holder",

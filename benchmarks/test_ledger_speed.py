@@ -13,9 +13,11 @@ from hashlib import sha256
 import pytest
 
 import ledgers
+import records
 from pangate._book import Book
 from pangate.audit import Recorder, leaf_encoder
 from pangate.audit.clock import Steps
+from pangate.audit.index import Index, Record
 from pangate.audit.jsonl import JsonLines
 from pangate.audit.marks import is_whole
 from pangate.audit.sealer import Sealer
@@ -25,6 +27,7 @@ from pangate.metrics import Metrics
 from pangate.model import Event
 
 COUNT = 400_000
+SECONDS = 15
 TEXT = "select id, holder, amount, currency from payments where merchant = $1 and day >= $2 order by id"
 
 
@@ -52,6 +55,15 @@ def allowed(number):
         "number": number, "kind": "query", "text": TEXT, "verdict": "allow", "rule": "role:reader",
         "effects": ["read"], "relations": ["payments"],
     })  # fmt: skip
+
+
+VALUES = ("81723", "2026-11-29")
+
+
+def asked(number):
+    """The same of one with values."""
+    event = allowed(number)
+    return event._replace(data={**event.data, "kind": "execute", "parameters": list(VALUES)})
 
 
 def finished(number):
@@ -118,6 +130,73 @@ def test_record(benchmark, tmp_path, way):
     benchmark.extra_info["cpu_microseconds_an_event"] = round(min(used) / RATE * 1e6, 2)
 
 
+@pytest.mark.benchmark(group="ledger: record, as they come")
+def test_record_as_they_come(benchmark, tmp_path):
+    """The same at the pace of RATE: a turn every millisecond, and between turns the thread sleeps, so that what it
+    needs is as cold as it is for a gateway that waits for its sockets. One statement in four was not there before;
+    all have two values, which are masked. In a turn are the statements that came and the ends of those of the turn before, and one write for all."""
+    path = tmp_path / "audit.jsonl"
+    steps = Steps(1.0)
+    recorder = Recorder(JsonLines(path), leaf_encoder(tmp_path / "large", steps), steps=steps)
+    before, used, late = recorder.sequence, [], []
+    metrics = Metrics()
+    book = Book(
+        recorder.leaves, metrics.statements, metrics.statement_seconds, metrics.count_masked
+    )
+    form = recorder.form(asked(1), ("number", "parameters"))
+    ended = recorder.form(finished(1), tuple(sorted(finished(1).data)))
+    numbers = itertools.count(1)
+    open_new, open_known = 0, []
+
+    def turn():
+        nonlocal open_new, open_known
+        # what the gate makes an event of is its own
+        new = [asked(next(numbers)) for _ in range(next(turns) % 2 + 2)]
+        over = [finished(next(numbers)) for _ in range(open_new)]
+        began = time.thread_time()
+        for event in over:
+            recorder.record(event)
+        for number in open_known:
+            assert recorder.in_time()
+            book.answered(ended, number, 1, 3, 211, {"visa": 2}, 0, 0)
+        for event in new:
+            recorder.record(event)
+        for _ in range(PAIRS - len(new)):
+            assert recorder.in_time()
+            book.again(((("execute", "allow"), form),), VALUES, None)
+        recorder.flush()
+        seconds = time.thread_time() - began
+        known = PAIRS - len(new)
+        open_new, open_known = len(new), range(book.statements - known + 1, book.statements + 1)
+        return seconds
+
+    turns = itertools.count()
+    turn()
+
+    def second():
+        total, due = 0.0, time.perf_counter()
+        for _ in range(TURNS):
+            due += 1 / TURNS
+            time.sleep(max(0.0, due - time.perf_counter()))
+            total += turn()
+        used.append(total)
+        late.append(time.perf_counter() - due)
+
+    benchmark.pedantic(second, rounds=10)
+    last = recorder.sequence
+    recorder.close()
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            assert is_whole(line[:-1])
+            assert json.loads(line)["sequence"] == number
+    assert number == last + 1 == before + PAIRS + 10 * RATE + 1
+    micros = sorted(seconds / RATE * 1e6 for seconds in used)
+    benchmark.extra_info["events"] = RATE
+    benchmark.extra_info["cpu_microseconds_an_event"] = round(micros[0], 2)
+    benchmark.extra_info["median_cpu_microseconds_an_event"] = round(micros[len(micros) // 2], 2)
+    benchmark.extra_info["seconds_late"] = round(min(late), 3)
+
+
 @pytest.mark.benchmark(group="ledger: seal")
 def test_seal(benchmark, leaves, tmp_path):
     count, places = COUNT // 16, itertools.count()
@@ -139,6 +218,39 @@ def test_seal(benchmark, leaves, tmp_path):
     assert checkpoint.size == count
     assert checkpoint.root == ledgers.root_of(leaves[:count])
     benchmark.extra_info["events_a_second"] = round(count / benchmark.stats.stats.min)
+
+
+@pytest.mark.parametrize("rate", [400, 4_000])
+@pytest.mark.benchmark(group="ledger: seal and index, as they come")
+def test_seal_and_index_as_they_come(benchmark, tmp_path, rate):
+    """What the sealer's process does with what came in a second, for as long as it comes: a checkpoint, and the
+    index. Statements have an event before and one behind them, so a query is two."""
+    source = records.write(tmp_path / "all.jsonl", rate * (SECONDS + 1), seconds=1 / rate)
+    directory = tmp_path / "ledger"
+    directory.mkdir(mode=0o700)
+    journal = directory / "audit.jsonl"
+    journal.touch(mode=0o600)
+    sealer, index = Sealer(journal, directory, ledgers.SIGNER), Index(Record(journal))
+    used = []
+
+    def second():
+        began = time.process_time()
+        sealer.seal()
+        index.catch_up()
+        used.append(time.process_time() - began)
+
+    with source.open("rb") as lines, journal.open("ab") as file:
+
+        def more():
+            file.writelines(itertools.islice(lines, rate))
+            file.flush()
+
+        benchmark.pedantic(second, setup=more, rounds=SECONDS, warmup_rounds=1)
+    assert sealer.size == index.position().sequence == rate * (SECONDS + 1)
+    sealer.close()
+    mean = sum(used[1:]) / SECONDS / rate
+    benchmark.extra_info["events"] = rate * SECONDS
+    benchmark.extra_info["cpu_microseconds_a_query"] = round(2 * mean * 1e6, 1)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -44,6 +44,7 @@ SHARED = {
         "lines",
         "tombstones",
         "holds",
+        "signing",
     },
 }
 

@@ -2,11 +2,14 @@
 """What is noted of every statement: counts, the leaves that wait to be written, the frames of a recording. No
 Python runs for a statement whose form is known."""
 
+cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.math cimport rint
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+
+from pangate._leaf cimport Encoder, Form
 
 from pangate.errors import RecordFailed
 
@@ -17,7 +20,14 @@ cdef extern from "<time.h>" nogil:
     int clock_gettime(int clock, timespec *now)
     enum:
         CLOCK_MONOTONIC
+        CLOCK_MONOTONIC_COARSE
         CLOCK_REALTIME
+
+cdef extern from "<sys/stat.h>" nogil:
+    struct file_t "stat":
+        long st_nlink
+        long long st_size
+    int fstat(int fd, file_t *found)
 
 cdef enum:
     MOST_BOUNDS = 32
@@ -36,6 +46,13 @@ cdef inline double millionths(double seconds) noexcept nogil:
     return rint(seconds * 1e6) / 1e6
 
 
+def is_unchanged(int fd, long long length):
+    """Whether the file that is open as `fd` has this length and a name. False too when nobody can say."""
+    cdef file_t found
+    return fstat(fd, &found) == 0 and found.st_nlink > 0 and found.st_size == length
+
+
+@cython.final
 cdef class Histogram:
     """Counts of values by upper bound, in seconds."""
 
@@ -74,9 +91,37 @@ cdef class Histogram:
         return made, round(self.sum, 6)
 
 
+@cython.final
+cdef class Steps:
+    """Notices that the system's clock went back by more than `most` seconds behind the latest time that was
+    seen."""
+
+    cdef double most
+    cdef public double latest
+    cdef readonly double behind
+    """Seconds that it lacks now; 0.0 when it is right."""
+
+    def __init__(self, double most, double latest=0.0):
+        self.most, self.latest, self.behind = most, latest, 0.0
+
+    def see(self, double moment):
+        """It is `moment` by the clock, in seconds since 1970."""
+        if moment < self.latest - self.most:
+            self.behind = self.latest - moment
+        else:
+            self.behind = 0.0
+            self.latest = max(self.latest, moment)
+
+    def accept(self, double moment):
+        """What the clock says is right, and what it said before was not."""
+        self.latest, self.behind = moment, 0.0
+
+
+@cython.final
 cdef class Pending:
-    """Leaves that wait to be written, `most` bytes of them. `make` makes the leaf of a form, `clock` says the
-    state of the clock."""
+    """Leaves that wait to be written, `most` bytes of them. `encode` makes a leaf of an event with its
+    sequence. `encoder` does the same without Python, where there is one, for leaves of `longest` bytes at the
+    most; `clock` says the state of the clock for it, and `steps` whether it went back."""
 
     cdef readonly list leaves
     cdef readonly long long size
@@ -84,25 +129,49 @@ cdef class Pending:
     cdef public bint closed
     cdef readonly double since  # when the oldest came, in seconds since the epoch
     cdef long long most
-    cdef object make
+    cdef object encode
+    cdef Encoder encoder
     cdef object clock
+    cdef Steps steps
+    cdef Py_ssize_t longest
     cdef str state
     cdef double asked
 
-    def __init__(self, long long sequence, long long most, make=None, clock=None):
+    def __init__(self, long long sequence, long long most, encode=None, Encoder encoder=None, clock=None,
+                 Steps steps=None, Py_ssize_t longest=0):
         self.leaves, self.sequence, self.most = [], sequence, most
-        self.make, self.clock = make, clock
-        self.asked = -1.0
+        self.encode, self.encoder, self.clock, self.steps = encode, encoder, clock, steps
+        self.longest = longest
+        self.asked = -ASKED_SECONDS
 
-    def add(self, bytes leaf not None, double now):
-        """A leaf that was made with the next sequence, which it returns."""
+    def in_time(self, double moment):
+        """Whether it is right that it is `moment` by the clock, without a doubt: it is not before what was
+        seen, as nearly always. Otherwise Steps.see knows."""
+        if self.steps is None:
+            return True
+        if self.steps.behind or not moment >= self.steps.latest:
+            return False
+        self.steps.latest = moment
+        return True
+
+    def note(self, event, double now):
+        """An event, of which the leaf is made. Returns its sequence."""
+        cdef bytes leaf
+        if self.closed:
+            raise RecordFailed("the record is closed; the gateway is stopping")
+        if self.encoder is None:
+            leaf = self.encode(event, self.sequence + 1)
+        else:
+            leaf = self.encoder.leaf(event, self.sequence + 1, event[1], self.clock_state())
+            if self.longest and PyBytes_GET_SIZE(leaf) > self.longest:
+                leaf = self.encode(event, self.sequence + 1)
         self.put(leaf, now)
         return self.sequence
 
     def take(self, Py_ssize_t left=0):
         """They are written, all but the last `left` of them."""
-        self.leaves = self.leaves[len(self.leaves) - left :]
-        self.size = sum(map(len, self.leaves))
+        self.leaves = self.leaves[len(self.leaves) - left :] if left else []
+        self.size = sum(map(len, self.leaves)) if left else 0
 
     cdef int put(self, bytes leaf, double now) except -1:
         if self.size + PyBytes_GET_SIZE(leaf) > self.most:
@@ -117,14 +186,24 @@ cdef class Pending:
         self.sequence += 1
         return 0
 
-    cdef int fill(self, form, double now, long long statement, tuple values) except -1:
+    cdef str clock_state(self):
+        cdef double now
+        if self.steps is not None and self.steps.behind:
+            return "back"
+        now = seconds_of(CLOCK_MONOTONIC_COARSE)
+        if now >= self.asked + ASKED_SECONDS:
+            self.state, self.asked = self.clock(), now
+        return self.state
+
+    cdef int fill(self, Form form, double now, long long statement, tuple values) except -1:
         if self.closed:
             raise RecordFailed("the record is closed; the gateway is stopping")
-        if not self.asked <= now < self.asked + ASKED_SECONDS:
-            self.state, self.asked = self.clock(), now
-        return self.put(self.make(form, self.sequence + 1, now, self.state, statement, values), now)
+        return self.put(
+            self.encoder.filled(form, self.sequence + 1, now, self.clock_state(), statement, values), now
+        )
 
 
+@cython.final
 cdef class Frames:
     """What was gathered of a recording that began at `began`, in seconds of the monotonic clock: frames as
     they are written when all is kept (`whole`), otherwise (kind, microseconds, data) for whoever chooses."""
@@ -224,6 +303,7 @@ cdef class Frames:
         self.sent_bytes += <uint64_t>size
 
 
+@cython.final
 cdef class Book:
     """What is noted of the statements of one session. `kinds` and `seconds` count for all sessions."""
 
@@ -264,13 +344,13 @@ cdef class Book:
                 given = (number, values, text)
             else:
                 given = (number, text)
-            self.pending.fill(pair[1], now, self.statements, given)
+            self.pending.fill(<Form?>pair[1], now, self.statements, given)
             self.started[number] = began
             if self.frames is not None:
                 self.frames.number(b"q", <uint32_t>self.statements)
             self.kinds[pair[0]] = self.kinds.get(pair[0], 0) + 1
 
-    def answered(self, form, long long number, Py_ssize_t many, long long rows, long long size,
+    def answered(self, Form form not None, long long number, Py_ssize_t many, long long rows, long long size,
                  dict masked not None, uint64_t began, uint64_t place):
         """The `many` statements up to `number` ended: the last one as it says, the others without rows."""
         cdef double now = seconds_of(CLOCK_REALTIME), ended = seconds_of(CLOCK_MONOTONIC), took

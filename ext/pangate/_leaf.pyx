@@ -3,17 +3,24 @@
 
 The tests have the same in Python, slow and obvious (tests/leaves.py); both give the same bytes."""
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.tuple cimport PyTuple_Check, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_GET_LENGTH
 from libc.math cimport INFINITY, floor, modf, rint
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
-from pangate._frame cimport Names, names_t
-from pangate._scan cimport Scanner, scan_counts_t, scan_rules_t
+from pangate._frame cimport Names
+from pangate._scan cimport Scanner
 
 from collections.abc import Mapping
+
+cdef extern from "cell.h" nogil:
+    enum:
+        CELL_TEXT
+    long cell_mask(const cell_env_t *env, size_t op, uint8_t *cell, size_t len)
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -22,19 +29,6 @@ cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
     enum:
         Py_DTSF_ADD_DOT_0
-
-cdef extern from "cell.h" nogil:
-    enum:
-        CELL_TEXT
-    ctypedef struct cell_types_t:
-        size_t count
-    ctypedef struct cell_env_t:
-        const scan_rules_t *rules
-        scan_counts_t *counts
-        const cell_types_t *types
-        const names_t *names
-        int kind
-    long cell_mask(const cell_env_t *env, size_t op, uint8_t *cell, size_t len)
 
 cdef enum:
     MAX_DEPTH = 16
@@ -86,6 +80,46 @@ cdef uint32_t crc32(const uint8_t *p, Py_ssize_t n) noexcept nogil:
     return ~crc
 
 
+cdef enum:
+    CHECK_BYTES = 20  # of the last field: its name, eight letters, what closes it
+    SEQUENCE_DIGITS = 18
+
+
+def is_whole(bytes line not None):
+    """Whether a leaf ends with the check of all that stands before it."""
+    cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(line)
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(line) - CHECK_BYTES
+    cdef uint32_t crc
+    cdef int i
+    if n < 0 or memcmp(p + n, b',"whole":"', 10) != 0 or p[n + 18] != 34 or p[n + 19] != 125:
+        return False
+    crc = crc32(p, n)
+    for i in range(8):
+        if p[n + 10 + i] != 97 + (crc >> (28 - 4 * i) & 15):
+            return False
+    return True
+
+
+def sequence_of(bytes line not None):
+    """The sequence of a leaf; 0 when it has none. What stands in front of it is data, which may have any
+    names, so it is the last one that counts."""
+    cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(line)
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(line), at = n - 11, i
+    cdef long long found = 0
+    while at >= 0 and (p[at] != 34 or memcmp(p + at, b'"sequence":', 11) != 0):
+        at -= 1
+    if at < 0:
+        return 0
+    at += 11
+    i = at
+    while i < n and i - at < SEQUENCE_DIGITS and 48 <= p[i] <= 57:
+        found = found * 10 + (p[i] - 48)
+        i += 1
+    if i == at or n - i < 12 or memcmp(p + i, b',"session":"', 12) != 0:
+        return 0
+    return found
+
+
 for _byte in range(256):
     PLAIN[_byte] = _byte >= 32 and _byte not in (34, 92)
     SHORT[_byte] = ESCAPES.get(_byte, b"\0")[0]
@@ -107,39 +141,44 @@ cdef enum:
     HOLE_VALUE  # and those behind it, of the values in their order
 
 
+cdef enum:
+    FIELDS = 11  # of an event, a tuple in the order of pangate.model.Event
+    CODE = 0
+    SESSION = 2
+    PRINCIPAL
+    ORIGIN
+    RESOURCE
+    SUCCESS
+    DATA
+    CONFIG
+    ROLE
+    STATEMENT
+
+
+cdef inline object field(event, Py_ssize_t place):
+    """A field of an event by its place: by its name it takes as long as all that is done with it."""
+    return <object>PyTuple_GET_ITEM(event, place)
+
+
+@cython.final
 cdef class Form:
     """The leaf of an event that comes again, all but what differs: bytes, and what stands behind them."""
 
-    cdef list pieces
-    cdef list holes
-    cdef Py_ssize_t values
-
     def __cinit__(self):
-        self.pieces, self.holes = [], []
-        self.values = 0
+        self.pieces, self.holes = [], b""
+        self.size = self.values = 0
 
     def __len__(self):
         """Bytes of what does not differ."""
-        return sum(map(len, self.pieces))
+        return self.size
 
 
+@cython.final
 cdef class Encoder:
     """Makes leaves of events. For one thread.
 
     What is quick about it: the bytes of texts that come again in the head of events are kept, and so is the
     order of each set of keys. None of this shows in what comes out."""
-
-    cdef Scanner scanner
-    cdef Names names
-    cdef cell_env_t env
-    cdef uint8_t *out
-    cdef Py_ssize_t room, at
-    cdef uint8_t *scratch
-    cdef Py_ssize_t scratch_room
-    cdef dict heads   # text: its bytes in JSON
-    cdef dict orders  # keys of a mapping: ((key, its bytes in JSON with the colon), ...) in order
-    cdef double second
-    cdef char moment[20]
 
     def __cinit__(self, Scanner scanner not None, Names names not None):
         self.scanner, self.names = scanner, names
@@ -157,30 +196,35 @@ cdef class Encoder:
         in the state `clock`.
 
         TypeError for data that has no form, ValueError for a time that has none."""
+        return self.leaf(event, sequence, time, clock)
+
+    cdef bytes leaf(self, event, long long sequence, double time, str clock):
+        if not PyTuple_Check(event) or PyTuple_GET_SIZE(event) != FIELDS:
+            raise TypeError("an event is a tuple of its fields")
         self.at = 0
         self.put(b'{"clock":')
         self.head(clock)
         self.put(b',"code":')
-        self.head(event.code)
+        self.head(field(event, CODE))
         self.put(b',"config":')
-        self.head(event.config)
+        self.head(field(event, CONFIG))
         self.put(b',"data":')
-        self.value(event.data, 0)
+        self.value(field(event, DATA), 0)
         self.put(b',"origin":')
-        self.head(event.origin)
+        self.head(field(event, ORIGIN))
         self.put(b',"principal":')
-        self.head(event.principal)
+        self.head(field(event, PRINCIPAL))
         self.put(b',"resource":')
-        self.head(event.resource)
+        self.head(field(event, RESOURCE))
         self.put(b',"role":')
-        self.head(event.role)
+        self.head(field(event, ROLE))
         self.put(b',"sequence":')
         self.integer(sequence)
         self.put(b',"session":')
-        self.head(event.session)
+        self.head(field(event, SESSION))
         self.put(b',"statement":')
-        self.integer(event.statement)
-        self.put(b',"success":true' if event.success else b',"success":false')
+        self.integer(field(event, STATEMENT))
+        self.put(b',"success":true' if field(event, SUCCESS) else b',"success":false')
         self.put(b',"time":"')
         self.when(time)
         self.put(b'","v":3')
@@ -240,21 +284,27 @@ cdef class Encoder:
 
     cdef int hole(self, Form made, int what) except -1:
         made.pieces.append(PyBytes_FromStringAndSize(<char *>self.out, self.at))
-        made.holes.append(what)
+        made.holes += bytes((what,))
+        made.size += self.at
         self.at = 0
         return 0
 
     def fill(self, Form form not None, long long sequence, double time, str clock not None,
              long long statement, tuple values not None):
         """The leaf of an event of this form."""
+        return self.filled(form, sequence, time, clock, statement, values)
+
+    cdef bytes filled(self, Form form, long long sequence, double time, str clock, long long statement,
+                      tuple values):
         cdef Py_ssize_t i
         cdef int what
+        cdef const uint8_t *holes = <const uint8_t *>PyBytes_AS_STRING(form.holes)
         if len(values) != form.values:
             raise ValueError(f"a form with {form.values} values was given {len(values)}")
         self.at = 0
         for i in range(len(form.pieces)):
             self.put(<bytes>form.pieces[i])
-            what = form.holes[i]
+            what = holes[i]
             if what >= HOLE_VALUE:
                 self.value(values[what - HOLE_VALUE], 1)
             elif what == HOLE_TIME:
@@ -288,7 +338,7 @@ cdef class Encoder:
 
     # Bytes
 
-    cdef int reserve(self, Py_ssize_t more) except -1:
+    cdef inline int reserve(self, Py_ssize_t more) except -1:
         cdef uint8_t *made
         cdef Py_ssize_t room
         if self.at + more > self.room:
@@ -299,14 +349,14 @@ cdef class Encoder:
             self.out, self.room = made, room
         return 0
 
-    cdef int put(self, bytes data) except -1:
+    cdef inline int put(self, bytes data) except -1:
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
         self.reserve(n)
         memcpy(self.out + self.at, PyBytes_AS_STRING(data), n)
         self.at += n
         return 0
 
-    cdef int integer(self, long long value) except -1:
+    cdef inline int integer(self, long long value) except -1:
         cdef uint8_t digits[24]
         cdef int i = 24
         cdef unsigned long long rest = -<unsigned long long>value if value < 0 else <unsigned long long>value
@@ -375,7 +425,7 @@ cdef class Encoder:
 
     # Texts
 
-    cdef int head(self, str text) except -1:
+    cdef inline int head(self, str text) except -1:
         """A text that is likely to come again."""
         cdef bytes kept = <bytes>self.heads.get(text)
         cdef Py_ssize_t began = self.at
@@ -480,6 +530,8 @@ cdef class Encoder:
             return self.mapping(value, depth)
         if type(value) is list:
             return self.items(value, depth)
+        if type(value) is tuple:
+            return self.items(list(value), depth)
         if isinstance(value, Mapping):
             return self.mapping(dict(value), depth)
         if isinstance(value, (list, tuple)):
@@ -520,6 +572,9 @@ cdef class Encoder:
         micro = rint(value * 1e6)
         if 10 <= micro < SMALL and micro / 1e6 == value:
             return self.decimal(<int64_t>micro)
+        if 1 <= micro < 10 and micro / 1e6 == value:
+            self.integer(<int64_t>micro)
+            return self.put(b"e-6")
         made = PyOS_double_to_string(value, b"r", 0, Py_DTSF_ADD_DOT_0, NULL)
         try:
             number = made

@@ -1,9 +1,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pangate._leaf import Form
+from pangate._leaf import Encoder, Form
 
 Buffer = bytes | bytearray | memoryview
+
+def is_unchanged(fd: int, length: int) -> bool: ...
 
 class Histogram:
     """Counts of values by upper bound, in seconds."""
@@ -11,6 +13,16 @@ class Histogram:
     def __init__(self, bounds: Sequence[float]) -> None: ...
     def observe(self, seconds: float) -> None: ...
     def buckets(self) -> tuple[list[tuple[str, float]], float]: ...
+
+class Steps:
+    """Notices that the system's clock went back. See _book.pyx."""
+
+    latest: float
+    @property
+    def behind(self) -> float: ...
+    def __init__(self, most: float, latest: float = ...) -> None: ...
+    def see(self, moment: float) -> None: ...
+    def accept(self, moment: float) -> None: ...
 
 class Pending:
     """Leaves that wait to be written. See _book.pyx."""
@@ -27,10 +39,14 @@ class Pending:
         self,
         sequence: int,
         most: int,
-        make: Callable[[Form, int, float, str, int, tuple[object, ...]], bytes] | None = ...,
+        encode: Callable[[Any, int], bytes] | None = ...,
+        encoder: Encoder | None = ...,
         clock: Callable[[], str] | None = ...,
+        steps: Steps | None = ...,
+        longest: int = ...,
     ) -> None: ...
-    def add(self, leaf: bytes, now: float) -> int: ...
+    def in_time(self, moment: float) -> bool: ...
+    def note(self, event: tuple[Any, ...], now: float) -> int: ...
     def take(self, left: int = ...) -> None: ...
 
 class Frames:

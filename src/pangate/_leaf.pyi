@@ -1,6 +1,9 @@
 from pangate._frame import Names
 from pangate._scan import Scanner
 
+def is_whole(line: bytes) -> bool: ...
+def sequence_of(line: bytes) -> int: ...
+
 class Form:
     """The leaf of an event that comes again, all but what differs."""
 

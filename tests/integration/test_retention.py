@@ -13,6 +13,7 @@ from conftest import EVERYTHING
 from pangate import cli
 from pangate.audit.events import events
 from pangate.audit.reader import Ledger
+from pangate.audit.signing import KeyFile
 from pangate.audit_cli.retain import retain
 from pangate.errors import LedgerError
 from pangate.trial import Trial, until
@@ -40,7 +41,7 @@ def verified(trial: Trial) -> str:
 
 
 def apply(trial: Trial) -> None:
-    key = trial.directory / "audit.jsonl.key"
+    key = KeyFile(trial.directory / "audit.jsonl.key", "none").signer
     assert retain(trial.audit, trial.directory, key, 366, NOW, apply=True) == 0
 
 
@@ -107,6 +108,12 @@ def test_it_is_written_sealed_and_read_all_the_while(postgres, trial, capsys):
             str(day),
         ]
         assert cli.main([*export, "--out", str(out)]) == 0
+        made.start_gateway()  # which takes the notes of what was done without it
+        made.stop_gateway()
+        # those of placing holds may be among the events that were retired
+        asked = [event["code"] for event in events(made.audit) if "note" in event["data"]]
+        assert (asked.count("audit.exported"), asked.count("audit.hold_released")) == (1, 1)
+        assert set(asked) <= {"audit.exported", "audit.hold_released", "audit.hold_placed"}
         assert "of them retired" in capsys.readouterr().out
         assert (
             cli.main(["audit", "verify", str(out), "--key", str(made.directory / "log.pub")]) == 0

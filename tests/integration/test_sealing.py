@@ -15,7 +15,7 @@ import pytest
 from conftest import EVERYTHING
 from pangate.audit.events import events
 from pangate.audit.reader import Ledger
-from pangate.audit.sealer import signer
+from pangate.audit.signing import signer
 from pangate.errors import LedgerError
 from pangate.ledger.note import Signer, Verifier, parse_note
 from pangate.ledger.rotation import name_of, rotate
@@ -246,3 +246,88 @@ def test_a_rotation_that_no_event_tells_of_shows(sealed):
     done = verified(sealed)
     assert done.returncode == 1
     assert "no event says that" in done.stdout
+
+
+@pytest.fixture
+def vaulted(postgres, trial, tmp_path):
+    """A gateway whose key is in a vault: a program that wants a token in the environment."""
+    kept, program = tmp_path / "kept", tmp_path / "vault"
+    kept.write_text(Signer.generate("bank").private_text() + "\n")
+    program.write_text(
+        f'#!/bin/sh\ntest "$VAULT_TOKEN" = t0ken && test "$1" = bank && cat {kept}\n'
+    )
+    program.chmod(0o755)
+    audit = (
+        f'{SEALED}\norigin = "bank"\nkey_command = ["{program}", "{{origin}}", "s3cret"]\n'
+        'key_environment = ["VAULT_TOKEN"]'
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAULT_TOKEN", "t0ken")
+        with Trial(postgres, audit=audit, effects=EVERYTHING) as made:
+            yield made, kept
+
+
+def test_a_key_from_a_vault_is_nowhere_else(vaulted):
+    made, kept = vaulted
+    until(lambda: size(made) > 0, "the first checkpoint")
+    first = Signer.from_private(kept.read_text())
+    until(
+        lambda: first.verifier.text() in (made.directory / "log.pub").read_text(), "it is published"
+    )
+    arguments = subprocess.run(
+        ["ps", "-e", "-ww", "-o", "args="], capture_output=True, text=True, timeout=20, check=True
+    ).stdout
+    assert "service.sealing" in arguments
+    assert "s3cret" not in arguments
+    # it hands over to the next one, which the vault has too
+    following = Signer.generate("bank")
+    with kept.open("a") as file:
+        file.write(following.private_text() + "\n")
+    words = [sys.executable, "-m", "pangate.cli", "audit", "rotate-key", "--config"]
+    done = subprocess.run(
+        [*words, str(made.config)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == following.verifier.text()
+    until(
+        lambda: following.verifier.text() in (made.directory / "log.pub").read_text(),
+        "it takes over",
+    )
+    made.stop_gateway()
+    made.start_gateway()
+    made.psql(made.token(), "select 1 as again")
+    kept.write_text(following.private_text() + "\n")
+    made.stop_gateway()
+    assert [json.loads(line)["code"] for line in lines(made)].count("key.rotated") == 1
+    given = made.directory / "first.pub"
+    given.write_text(first.verifier.text())
+    whole = verified(made, "--key", str(given))
+    assert whole.returncode == 0, whole.stdout
+    # what signs by hand asks the vault as well
+    held = ["audit", "hold", "add", "case", "--from", "2026-01-01", "--reason", "why", "--config"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pangate.cli", *held, str(made.config)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    secrets = [key.private_text().split("+", 4)[4].encode() for key in (first, following)]
+    for path in made.directory.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert not [one for one in secrets if one in data], path
+            assert b"PRIVATE+KEY" not in data, path
+
+
+def test_a_vault_that_is_away_holds_nothing_up_and_is_said(vaulted):
+    made, kept = vaulted
+    until(lambda: size(made) > 0, "the first checkpoint")
+    made.stop_gateway()
+    text = kept.read_text()
+    kept.rename(kept.with_name("away"))
+    made.start_gateway()
+    until(lambda: "ended with exit code 1; run it by hand" in made.log.read_text(), "the reason")
+    shown = made.psql(made.token(), "select t from cards order by id")
+    assert "************1111" in shown.stdout
+    kept.with_name("away").rename(kept)
+    until(lambda: size(made) == len(lines(made)), "it is sealed when the vault is back")
+    assert text.split("+", 4)[4].strip() not in made.log.read_text()

@@ -53,6 +53,20 @@ def test_keygen(tmp_path, capsys):
     assert file.read_text() == before
 
 
+def test_keygen_for_a_pipe(capsys, monkeypatch):
+    words = ["audit", "keygen", "-", "--name", "example.com/log"]
+    assert cli.main(words) == 0
+    shown = capsys.readouterr()
+    made = Signer.from_private(shown.out)
+    assert shown.out == made.private_text() + "\n"
+    assert shown.err == made.verifier.text() + "\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli.main(words) == 1
+    shown = capsys.readouterr()
+    assert "PRIVATE" not in shown.out + shown.err
+    assert "is not shown on a terminal" in shown.err
+
+
 def test_keygen_for_a_witness(tmp_path, capsys):
     assert cli.main(["audit", "keygen", str(tmp_path / "k"), "--name", "w", "--witness"]) == 0
     assert Verifier.parse(capsys.readouterr().out).type == COSIGNATURE

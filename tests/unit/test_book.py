@@ -1,13 +1,30 @@
 """What is noted in C is what would be noted in Python."""
 
+import json
+import os
 import struct
 import time
 
 import pytest
 
-from pangate._book import Book, Frames, Histogram, Pending
+import leaves
+from pangate._book import Book, Frames, Histogram, Pending, Steps, is_unchanged
+from pangate._leaf import Encoder
 from pangate.audit.recorded import BAR, FINISHED, HEAD, SENT, STATEMENT
 from pangate.errors import RecordFailed
+from pangate.masking import default_scanner
+from pangate.masking.keys import wiped_names
+from pangate.model import Event
+
+PAN = "4111111111111111"
+
+
+def event(code: str = "a", **data: object) -> Event:
+    return Event(code, 1_700_000_000.25, "s", "p", "192.0.2.1:1", "r", True, data, "c", "role", 3)
+
+
+def encoder() -> Encoder:
+    return Encoder(default_scanner(), wiped_names())
 
 
 def frames(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -51,52 +68,127 @@ def test_parts_are_left_to_whoever_chooses():
 
 
 def test_leaves_wait_within_a_bound():
-    waiting = Pending(10, 100)
-    assert waiting.add(b"x" * 60, 5.0) == 11
-    assert waiting.add(b"x" * 40, 6.0) == 12
+    sizes = iter([60, 40, 1, 1])
+    waiting = Pending(10, 100, lambda event, sequence: b"x" * next(sizes))
+    assert waiting.note(event(), 5.0) == 11
+    assert waiting.note(event(), 6.0) == 12
     assert waiting.since == 5.0
     with pytest.raises(RecordFailed) as wrong:
-        waiting.add(b"x", 7.0)
+        waiting.note(event(), 7.0)
     assert "more than 100 bytes" in wrong.value.detail
     assert waiting.sequence == 12
     waiting.take(1)
     assert (waiting.leaves, waiting.size) == ([b"x" * 40], 40)
     waiting.take()
-    assert waiting.add(b"x", 8.0) == 13
+    assert (waiting.leaves, waiting.size) == ([], 0)
+    assert waiting.note(event(), 8.0) == 13
     assert waiting.since == 8.0
+    waiting.closed = True
+    with pytest.raises(RecordFailed):
+        waiting.note(event(), 9.0)
+
+
+def test_the_leaf_of_an_event_is_masked_and_has_the_state_of_the_clock():
+    steps = Steps(1.0)
+    waiting = Pending(0, 1000, None, encoder(), lambda: "synchronised", steps)
+    made = event(text=f"select {PAN}")
+    assert waiting.note(made, 0.0) == 1
+    steps.see(5.0)
+    steps.see(1.0)
+    assert waiting.note(made, 0.0) == 2
+    assert waiting.leaves == [
+        leaves.encode(made, 1, "synchronised"),
+        leaves.encode(made, 2, "back"),
+    ]
+    assert PAN.encode() not in waiting.leaves[0]
+
+
+def test_a_leaf_that_is_too_long_is_made_by_whoever_knows_how():
+    waiting = Pending(
+        6, 10_000, lambda event, sequence: b"%d" % sequence, encoder(), str, None, 300
+    )
+    waiting.note(event(text="x" * 40), 0.0)
+    waiting.note(event(text="x" * 400), 0.0)
+    assert json.loads(waiting.leaves[0])["sequence"] == 7
+    assert waiting.leaves[1] == b"8"
+
+
+def test_what_is_no_event_has_no_leaf():
+    for wrong in (("a", 1.0), object(), list(event())):
+        with pytest.raises(TypeError):
+            encoder().encode(wrong, 1, 1.0, "unknown")
+
+
+def test_a_clock_is_in_time_until_it_goes_back():
+    steps = Steps(1.0, 100.0)
+    waiting = Pending(0, 100, steps=steps)
+    assert waiting.in_time(100.5)
+    assert steps.latest == 100.5
+    for moment in (100.4, 50.0, float("nan")):
+        assert not waiting.in_time(moment)
+        assert steps.latest == 100.5
+    steps.see(50.0)
+    assert not waiting.in_time(101.0), "somebody has to see that it is right again"
+    steps.see(101.0)
+    assert waiting.in_time(101.0)
+    assert Pending(0, 100).in_time(0.0)
+
+
+def test_a_file_that_somebody_changed_is_told(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"12345")
+    with path.open("r+b") as file:
+        assert is_unchanged(file.fileno(), 5)
+        assert not is_unchanged(file.fileno(), 4)
+        file.truncate(4)
+        assert is_unchanged(file.fileno(), 4)
+        path.unlink()
+        assert not is_unchanged(file.fileno(), 4)
+        taken = os.dup(file.fileno())
+        os.close(taken)
+    assert not is_unchanged(taken, 4)
 
 
 def test_a_book_notes_from_the_decision_to_the_end():
-    leaves = []
-
-    def make(form, sequence, now, state, statement, values):
-        leaves.append((form, sequence, state, statement, values))
-        return b"leaf"
-
+    encode = encoder()
+    first = encode.form(event("first", number=0), ("number",))
+    asked = encode.form(
+        event("second", number=0, parameters=[], text=""), ("number", "parameters", "text")
+    )
+    ends = ("bytes", "masked", "number", "rows", "seconds")
+    ended = encode.form(event("ended", **dict.fromkeys(ends, 0)), ends)
     kinds: dict[tuple[str, str], int] = {}
     masked = []
     seconds = Histogram((1.0,))
-    waiting = Pending(0, 1000, make, lambda: "synchronised")
+    waiting = Pending(0, 10_000, None, encode, lambda: "synchronised")
     book = Book(waiting, kinds, seconds, masked.append)
-    forms = ((("parse", "allow"), "p"), (("bind", "allow"), "b"))
-    book.again(forms, ("1",), "select")
+    forms = ((("parse", "allow"), first), (("bind", "allow"), asked))
+    book.again(forms, ("1", PAN), "select")
     assert book.started.keys() == {1, 2}
-    book.answered("e", 2, 2, 3, 40, {"visa": 1}, 5, 9)
+    book.answered(ended, 2, 2, 3, 40, {"visa": 1}, 5, 9)
     assert book.started == {}
     assert (book.statements, book.rows, book.size, book.masked) == (2, 3, 40, {"visa": 1})
     assert kinds == {("parse", "allow"): 1, ("bind", "allow"): 1}
     assert masked == [{"visa": 1}]
     assert seconds.buckets()[0][-1] == ("+Inf", 2)
-    assert [leaf[:4] for leaf in leaves] == [
-        ("p", 1, "synchronised", 1),
-        ("b", 2, "synchronised", 2),
-        ("e", 3, "synchronised", 1),
-        ("e", 4, "synchronised", 2),
+    found = [json.loads(leaf) for leaf in waiting.leaves]
+    assert [(leaf["code"], leaf["sequence"], leaf["statement"]) for leaf in found] == [
+        ("first", 1, 1),
+        ("second", 2, 2),
+        ("ended", 3, 1),
+        ("ended", 4, 2),
     ]
-    assert leaves[0][4] == (1,)
-    assert leaves[1][4] == (2, ("1",), "select")
-    assert leaves[3][4][:4] == (40, {"visa": 1}, 2, 3)
-    assert waiting.leaves == [b"leaf"] * 4
+    assert {leaf["clock"] for leaf in found} == {"synchronised"}
+    assert found[0]["data"] == {"number": 1}
+    assert found[1]["data"] == {
+        "number": 2,
+        "parameters": ["1", "************1111"],
+        "text": "select",
+    }
+    assert found[2]["data"].items() >= {"bytes": 0, "masked": {}, "number": 1, "rows": 0}.items()
+    seconds_ = found[3]["data"].pop("seconds")
+    assert 0 <= seconds_ < 60
+    assert found[3]["data"] == {"bytes": 40, "masked": {"visa": 1}, "number": 2, "rows": 3}
     waiting.closed = True
     with pytest.raises(RecordFailed):
         book.again(forms, (), None)

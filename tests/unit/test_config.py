@@ -7,9 +7,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pangate import config, policy
+from pangate.audit.signing import command_of
 from pangate.config import Config, load
 from pangate.errors import ConfigError
 from pangate.model import Hold, Limits, Resource
+from pangate.service.worker import of_worker
 
 ROOT = Path(__file__).parents[2]
 
@@ -834,3 +836,41 @@ def test_the_arguments_of_commands_are_shown_nowhere(write):
     found = load(write(WHOLE + APPROVERS + text))
     assert "s3cr3t" not in config.describe(found)
     assert "(not shown)" in config.describe(found)
+
+
+def signing(more, workers=1):
+    process = f"[process]\nworkers = {workers}\n" if workers > 1 else ""
+    return WHOLE.replace('path = "audit.jsonl"\n', f'path = "audit.jsonl"\n{more}\n') + process
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_command_that_prints_the_key_of_the_record(write, monkeypatch):
+    monkeypatch.setenv("VAULT_TOKEN", "t")
+    keys = 'key_command = ["echo", "s3cr3t", "{origin}"]\nkey_environment = ["VAULT_TOKEN"]'
+    found = load(write(signing(keys, 2)))
+    assert found.audit.key_command == ("echo", "s3cr3t", "{origin}")
+    assert "s3cr3t" not in config.describe(found)
+    assert 'key_command = ["echo", "(not shown)", "(not shown)"]' in config.describe(found)
+    made = [command_of(of_worker(found, number).audit)[2] for number in (1, 2)]
+    assert [one.rpartition("/")[2] for one in made] == ["worker-1", "worker-2"]
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize(
+    ("keys", "workers", "said"),
+    [
+        ('key_command = ["echo"]\nkey = "k"', 1, "audit.key: has no effect with key_command"),
+        ("key_command = []", 1, "audit.key_command: is empty; name the program"),
+        ('key_command = ["no-such-vault"]', 1, "audit.key_command: there is no program no-such"),
+        ('key_environment = ["A"]', 1, "audit.key_environment: has no effect without"),
+        (
+            'key_command = ["echo"]\nkey_environment = ["NOT_THERE"]',
+            1,
+            "audit.key_environment: the environment has no NOT_THERE; set it",
+        ),
+        ('key_command = ["echo"]', 2, "audit.key_command: has no {origin} in it"),
+    ],
+)
+def test_what_is_wrong_with_the_key_of_the_record(write, keys, workers, said):
+    found = problems(write(signing(keys, workers)))
+    assert any(one.startswith(said) for one in found), found

@@ -4,6 +4,8 @@ import csv
 import enum
 import json
 import math
+import re
+import zlib
 from collections import ChainMap
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 
 import leaves
 import oracle
-from pangate._leaf import Encoder
+from pangate._leaf import Encoder, is_whole, sequence_of
+from pangate.ledger.letters import letters
 from pangate.masking import default_scanner
 from pangate.masking.keys import wiped_names
 from pangate.model import Event
@@ -223,3 +226,51 @@ def test_long_texts_take_memory_only_while_they_are_there():
     long = "x" * 3_000_000 + PAN + "\n"
     assert encoder.encode_value(long) == leaves.encode_value(long)
     assert encoder.encode_value("a") == b'"a"'
+
+
+def is_whole_slowly(line: bytes) -> bool:
+    body, name, rest = line.rpartition(b',"whole":"')
+    return bool(name) and rest == letters(zlib.crc32(body).to_bytes(4, "big")).encode() + b'"}'
+
+
+def sequence_slowly(line: bytes) -> int:
+    _, name, rest = line.rpartition(b'"sequence":')
+    found = re.match(rb'([0-9]{1,18}),"session":"', rest) if name else None
+    return int(found[1]) if found else 0
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(
+                [
+                    *(b'"sequence":', b',"session":"', b"7", b"12345678", b"0", b"-", b'"', b"}"),
+                    *(b',"whole":"', b"aaaaaaaa", b'"}', b"\xff", b" "),
+                ]
+            ),
+            st.binary(max_size=6),
+        ),
+        max_size=9,
+    ).map(b"".join),
+    st.booleans(),
+)
+@example(b'"sequence":123456789012345678,"session":"', False)
+@example(b'"sequence":1234567890123456789,"session":"', False)
+@example(b'"sequence":1,"session":', False)
+@example(b"", True)
+def test_the_sequence_and_the_check_of_a_leaf(line, checked):
+    if checked:
+        line = leaves.with_check(line + b"}")
+    assert is_whole(line) == is_whole_slowly(line)
+    assert sequence_of(line) == sequence_slowly(line)
+
+
+def test_a_bit_that_changed_is_told():
+    line = encoder.encode(event(data={"asked": {"sequence": 9, "session": "x"}}), 7, 1.0, "unknown")
+    assert is_whole(line)
+    assert sequence_of(line) == 7
+    for place in range(len(line)):
+        for bit in (1, 128):
+            changed = bytearray(line)
+            changed[place] ^= bit
+            assert not is_whole(bytes(changed)), place

@@ -109,8 +109,15 @@ class Recorder:
         """Sequence of the last event that has to be on the disk before anything follows from it."""
         self._encode = encode
         self._clock = clock
-        make, state = getattr(encode, "fill", None), getattr(encode, "clock", None)
-        self.leaves = Pending(sink.last_sequence, MAX_PENDING_BYTES, make, state)
+        self.leaves = Pending(
+            sink.last_sequence,
+            MAX_PENDING_BYTES,
+            encode,
+            getattr(encode, "encoder", None),
+            getattr(encode, "clock", None),
+            steps,
+            getattr(encode, "longest", 0),
+        )
         """What is recorded and not yet flushed."""
         if sink.repaired_bytes:
             self._record_own("audit.repaired", {"removed_bytes": sink.repaired_bytes})
@@ -137,16 +144,10 @@ class Recorder:
         too (audit/codes.py), and the configuration may say that all events are, or none.
 
         Raises RecordFailed when too much is waiting, and TypeError for data that has no form."""
-        leaves, moment, steps = self.leaves, event.time, self._steps
-        if leaves.closed:
-            raise RecordFailed("the record is closed; the gateway is stopping")
-        if steps is not None:
-            if moment >= steps.latest and not self._behind:
-                steps.latest = moment  # as `see` would; nearly always
-            else:
-                self._see(moment)
-        leaf = self._encode(event, leaves.sequence + 1)
-        sequence = leaves.add(leaf, 0.0 if leaves.leaves else self._clock())
+        leaves = self.leaves
+        if not leaves.in_time(event.time):
+            self._see(event.time)
+        sequence = leaves.note(event, 0.0 if leaves.leaves else self._clock())
         if self._fsync != "interval" and (
             urgent or self._fsync == "always" or event.code in URGENT
         ):
@@ -155,7 +156,10 @@ class Recorder:
 
     def in_time(self) -> bool:
         """Whether the clock is right, so that forms may be filled."""
-        self._see(self._clock())
+        moment = self._clock()
+        if self.leaves.in_time(moment):
+            return True
+        self._see(moment)
         return not self._behind
 
     def form(self, event: Event, holes: tuple[str, ...]) -> Form | None:
@@ -285,16 +289,18 @@ class _Leaves:
     def __init__(
         self, encoder: Encoder, clock: ClockState, large: Path | None, steps: Steps | None
     ) -> None:
-        self._encoder, self._large, self._steps = encoder, large, steps
-        self.fill, self.clock = encoder.fill, clock.now
+        self.encoder, self._large, self._steps = encoder, large, steps
+        self.clock = clock.now
+        self.longest = MAX_LEAF if large is not None else 0
+        """Bytes of a leaf that needs nothing but the encoder; 0 when every one is such a leaf."""
 
     def form(self, event: Event, holes: tuple[str, ...]) -> Form | None:
         """None for events that are long without what differs: no leaf by a form is too long for the log."""
-        form = self._encoder.form(event, holes)
+        form = self.encoder.form(event, holes)
         return form if len(form) <= MAX_FORM else None
 
     def __call__(self, event: Event, sequence: int) -> bytes:
-        encoder, large, steps = self._encoder, self._large, self._steps
+        encoder, large, steps = self.encoder, self._large, self._steps
         state = BACK if steps is not None and steps.behind else self.clock()
         leaf = encoder.encode(event, sequence, event.time, state)
         if large is None or len(leaf) <= MAX_LEAF:

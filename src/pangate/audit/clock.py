@@ -8,6 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from pangate._book import Steps
+
+__all__ = ["BACK", "KEPT_SECONDS", "ClockState", "State", "Steps", "state"]
+
 State = Literal["synchronised", "unsynchronised", "unknown"]
 
 BACK = "back"
@@ -52,26 +56,3 @@ class ClockState:
         if now >= self._until:
             self._state, self._until = self._ask(), now + KEPT_SECONDS
         return self._state
-
-
-class Steps:
-    """Notices that the system's clock went back by more than `most` seconds behind the latest time that was
-    seen."""
-
-    def __init__(self, most: float, latest: float = 0.0) -> None:
-        self._most = most
-        self.latest = latest
-        self.behind = 0.0
-        """Seconds that it lacks now; 0.0 when it is right."""
-
-    def see(self, moment: float) -> None:
-        """It is `moment` by the clock, in seconds since 1970."""
-        if moment < self.latest - self._most:
-            self.behind = self.latest - moment
-        else:
-            self.behind = 0.0
-            self.latest = max(self.latest, moment)
-
-    def accept(self, moment: float) -> None:
-        """What the clock says is right, and what it said before was not."""
-        self.latest, self.behind = moment, 0.0

@@ -47,6 +47,16 @@ CODES: dict[str, Code] = {
     "approval.viewed": Code("a person looked at a request", "10.2.1.3"),
     "approval.void": Code("what was decided could not be kept and has no effect", urgent=True),
     "approval.withdrawn": Code("nobody waits for it any more"),
+    "audit.exported": Code(
+        "somebody sets out to write an archive of a period with `pangate audit export`",
+        "10.2.1.3",
+    ),
+    "audit.hold_placed": Code(
+        "somebody sets out to place a legal hold: on which events, and why",
+        "10.2.1.2",
+        urgent=True,
+    ),
+    "audit.hold_released": Code("and to lift one", "10.2.1.2", urgent=True),
     "audit.note_refused": Code("a note of who read the record that was none", "10.2.1.4"),
     "audit.read": Code("somebody read the record with `pangate audit`", "10.2.1.3"),
     "audit.recovered": Code(
@@ -56,6 +66,11 @@ CODES: dict[str, Code] = {
     ),
     "audit.repaired": Code(
         "the end of the file was not whole after a crash and was taken away: how many bytes",
+        "10.2.1.6",
+        urgent=True,
+    ),
+    "audit.retention_applied": Code(
+        "somebody sets out to take away what is older than `keep_days`",
         "10.2.1.6",
         urgent=True,
     ),

@@ -1,4 +1,4 @@
-"""Notes for the record from who is not its writer: that somebody read it.
+"""Notes for the record from who is not its writer: that somebody read it, or decides what becomes of it.
 
 The gateway alone writes its record. Who reads it on the command line drops a note, a small file, into a
 directory beside the record; the gateway takes it into the record and removes it, at its next start when it
@@ -37,6 +37,15 @@ AT_A_TIME = 100
 
 ABANDONED_SECONDS = 3600.0
 """A note that is so old and not finished is of somebody who was killed, and removed."""
+
+DECIDING = {
+    ("hold", "add"): "audit.hold_placed",
+    ("hold", "release"): "audit.hold_released",
+    ("retain", None): "audit.retention_applied",
+    ("export", None): "audit.exported",
+}
+"""The codes of commands, with their action, that do more than read. Until they had these, they were
+recorded as `audit.read`."""
 
 Record = Callable[[str, str, bool, Mapping[str, object]], None]
 """Takes (code, principal, success, data) of an event."""
@@ -157,7 +166,7 @@ class Inbox:
         events are written; until then no note is given twice."""
         count = 0
         for taken in self._waiting():
-            code = "audit.read" if taken.right else "audit.note_refused"
+            code = _code_of(taken.data) if taken.right else "audit.note_refused"
             record(code, taken.principal, taken.right, {"note": taken.name, **taken.data})
             self._recorded.add(taken.name)
             count += 1
@@ -231,6 +240,11 @@ def _read(inbox: Path, name: str) -> Taken | None:
         for key, value in note["asked"].items()
     }
     return Taken(name, who, {**note, "asked": asked, "uid": found.st_uid}, right=True)
+
+
+def _code_of(note: Mapping[str, Any]) -> str:
+    """The code of the event that a note becomes."""
+    return DECIDING.get((note["command"], note["asked"].get("action")), "audit.read")
 
 
 def _form_of(data: bytes) -> dict[str, Any] | None:

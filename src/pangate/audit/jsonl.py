@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from pangate._book import is_unchanged
 from pangate.audit.clock import BACK
 from pangate.audit.marks import Marker, is_whole, mark_of, read_mark
 from pangate.audit.syncer import Syncer
@@ -88,7 +89,8 @@ class JsonLines:
         try:
             if self._torn:
                 self._cut_back()
-            self._check_unchanged()
+            if not is_unchanged(self._fd, self._length):
+                self._say_changed()
             written = os.write(self._fd, data)
         except OSError as error:
             self._torn = True
@@ -304,7 +306,7 @@ class JsonLines:
 
     # Writing
 
-    def _check_unchanged(self) -> None:
+    def _say_changed(self) -> None:
         found = os.fstat(self._fd)
         if found.st_nlink == 0:
             self._broken = "was removed while it was written; start the gateway again"

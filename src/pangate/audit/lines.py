@@ -4,19 +4,18 @@ retired there are zeros in their place, mostly as a hole that takes no room: the
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pangate._leaf import sequence_of
 from pangate.errors import LedgerError
+
+__all__ = ["BLOCK", "MAX_LINE", "data_from", "lines", "open_record", "sequence_of"]
 
 MAX_LINE = 64 << 20
 """Bytes of the longest line; what is longer is no event."""
 
 BLOCK = 1 << 20
-
-_KEY = b'"sequence":'
-_SEQUENCE = re.compile(rb'([0-9]{1,18}),"session":"')
 
 
 def open_record(path: Path) -> int:
@@ -52,14 +51,6 @@ def lines(fd: int, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         if not more:
             return
         data += more
-
-
-def sequence_of(line: bytes) -> int:
-    """The sequence of the event in a line; 0 when it is none."""
-    # The last one: what stands in front of it is an event's data, which may have any names.
-    at = line.rfind(_KEY)
-    found = _SEQUENCE.match(line, at + len(_KEY)) if at >= 0 else None
-    return int(found[1]) if found else 0
 
 
 def data_from(fd: int, offset: int) -> int:

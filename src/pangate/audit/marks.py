@@ -8,13 +8,11 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from pangate._leaf import is_whole as checked
 from pangate.ledger.letters import letters
 
 MARK = ".synced"
 """What the name of a mark ends with."""
-
-_CHECK = b',"whole":"'
-_CHECK_BYTES = len(_CHECK) + 8 + len(b'"}')
 
 _MARK_BYTES = 64
 """A mark is written with one write into one sector, so it is there as it was before or as it is after."""
@@ -23,10 +21,7 @@ _MARK_BYTES = 64
 def is_whole(line: bytes) -> bool:
     """Whether an event is as it was written. Of one of version 2, which has no check, nobody knows: then
     true."""
-    if not line.startswith(_CHECK, len(line) - _CHECK_BYTES):
-        return line.endswith(b',"v":2}')
-    made = letters(zlib.crc32(line[:-_CHECK_BYTES]).to_bytes(4, "big"))
-    return line[-10:] == made.encode() + b'"}'
+    return checked(line) or line.endswith(b',"v":2}')
 
 
 class Mark(NamedTuple):

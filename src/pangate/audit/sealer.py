@@ -9,9 +9,10 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from pangate.audit.anchors import write_whole
+from pangate.audit.anchors import write_all, write_whole
 from pangate.audit.lines import lines, sequence_of
 from pangate.audit.marks import is_whole, read_mark
 from pangate.audit.reader import CHECKPOINT, PUBLIC_KEYS, ROTATIONS, Ledger
@@ -21,6 +22,7 @@ from pangate.ledger.note import Signer, Verifier
 from pangate.ledger.rotation import Rotation, name_of, rotate
 from pangate.ledger.tiles import (
     MAX_LEAF_BYTES,
+    TILE_HEIGHT,
     WIDTH,
     encode_bundle,
     entries_path,
@@ -119,8 +121,7 @@ class Sealer:
         # what could not be written the last time is still to be
         checkpoint = self._sign() if self._new or self._signed < self.size or self._due else None
         while leaves := self._next(marked=marked):
-            for leaf in leaves:
-                self._append(leaf)
+            self._extend(leaves)
             self._due = self._due or bool(self._rotation and any(map(self._hands_over, leaves)))
             checkpoint = self._sign()
         return checkpoint
@@ -250,6 +251,23 @@ class Sealer:
 
     # The tree
 
+    def _extend(self, leaves: Sequence[bytes]) -> None:
+        """Add leaves, whole bundles by the root that their tile has anyway."""
+        at = min(-len(self._leaves) % WIDTH, len(leaves))
+        for leaf in leaves[:at]:
+            self._append(leaf)
+        while len(leaves) - at >= WIDTH:
+            bundle = leaves[at : at + WIDTH]
+            hashes = [leaf_hash(leaf) for leaf in bundle]
+            index, root = self._frontier.size // WIDTH, whole_root(hashes)
+            self._frontier.append_whole(root, TILE_HEIGHT)
+            self._new[entries_path(index)] = encode_bundle(bundle)
+            self._new[tile_path(0, index)] = b"".join(hashes)
+            self._join(root, 1, index // WIDTH)
+            at += WIDTH
+        for leaf in leaves[at:]:
+            self._append(leaf)
+
     def _append(self, leaf: bytes) -> None:
         digest = leaf_hash(leaf)
         index = self._frontier.size // WIDTH
@@ -258,9 +276,12 @@ class Sealer:
         if len(self._leaves) == WIDTH:
             self._new[entries_path(index)] = encode_bundle(self._leaves)
             self._leaves = []
-        level = 0
+        self._join(digest, 0, index)
+
+    def _join(self, digest: bytes, level: int, index: int) -> None:
+        """Put a hash into the tile `index` of a level, and what becomes of it into those above."""
         while True:
-            if level == len(self._rows):
+            while level >= len(self._rows):
                 self._rows.append([])
             row = self._rows[level]
             row.append(digest)
@@ -280,10 +301,9 @@ class Sealer:
                 self._new[tile_path(level, full, partial)] = b"".join(self._rows[level])
                 if level == 0:
                     self._new[entries_path(full, partial)] = encode_bundle(self._leaves)
-        for path, data in self._new.items():
-            place = self._directory / path
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_whole(place, data)
+        for path in self._new:
+            (self._directory / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_all({self._directory / path: data for path, data in self._new.items()})
         self._new = {}
         checkpoint = Checkpoint(self._signer.verifier.name, size, self._frontier.root())
         note = self._signer.sign_note(checkpoint.body())
@@ -340,35 +360,3 @@ def _lock(path: Path) -> int:
             time.sleep(0.05)
         else:
             return fd
-
-
-def next_key(path: Path) -> Path:
-    """Where the key waits that takes over from the one in the file at `path`."""
-    return path.with_name(path.name + ".next")
-
-
-def signer(path: Path, origin: str) -> Signer:
-    """The private key in the file at `path`, made when there is none, with the name `origin`.
-
-    Raises LedgerError when it cannot be read or made, is no key, or others may read it."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return _made(path, origin)
-    except OSError as error:
-        raise LedgerError(f"the key {path} cannot be read: {error.strerror}") from None
-    with os.fdopen(fd, "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if mode & 0o077:
-            raise LedgerError(f"the key {path} has mode {mode & 0o7777:04o}; chmod it to 0600")
-        text = file.read(4096)
-    try:
-        return Signer.from_private(text.decode())
-    except (LedgerError, UnicodeDecodeError) as error:
-        raise LedgerError(f"the key {path} cannot be used: {error}") from None
-
-
-def _made(path: Path, origin: str) -> Signer:
-    made = Signer.generate(origin)
-    write_whole(path, f"{made.private_text()}\n".encode())
-    return made

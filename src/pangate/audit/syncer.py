@@ -54,9 +54,12 @@ class Syncer:
         with self._changed:
             offset = self._end[0]
             self._end = (offset + len(data), sequence)
+            first = not self._kept
             self._kept.append((offset, data, sequence))
             self.kept_bytes += len(data)
-            self._changed.notify()
+            if first:
+                # otherwise the thread knows that there is something, and to wake it costs more than to write
+                self._changed.notify()
 
     def soon(self, notice: Callable[[], None] | None = None) -> None:
         """Bring to the disk at once what was written so far. `notice` is called, by the thread, when that is

@@ -9,7 +9,7 @@ from pathlib import Path
 from pangate.audit.export.container import FORMS
 from pangate.audit.export.write import export
 from pangate.audit.holds import moment
-from pangate.audit_cli.retain import keys_in, note, private_key, who
+from pangate.audit_cli.retain import keys_in, signer_of, who
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -36,11 +36,11 @@ def run(options: argparse.Namespace) -> int:
     """Write it. It is signed with the log's key, so this is done where the gateway runs."""
     from pangate import config
 
-    settings = config.load(options.config).audit
+    whole = config.load(options.config)
+    settings = whole.audit
     since, until = moment(options.since), moment(options.until, end=True)
-    signer = private_key(settings.private_key)
+    signer = signer_of(whole)()
     verifiers = keys_in(settings.ledger)
-    note(settings.path, "export", {"from": since, "to": until, "out": str(options.out)})
     period = export(
         settings.ledger, verifiers, signer, since, until, options.out, who(), datetime.now(UTC)
     )

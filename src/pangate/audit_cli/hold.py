@@ -9,7 +9,7 @@ from pathlib import Path
 from pangate.audit import pan_mask
 from pangate.audit.holds import change, history, moment
 from pangate.audit.reader import Ledger
-from pangate.audit_cli.retain import keys_in, note, private_key, who
+from pangate.audit_cli.retain import keys_in, note, signer_of, who
 from pangate.errors import LedgerError
 
 
@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     """Do it. Each step is signed with the log's key, so it is done where the gateway runs."""
     from pangate import config
 
-    settings = config.load(options.config).audit
+    whole = config.load(options.config)
+    settings = whole.audit
     directory = settings.ledger
     verifiers = keys_in(directory)
     if options.action == "list":
@@ -76,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     mask = pan_mask()
     change(
         directory,
-        private_key(settings.private_key),
+        signer_of(whole)(),
         verifiers,
         options.action,
         mask(options.name),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from pangate.errors import LedgerError
@@ -12,7 +13,12 @@ from pangate.ledger.note import COSIGNATURE, ED25519, Signer
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="where the private key goes")
+    parser.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help='where the private key goes; "-" prints it alone, for a pipe into a vault',
+    )
     parser.add_argument(
         "--name",
         required=True,
@@ -24,8 +30,18 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the private key, and the public one beside it and to standard output."""
+    """Write the private key, and the public one beside it and to standard output, or to standard error when
+    the private one is printed."""
+    if options.file == Path("-") and sys.stdout.isatty():
+        raise LedgerError(
+            "a private key is not shown on a terminal; pipe it to where it is kept, such as "
+            "`| vault kv put secret/pangate key=-`, or name a file"
+        )
     signer = Signer.generate(options.name, COSIGNATURE if options.witness else ED25519)
+    if options.file == Path("-"):
+        print(signer.private_text())
+        print(signer.verifier.text(), file=sys.stderr)
+        return 0
     write_key(options.file, signer)
     print(signer.verifier.text())
     return 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pangate.audit import pan_mask
 from pangate.audit.holds import history, moment
@@ -15,9 +16,13 @@ from pangate.audit.inbox import inbox_of, leave
 from pangate.audit.index import Index, Record
 from pangate.audit.reader import PUBLIC_KEYS, Ledger
 from pangate.audit.retention import Plan, Retention
+from pangate.audit.signing import key_source
 from pangate.audit.verify import verify
 from pangate.errors import LedgerError
 from pangate.ledger.note import Signer, Verifier
+
+if TYPE_CHECKING:
+    from pangate.config import Config
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
     """Say what goes, and with --apply take it away. A ledger that does not verify is left as it is."""
     from pangate import config
 
-    settings = config.load(options.config).audit
+    whole = config.load(options.config)
+    settings = whole.audit
     now = datetime.now(UTC)
     if options.now is not None:
         now = min(now, datetime.fromisoformat(moment(options.now)))
@@ -48,13 +54,19 @@ def run(options: argparse.Namespace) -> int:
             settings.path, "retain", {"keep_days": settings.retention.keep_days, "now": options.now}
         )
     return retain(
-        settings.path, settings.ledger, settings.private_key, settings.retention.keep_days, now,
+        settings.path, settings.ledger, signer_of(whole), settings.retention.keep_days, now,
         apply=options.apply,
     )  # fmt: skip
 
 
 def retain(
-    record: Path, directory: Path, key: Path, keep_days: int, now: datetime, *, apply: bool
+    record: Path,
+    directory: Path,
+    key: Callable[[], Signer],
+    keep_days: int,
+    now: datetime,
+    *,
+    apply: bool,
 ) -> int:
     """The work of the command, with the time as it is told."""
     verifiers = keys_in(directory)
@@ -70,7 +82,7 @@ def retain(
     plan = retention.plan(keep_days, now, holds)
     print("\n".join(_lines(plan, keep_days)))
     if apply and (plan.ranges or plan.unfinished):
-        for line in retention.apply(plan, private_key(key), keep_days, holds, who(), now):
+        for line in retention.apply(plan, key(), keep_days, holds, who(), now):
             print(line)
         # what finds events knows what is gone; it is made of what stays
         index = Index(Record(record))
@@ -108,13 +120,18 @@ def keys_in(directory: Path) -> list[Verifier]:
     return [Verifier.parse(line) for line in text.decode().splitlines()]
 
 
-def private_key(path: Path) -> Signer:
-    """The key that signs for the ledger. Raises LedgerError."""
-    from pangate.audit.sealer import signer
+def signer_of(whole: Config) -> Callable[[], Signer]:
+    """What reads the key that signs for the ledger. It raises LedgerError."""
 
-    if not path.exists():
-        raise LedgerError(f"there is no key {path}; run this where the gateway runs")
-    return signer(path, "none")
+    def read() -> Signer:
+        settings = whole.audit
+        if settings.key_command is None and not settings.private_key.exists():
+            raise LedgerError(
+                f"there is no key {settings.private_key}; run this where the gateway runs"
+            )
+        return key_source(settings, whole.limits.credential_seconds).signer()
+
+    return read
 
 
 def who() -> str:

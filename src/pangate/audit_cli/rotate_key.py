@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pangate.audit.sealer import next_key, signer
+from pangate.audit.signing import KeyCommand, key_source, next_key, signer
 from pangate.audit_cli.keygen import write_private
 from pangate.errors import LedgerError
 from pangate.ledger.note import Signer
@@ -19,10 +19,20 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the next key beside the present one, and say its public half."""
+    """Write the next key beside the present one, or have the one taken up that the vault has, and say its
+    public half."""
     from pangate import config
 
-    path = config.load(options.config).audit.private_key
+    whole = config.load(options.config)
+    source = key_source(whole.audit, whole.limits.credential_seconds)
+    if isinstance(source, KeyCommand):
+        print(source.rotate().verifier.text())
+        print(
+            "The sealer asks for it too and takes it up with its next checkpoint: the event key.rotated says "
+            "so.\nThen take the old key out of the vault. Who verifies with the first key goes on with that."
+        )
+        return 0
+    path = whole.audit.private_key
     if not path.exists():
         raise LedgerError(f"there is no key {path} yet; the first start of the gateway makes it")
     now = signer(path, "")

@@ -80,7 +80,9 @@ def run(options: argparse.Namespace) -> int:
     """Verify and report. The exit code is 1 when there is any finding."""
     if bool(options.ledger) == (options.config is not None):
         raise LedgerError("name a ledger: its DIRECTORY, or --config and the gateway's file")
-    ledgers = [(one, one.with_name(one.name + ".key")) for one in options.ledger]
+    ledgers: list[tuple[Path, Path | None]] = [
+        (one, one.with_name(one.name + ".key")) for one in options.ledger
+    ]
     if options.config is not None:
         ledgers = _of_gateway(options.config)
     reports = [_one(*ledger, options, len(ledgers) > 1) for ledger in ledgers]
@@ -95,13 +97,15 @@ def run(options: argparse.Namespace) -> int:
     return 0 if all(report.ok for report in reports) else 1
 
 
-def _of_gateway(config: Path) -> list[tuple[Path, Path]]:
-    """The directory of each of its ledgers, and where its private key is."""
+def _of_gateway(config: Path) -> list[tuple[Path, Path | None]]:
+    """The directory of each of its ledgers, and the file of its private key, if it is in one."""
     from pangate import config as configuration
 
     audit = configuration.load(config).audit
     own, *workers = records_of(config)
-    found = [(own.parent, audit.private_key)]
+    if audit.key_command is not None:
+        return [(record.parent, None) for record in (own, *workers)]
+    found: list[tuple[Path, Path | None]] = [(own.parent, audit.private_key)]
     for record in workers:
         key = record.with_name(record.name + ".key")
         if audit.key is not None:
@@ -110,7 +114,9 @@ def _of_gateway(config: Path) -> list[tuple[Path, Path]]:
     return found
 
 
-def _one(directory: Path, key_file: Path, options: argparse.Namespace, several: bool) -> Report:
+def _one(
+    directory: Path, key_file: Path | None, options: argparse.Namespace, several: bool
+) -> Report:
     roots = authorities(options.authority) if options.authority else []
     if options.timestamp and not roots:
         raise LedgerError("time stamps need --authority, the certificates of who made them")

@@ -554,6 +554,20 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
             "start when it is not there. Left out: `path` with `.key` behind it."
         ),
     ] = None
+    key_command: Annotated[
+        tuple[str, ...] | None,
+        Meta(
+            description="Instead of `key`: program and arguments, run without a shell, that print the "
+            "private key, such as a vault's client. `{origin}` in an argument is the name of the log."
+        ),
+    ] = None
+    key_environment: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...],
+        Meta(
+            description="Environment variables that `key_command` is given, beside PATH and the like: "
+            "nothing else of the gateway's environment reaches it."
+        ),
+    ] = ()
     origin: Annotated[
         Annotated[str, Meta(pattern=r"^[^\s+]{1,200}$")] | None,
         Meta(
@@ -586,7 +600,7 @@ class AuditSettings(Settings, frozen=True, kw_only=True):
 
     @property
     def private_key(self) -> Path:
-        """The file of the private key."""
+        """The file of the private key, where no command prints it."""
         return self.key or self.path.with_name(self.path.name + ".key")
 
 

@@ -471,13 +471,13 @@ class _Check:
         if secret.env is not None and self.files and not os.environ.get(secret.env):
             self.problem(f"{key}.env", f"the environment has no {secret.env}; set it")
         if secret.command is not None:
-            if not secret.command or not secret.command[0]:
-                self.problem(f"{key}.command", "is empty; name the program and its arguments")
-            elif self.files and shutil.which(secret.command[0]) is None:
-                self.problem(
-                    f"{key}.command",
-                    f"there is no program {secret.command[0]}; install it or give its full path",
-                )
+            self.command(secret.command, f"{key}.command")
+
+    def command(self, command: Sequence[str], key: str) -> None:
+        if not command or not command[0]:
+            self.problem(key, "is empty; name the program and its arguments")
+        elif self.files and shutil.which(command[0]) is None:
+            self.problem(key, f"there is no program {command[0]}; install it or give its full path")
 
     def resource(self, resource: ResourceSettings, key: str) -> None:
         for name in ("name", "database", "user"):
@@ -609,6 +609,15 @@ class _Check:
 
     def audit(self, audit: AuditSettings, key: str) -> None:
         self.own_file(audit.path, f"{key}.path")
+        if audit.key_command is not None:
+            if audit.key is not None:
+                self.problem(f"{key}.key", "has no effect with key_command; take one away")
+            self.command(audit.key_command, f"{key}.key_command")
+            for name in audit.key_environment:
+                if self.files and name not in os.environ:
+                    self.problem(f"{key}.key_environment", f"the environment has no {name}; set it")
+        elif audit.key_environment:
+            self.problem(f"{key}.key_environment", "has no effect without key_command")
         if audit.anchors and not audit.seal_seconds:
             self.problem(
                 f"{key}.seal_seconds",
@@ -670,6 +679,15 @@ class _Check:
         process, limits = values["process"], values["limits"]
         if process is None or process.workers == 1:
             return
+        audit = values["audit"]
+        if audit is not None and not any(
+            "{origin}" in word for word in audit.key_command or ["{origin}"]
+        ):
+            self.problem(
+                "audit.key_command",
+                "has no {origin} in it, so it would print one key for the ledgers of all workers; have it "
+                "choose the key by that",
+            )
         least = process.workers
         if limits is not None and limits.max_sessions < least:
             self.problem(

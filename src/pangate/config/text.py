@@ -97,6 +97,8 @@ def _hide(value: Any) -> None:
         command = value.get("command")
         if command is not None and value.keys() == _SECRET:
             value["command"] = [command[0], *["(not shown)"] * (len(command) - 1)]
+        if command := value.get("key_command"):
+            value["key_command"] = [command[0], *["(not shown)"] * (len(command) - 1)]
         for item in value.values():
             _hide(item)
 

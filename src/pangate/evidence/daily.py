@@ -202,7 +202,8 @@ def _record_itself(part: Part, checked: Checked, name: str) -> Section:
 
 def _recording(period: Period) -> Section:
     codes = ("log.start", "log.stop", "audit.repaired", "audit.recovered", "session.unfinished",
-             "clock.back", "clock.accepted", "audit.note_refused")  # fmt: skip
+             "clock.back", "clock.accepted", "audit.note_refused", "audit.hold_placed",
+             "audit.hold_released", "audit.retention_applied")  # fmt: skip
     rows = []
     for event in period.events(period.query(code=codes)):
         data = _data(event)
@@ -210,7 +211,7 @@ def _recording(period: Period) -> Section:
             (
                 _when(event),
                 str(event.get("code")),
-                _words(data, "detail", "removed_bytes", "seconds", "file"),
+                _words(data, "detail", "removed_bytes", "seconds", "file") or _asked(data),
             )
         )
     return _section(
@@ -219,6 +220,12 @@ def _recording(period: Period) -> Section:
         ("time", "event", "what"),
         rows,
     )
+
+
+def _asked(data: Mapping[str, Any]) -> str:
+    """What somebody asked for who decides what becomes of the record."""
+    asked = data.get("asked")
+    return _words(asked, "name", "reason", "keep_days") if isinstance(asked, Mapping) else ""
 
 
 # What was refused, and what was let through all the same
@@ -408,7 +415,8 @@ def _configuration(period: Period) -> Section:
 
 def _readers(period: Period) -> Section:
     groups: dict[tuple[str, ...], list[Event]] = defaultdict(list)
-    for event in period.events(period.query(code=("audit.read", "approval.viewed"))):
+    codes = ("audit.read", "audit.exported", "approval.viewed")
+    for event in period.events(period.query(code=codes)):
         command = str(_data(event).get("command") or event.get("code"))
         groups[_short(event), command].append(event)
     rows = [

@@ -121,7 +121,9 @@ class Service:
         def rotates(data: Mapping[str, object]) -> None:
             self._record("key.rotated", True, data)
 
-        return Sealing(audit, self._config.log, rotates) if audit.seal_seconds else None
+        if not audit.seal_seconds:
+            return None
+        return Sealing(audit, self._config.log, rotates, self._config.limits.credential_seconds)
 
     # What is otherwise where there are several processes
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -20,12 +20,13 @@ from pathlib import Path
 from pangate import logs
 from pangate.audit.index import Index, InUse, Record
 from pangate.audit.reader import CHECKPOINT
-from pangate.audit.sealer import Sealer, next_key, signer
+from pangate.audit.sealer import Sealer
+from pangate.audit.signing import KeyCommand, KeyFile, KeySource, command_of, origin_of
 from pangate.config import AuditSettings, LogSettings
 from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import Checkpoint
 from pangate.ledger.letters import letters
-from pangate.ledger.note import parse_note
+from pangate.ledger.note import Signer, parse_note
 from pangate.ledger.rotation import Rotation, name_of
 from pangate.service import system
 
@@ -59,8 +60,11 @@ class Sealing:
         settings: AuditSettings,
         look: LogSettings,
         rotates: Callable[[Mapping[str, object]], None] = lambda data: None,
+        key_seconds: float = 5.0,
     ) -> None:
-        """`rotates` records what a key says that hands over to the next one."""
+        """`rotates` records what a key says that hands over to the next one. A command that prints the key
+        may take `key_seconds`."""
+        self._key_seconds = key_seconds
         self._settings, self._look, self._rotates = settings, look, rotates
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -118,17 +122,21 @@ class Sealing:
 
     async def _start(self) -> None:
         settings = self._settings
+        named = (*_INHERITED, *settings.key_environment)
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", _PROGRAM),
             *("--record", str(settings.path), "--key", str(settings.private_key)),
-            *("--origin", settings.origin or f"pangate/{socket.gethostname()}"),
+            *("--key-seconds", str(self._key_seconds), "--origin", origin_of(settings)),
             *("--seconds", str(settings.seal_seconds)),
             *("--log-format", self._look.format, "--log-level", self._look.level),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+            env={name: os.environ[name] for name in named if name in os.environ},
             start_new_session=True,
         )
+        # Not among the arguments, which everybody sees: a vault's client may have a token in its own.
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command_of(settings)).encode() + b"\n")
 
     async def stop(self) -> None:
         """Have what is recorded sealed, and the sealer ended."""
@@ -148,20 +156,19 @@ class Sealing:
             await process.wait()
 
 
-def seal(record: Path, key: Path, origin: str, seconds: float) -> int:
+def seal(record: Path, key: KeySource, seconds: float) -> int:
     """Seal until standard input ends, which it does when the gateway is gone, and then what is left."""
     failure = ""
     try:
-        made = not key.exists()
-        signs = signer(key, origin)
+        signs = key.signer()
         sealer = Sealer(record, record.parent, signs)
     except LedgerError as wrong:
         log.critical("the record cannot be sealed: %s", wrong)
         return 1
-    if made:
+    if key.made:
         log.warning(
-            "the key %s was made; keep its public half where nobody of this machine can change it: %s",
-            key,
+            "the key of the record was made; keep its public half where nobody of this machine can change "
+            "it: %s",
             signs.verifier.text(),
         )
     else:
@@ -173,15 +180,16 @@ def seal(record: Path, key: Path, origin: str, seconds: float) -> int:
         while not over:
             over = bool(select.select([sys.stdin], [], [], 0 if behind else seconds)[0])
             try:
-                if not asked and not over and next_key(key).exists():
-                    rotation = sealer.hand_over(signer(next_key(key), origin))
+                following = None if asked or over else _following(key)
+                if following is not None:
+                    rotation = sealer.hand_over(following)
                     sys.stdout.write(f"{rotation.text()}\n")
                     sys.stdout.flush()
                     asked = True
                 # when the gateway is gone, what is in the file is all that there will be
                 sealer.seal(marked=not over)
                 if asked and sealer.signer is not signs:
-                    next_key(key).replace(key)
+                    key.taken_over()
                     signs, asked = sealer.signer, False
             except LedgerError as wrong:
                 if str(wrong) != failure:
@@ -191,6 +199,24 @@ def seal(record: Path, key: Path, origin: str, seconds: float) -> int:
                 failure = ""
             behind = not over and indexing.step()
     return 1 if failure else 0
+
+
+def _following(key: KeySource) -> Signer | None:
+    """The key that is to take over. What is wrong with it holds up nothing."""
+    try:
+        return key.following()
+    except LedgerError as wrong:
+        log.error("the record is sealed with the same key as before: %s", wrong)
+        return None
+
+
+def _line() -> bytes:
+    """The first line of standard input, and no byte behind it: whether there is more is asked of the
+    descriptor."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(0, 1)):
+        line += byte
+    return line
 
 
 class Indexing:
@@ -230,6 +256,7 @@ def main() -> int:
     )
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--key", type=Path, required=True)
+    parser.add_argument("--key-seconds", type=float, required=True)
     parser.add_argument("--origin", required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
@@ -240,4 +267,13 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # meant for the gateway, whose last words are to be sealed
         signal.signal(number, signal.SIG_IGN)
-    return seal(options.record, options.key, options.origin, options.seconds)
+    line = _line()
+    if not line.endswith(b"\n"):
+        return 1  # the gateway is gone before it said where the key is
+    command = json.loads(line)
+    key = (
+        KeyCommand(command, options.key_seconds, options.record)
+        if command
+        else KeyFile(options.key, options.origin)
+    )
+    return seal(options.record, key, options.seconds)

@@ -256,9 +256,7 @@ def test_a_period_with_retired_events(ledger, tmp_path):
         "ann", NOW,
     )  # fmt: skip
     later = datetime(2028, 1, 1, tzinfo=UTC)
-    retain(
-        directory / "audit.jsonl", directory, directory / "audit.jsonl.key", 366, later, apply=True
-    )
+    retain(directory / "audit.jsonl", directory, lambda: KEY, 366, later, apply=True)
     assert Ledger(directory).leaf(0)
     for form in FORMS:
         out = tmp_path / f"period.{form}"

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from pangate.audit import inbox, pan_mask
+from pangate.audit.codes import CODES
 from pangate.audit.inbox import Inbox, inbox_of, leave
 from pangate.errors import LedgerError, RecordFailed
 
@@ -39,6 +40,27 @@ def test_a_note_becomes_an_event_once(box):
     assert data["uid"] == os.geteuid()
     assert list(box.path.iterdir()) == []
     assert taken(box) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "asked", "code"),
+    [
+        ("hold", {"action": "add", "name": "case"}, "audit.hold_placed"),
+        ("hold", {"action": "release", "name": "case"}, "audit.hold_released"),
+        ("hold", {"action": "list"}, "audit.read"),
+        ("hold", {"action": None}, "audit.read"),
+        ("retain", {"keep_days": 366}, "audit.retention_applied"),
+        ("export", {"out": "q4.zip"}, "audit.exported"),
+        ("export", {"action": "add"}, "audit.read"),
+        ("search", {"action": "add"}, "audit.read"),
+    ],
+)
+def test_who_decides_what_becomes_of_the_record_has_a_code_for_it(box, command, asked, code):
+    leave(box.path, command, asked, pan_mask())
+    ((found, _, success, data),) = taken(box)
+    assert (found, success) == (code, True)
+    assert data["asked"] == asked
+    assert code in CODES
 
 
 def test_where_and_with_which_modes(box, tmp_path):

@@ -5,7 +5,7 @@ import random
 import re
 import sqlite3
 import stat
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -156,7 +156,7 @@ VALUES = {
     "error": ("42P01",),
 }  # fmt: skip
 TEXTS = ("select", "disputes", '"delete from"', "select delete", "sales.c*", "1111", "nowhere",
-         "select limit")  # fmt: skip
+         "select limit", "di* select", "1*", '"delete from" b*')  # fmt: skip
 DAYS = [records.BEGAN + 3600 * hours for hours in range(-2, 14)]
 
 
@@ -207,6 +207,62 @@ def test_every_value_of_every_kind(index, scan):
         for value, total in made[kind]:
             right = events[kind, value], failed[kind, value]
             assert (total.events, total.failed) == right, (kind, value)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_counted_is_what_a_scan_counts(index, scan, seed):
+    """Of all that is asked for in a period that begins and ends within blocks: of every kind and value how
+    many, how many failures, how many card numbers."""
+    chance = random.Random(seed)
+    kind = chance.choice([None, *VALUES])
+    since, until = (second + chance.random() for second in sorted(chance.sample(DAYS, 2)))
+    asked = Query(
+        terms={} if kind is None else {kind: VALUES[kind][:2]},
+        text=chance.choice(("", "", "select", "di*")),
+        since=chance.choice((None, since)),
+        until=chance.choice((None, until)),
+        before=chance.choice((None, BLOCK + 5)),
+    )
+    kinds = (
+        *("day", "principal", "role", "resource", "verdict", "code", "effect", "table", "address"),
+        *("rule", "error", "success"),
+    )
+    right: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for sequence in scan.find(asked):
+        event = scan.events[sequence - 1]
+        for fact in scan.known[sequence][1]:
+            total = right[fact]
+            total[0] += 1
+            total[1] += scan.masked(event)
+            total[2] += not event["success"]
+    made = index.count(asked, kinds)
+    for name in kinds:
+        # the scan knows parts of values too, such as tables without their schema
+        known = {value for value, _ in index.values(name)}
+        wanted = {
+            value: total for (one, value), total in right.items() if one == name and value in known
+        }
+        assert {value: [*total] for value, total in made[name]} == wanted, name
+        assert [total.events for _, total in made[name]] == sorted(
+            (total[0] for total in wanted.values()), reverse=True
+        )
+
+
+def test_the_beginning_of_a_word_is_looked_up_once(index, monkeypatch):
+    """However many windows and candidates there are: FTS5 takes long to begin with it."""
+    asked = []
+    real = sqlite3.connect
+
+    def traced(*arguments, **named):
+        db = real(*arguments, **named)
+        db.set_trace_callback(lambda sql: asked.append(sql) if " match " in sql else None)
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    for terms in ({}, {"principal": ("job-3",)}, {"verdict": ("deny",)}):
+        asked.clear()
+        index.search(Query(terms=terms, text="sales.c*"), None)
+        assert len(asked) <= 1, asked
 
 
 QUESTIONS = questions.questions(COUNT, 2.0)

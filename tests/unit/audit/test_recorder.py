@@ -321,7 +321,7 @@ def test_no_form_of_a_long_event(tmp_path):
     encode = leaf_encoder(tmp_path)
     short = Event("c", 1.0, "s", "p", "o", "r", True, {"text": "x" * 1000, "values": []})
     form = encode.form(short, ("values",))
-    most = encode.fill(form, 1, 1.0, "unknown", 1, (["\x01" * 4000],))
+    most = encode.encoder.fill(form, 1, 1.0, "unknown", 1, (["\x01" * 4000],))
     assert len(most) <= MAX_LEAF
     long = short._replace(data={"text": "x" * MAX_FORM, "values": []})
     assert encode.form(long, ("values",)) is None

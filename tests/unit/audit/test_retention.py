@@ -88,9 +88,7 @@ def made(tmp_path):
 
 
 def apply(directory, now=NOW, days=366):
-    return retain(
-        directory / "audit.jsonl", directory, directory / "audit.jsonl.key", days, now, apply=True
-    )
+    return retain(directory / "audit.jsonl", directory, lambda: KEY, days, now, apply=True)
 
 
 def told(directory, **options):
@@ -101,7 +99,7 @@ def test_what_is_old_goes_and_the_tree_stays(made, capsys):
     directory, leaves = made
     record = directory / "audit.jsonl"
     before = record.stat()
-    arguments = (record, directory, directory / "audit.jsonl.key", 366, NOW)
+    arguments = (record, directory, lambda: KEY, 366, NOW)
     assert retain(*arguments, apply=False) == 0
     shown = capsys.readouterr().out
     assert "768 events" in shown

@@ -1,7 +1,9 @@
 """The sealer: the ledger it makes is the one that the format says, whatever comes between."""
 
 import json
+import os
 import random
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from pangate.audit import sealer as module
 from pangate.audit.lines import sequence_of
 from pangate.audit.marks import Marker
 from pangate.audit.reader import Ledger
-from pangate.audit.sealer import POSITION, Sealer, signer
+from pangate.audit.sealer import POSITION, Sealer
 from pangate.audit.verify import verify
 from pangate.errors import LedgerError
 from pangate.ledger.note import Signer
@@ -214,20 +216,6 @@ def test_an_event_from_before_there_was_a_bound(journal):
         seal(journal)
 
 
-def test_the_key(tmp_path):
-    path = tmp_path / "key"
-    made = signer(path, "example.com/log")
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert signer(path, "ignored").verifier == made.verifier
-    path.chmod(0o640)
-    with pytest.raises(LedgerError, match="mode 0640; chmod it to 0600"):
-        signer(path, "x")
-    path.chmod(0o600)
-    path.write_text("PRIVATE+KEY+nonsense")
-    with pytest.raises(LedgerError, match="cannot be used"):
-        signer(path, "x")
-
-
 def test_the_reader_has_every_event(journal):
     leaves = ledgers.events(513)
     write(journal, leaves)
@@ -284,3 +272,51 @@ def test_a_checkpoint_that_could_not_be_written(journal, monkeypatch, rotating):
     assert (sealer.signer is following) == rotating
     assert sealer.seal() is None
     sealer.close()
+
+
+@pytest.mark.parametrize("pieces", [(1, 255, 256), (255, 2, 600), (256, 256), (700, 12, 512, 1)])
+def test_whole_bundles_and_single_leaves_make_one_tree(journal, pieces):
+    """However they come, as one that is built of every leaf by itself."""
+    sealer = Sealer(journal, journal.parent, KEY)
+    leaves = ledgers.events(sum(pieces))
+    at = 0
+    for many in pieces:
+        with journal.open("ab") as file:
+            file.write(b"".join(leaf + b"\n" for leaf in leaves[at : at + many]))
+        at += many
+        checkpoint = sealer.seal()
+        assert checkpoint is not None
+        assert (checkpoint.size, checkpoint.root) == (at, ledgers.root_of(leaves[:at]))
+    sealer.close()
+    expect(journal, leaves)
+
+
+def test_tiles_are_on_the_disk_and_in_their_place_before_the_checkpoint(journal, monkeypatch):
+    """And each directory is brought there once for all that are new in it."""
+    done: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(fd):
+        done.append(("disk", Path(f"/proc/self/fd/{fd}").readlink().name))
+        fsync(fd)
+
+    def put(self, target):
+        done.append(("place", Path(target).name))
+        return replace(self, target)
+
+    write(journal, ledgers.events(600))
+    sealer = Sealer(journal, journal.parent, KEY)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", put)
+    sealer.seal()
+    sealer.close()
+    at = done.index(("place", "checkpoint"))
+    before, folder = done[:at], journal.parent / "tile"
+    for path in folder.rglob("*"):
+        name = path.name
+        if path.is_file():
+            assert before.index(("disk", f"{name}.new")) < before.index(("place", name))
+    for name in ("entries", "0"):
+        last = max(where for where, one in enumerate(before) if one == ("place", "001"))
+        assert before.index(("disk", name)) > last
+        assert before.count(("disk", name)) == 1

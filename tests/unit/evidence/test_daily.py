@@ -106,6 +106,16 @@ LOUD = [
     event("log.stop", 10, "gateway", "-", resource="audit"),
     event("log.start", 11, "gateway", "-", resource="audit"),
     event("audit.read", 12, "unix:alice", "-", resource="audit", command="search"),
+    event("audit.exported", 13, "unix:alice", "-", resource="audit", command="export", asked={}),
+    event(
+        "audit.hold_placed",
+        14,
+        "unix:alice",
+        "-",
+        resource="audit",
+        command="hold",
+        asked={"action": "add", "name": "case-7", "reason": "a court asks"},
+    ),
 ]
 AFTER = [
     event(
@@ -212,9 +222,13 @@ def test_changes_of_objects_configuration_and_recording(loud):
     assert row[3:] == ("schema", "2026-11-19 05:00:00", "create table x ()")
     (row,) = section(loud, "The configuration").rows
     assert row[2:] == ("aaaa", "bbbb", "needs restart: audit")
-    assert [row[1] for row in section(loud, "Recording started").rows] == ["log.stop", "log.start"]
+    recording = section(loud, "Recording started").rows
+    assert [row[1] for row in recording] == ["log.stop", "log.start", "audit.hold_placed"]
+    assert "case-7" in recording[-1][2]
+    assert "a court asks" in recording[-1][2]
     assert section(loud, "Who read the record").rows == [
-        ("1", "unix:alice", "search", "2026-11-19 12:00:00")
+        ("1", "unix:alice", "export", "2026-11-19 13:00:00"),
+        ("1", "unix:alice", "search", "2026-11-19 12:00:00"),
     ]
 
 

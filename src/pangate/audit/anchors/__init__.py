@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -120,18 +121,27 @@ def grown(ledger: Ledger, seen: Checkpoint, where: str) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Put `data` in the place of the file in one step, lastingly. Raises LedgerError."""
-    new = path.with_name(path.name + ".new")
+    write_all({path: data})
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """The same of several files, each in one step and all of them lastingly when this returns, in no order.
+    A directory is brought to the disk once for all that are in it."""
+    path = Path()
     try:
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-        new.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        for path, data in files.items():
+            new = path.with_name(path.name + ".new")
+            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(fd)
+            new.replace(path)
+        for path in dict.fromkeys(path.parent for path in files):
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
         raise LedgerError(f"{path} cannot be written: {error.strerror}") from None

@@ -6,7 +6,6 @@ import fnmatch
 import ipaddress
 import re
 import sqlite3
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pangate.audit.index.schema import BLOCK, BLOCK_BITS, KIND
-from pangate.audit.index.sets import Numbers, unpack, unpack_counts, unpack_numbers
+from pangate.audit.index.schema import BITMAP_BYTES, BLOCK, BLOCK_BITS, KIND
+from pangate.audit.index.sets import Numbers, unpack, unpack_bitmap, unpack_counts, unpack_numbers
 from pangate.errors import LedgerError
 
 WINDOW = 64
@@ -89,37 +88,27 @@ def count(
 ) -> dict[str, list[tuple[str, Total]]]:
     """For each kind in `by`, the totals of each of its values, the most events first. Of the kind `all`
     there is one value: everything that `asked` is about."""
-    sums: dict[str, defaultdict[int, list[int]]] = {
-        kind: defaultdict(lambda: [0, 0, 0]) for kind in by
+    names = {
+        kind: db.execute(
+            "select id, value from terms where kind = ? order by id", (KIND[kind],)
+        ).fetchall()
+        for kind in by
     }
+    numbers = {kind: np.array([row[0] for row in names[kind]], np.int64) for kind in by}
+    sums = {kind: np.zeros((3, len(names[kind])), np.int64) for kind in by}
     failures = _ids(db, "success", "false")
     for window in _windows(db, asked):
-        masked = window.masked()
-        failed = window.having(failures)
+        masked = window.masked() * window.mask
+        # of an event that is meant: one, and one more for a failure beyond what a block can have of these
+        ones = window.mask + ((window.having(failures) & window.mask) << 16)
         for kind in by:
-            total = sums[kind]
-            for term, start, bits, counts in window.postings(kind):
-                places = unpack(bits) + start
-                meant = window.mask[places]
-                if not meant.any():
-                    continue
-                places = places[meant]
-                numbers = masked[places] if counts is None else unpack_counts(counts)[meant]
-                into = total[term]
-                into[0] += len(places)
-                into[1] += int(numbers.sum())
-                into[2] += int(failed[places].sum())
-    names = {
-        kind: dict(db.execute("select id, value from terms where kind = ?", (KIND[kind],)))
-        for kind in by
-    }
-    return {
-        kind: sorted(
-            ((names[kind][term], Total(*total)) for term, total in sums[kind].items()),
-            key=lambda item: (-item[1].events, item[0]),
-        )
-        for kind in by
-    }
+            window.add(kind, numbers[kind], ones, masked, sums[kind])
+    found = {}
+    for kind in by:
+        rows = zip(names[kind], sums[kind].T.tolist(), strict=True)
+        totals = [(value, Total(*total)) for (_, value), total in rows if total[0]]
+        found[kind] = sorted(totals, key=lambda item: (-item[1].events, item[0]))
+    return found
 
 
 def values(db: sqlite3.Connection, kind: str) -> list[tuple[str, int]]:
@@ -175,14 +164,48 @@ class _Window:
             found[unpack(bits) + (block - self.first) * BLOCK] += unpack_counts(counts)
         return found
 
-    def postings(self, kind: str) -> Iterator[tuple[int, int, bytes, bytes | None]]:
-        """(term, place where its block begins, set, counts) for all terms of a kind."""
+    def add(
+        self, kind: str, numbers: Numbers, ones: Numbers, masked: Numbers, sums: Numbers
+    ) -> None:
+        """Add to `sums`, a row of each of Total, what is meant of each term of a kind; `numbers` are the
+        terms in their order, `ones` and `masked` have a place for each event.
+
+        Small sets all at once: there are many of them, and what is done for one by itself costs more than
+        what is in it."""
+        small: list[bytes] = []
+        terms, starts = [], []
+        found: list[tuple[int, int, int]] = []
         for term, block, bits, counts in self._db.execute(
             "select term, block, bits, counts from postings where block between ? and ? and term in "
             "(select id from terms where kind = ?)",
             (self.first, self.last, KIND[kind]),
         ):
-            yield term, (block - self.first) * BLOCK, bits, counts
+            start = (block - self.first) * BLOCK
+            part = slice(start, start + BLOCK)
+            if counts is not None:
+                places = unpack(bits) + start
+                many = unpack_counts(counts)[self.mask[places]]
+                found.append((term, int(ones[places].sum()), int(many.sum())))
+            elif len(bits) < BITMAP_BYTES:
+                small.append(bits)
+                terms.append(term)
+                starts.append(start)
+            else:
+                having = unpack_bitmap(bits)
+                found.append((term, int(ones[part] @ having), int(masked[part] @ having)))
+        if small:
+            sizes = np.fromiter(map(len, small), np.int64, len(small)) // 2
+            ends = np.cumsum(sizes)
+            places = np.frombuffer(b"".join(small), "<u2") + np.repeat(starts, sizes)
+            counted = (
+                np.add.reduceat(each[places], ends - sizes).tolist() for each in (ones, masked)
+            )
+            found += zip(terms, *counted, strict=True)
+        if found:
+            rows = np.array(found, np.int64)
+            owners = np.searchsorted(numbers, rows[:, 0])
+            for row, added in enumerate((rows[:, 1] & 0xFFFF, rows[:, 2], rows[:, 1] >> 16)):
+                np.add.at(sums[row], owners, added)
 
     def between(self, since: float | None, until: float | None) -> None:
         """Leave those of this time."""
@@ -206,7 +229,7 @@ class _Window:
             inside[part] = (when >= begin) & (when < end)
         self.mask &= inside
 
-    def saying(self, said: Said) -> None:
+    def saying(self, said: Said, descent: _Descent) -> None:
         """Leave those that have these words."""
         blocks = self.mask.reshape(-1, BLOCK)
         open_blocks = np.ones(len(blocks), np.bool_)
@@ -230,7 +253,9 @@ class _Window:
         if not len(places):
             return
         base = self.first * BLOCK + 1
-        if len(places) <= FEW:
+        if said.begins:
+            found = [row - base for row in descent.down_to(base, base + int(places[-1]))]
+        elif len(places) <= FEW:
             found = [
                 place
                 for place in places.tolist()
@@ -276,6 +301,35 @@ class _Window:
         return found
 
 
+class _Descent:
+    """The events that have some words, from the newest on, by one question for all windows. For words of
+    which the beginning is asked for: FTS5 puts together the sets of all that begin so before it says the
+    first, for each question anew."""
+
+    def __init__(self, db: sqlite3.Connection, match: str) -> None:
+        self._db, self._match = db, match
+        self._rows: Iterator[tuple[int]] | None = None
+        self._read = 0
+        """What was read and is for a later window; 0 for nothing."""
+
+    def down_to(self, first: int, last: int) -> list[int]:
+        """Those from `first` to `last`, which is before all that was asked for until now."""
+        if self._rows is None:
+            self._rows = self._db.execute(
+                "select rowid from words where words match ? and rowid <= ? order by rowid desc",
+                (self._match, last),
+            )
+        found = []
+        while row := self._read or next(self._rows, (0,))[0]:
+            self._read = row
+            if row < first:
+                break
+            self._read = 0
+            if row <= last:
+                found.append(row)
+        return found
+
+
 def _windows(db: sqlite3.Connection, asked: Query) -> Iterator[_Window]:
     """The windows that have something of `asked`, the newest first, with what is meant in their masks."""
     last = db.execute("select max(block) from blocks").fetchone()[0]
@@ -289,6 +343,7 @@ def _windows(db: sqlite3.Connection, asked: Query) -> Iterator[_Window]:
             return
         chosen.append(list(dict.fromkeys(ids)))
     said = said_of(asked.text) if asked.text else None
+    descent = _Descent(db, said.match if said is not None else "")
     lowest = max(0, asked.after) >> BLOCK_BITS
     if asked.before is not None:
         last = min(last, (asked.before - 2) >> BLOCK_BITS)
@@ -310,7 +365,7 @@ def _windows(db: sqlite3.Connection, asked: Query) -> Iterator[_Window]:
         if asked.masked and window.mask.any():
             window.mask &= window.masked() >= asked.masked
         if said is not None:
-            window.saying(said)
+            window.saying(said, descent)
         if window.mask.any():
             yield window
 
@@ -360,24 +415,25 @@ def _runs(flags: Mask) -> Iterator[tuple[int, int]]:
 
 class Said(NamedTuple):
     """Words to look for. `match` is what FTS5 is asked; `words` are those that an event must have for it;
-    `plain` is whether that is all."""
+    `plain` is whether that is all, `begins` whether only the beginning of a word is said."""
 
     match: str
     words: Sequence[str]
     plain: bool
+    begins: bool
 
 
 def said_of(text: str) -> Said:
     """What to look for by `text`: all of its words; words between quotes beside each other; a `*` behind a
     word for how it goes on. LedgerError when there is no word in it."""
-    parts, words, plain = [], [], True
+    parts, words, plain, begins = [], [], True, False
     for quoted, word in re.findall(r'"([^"]*)"|([^\s"]+)', text):
         phrase = quoted or word
         if not any(one.isalnum() or one == "_" for one in phrase):
             continue
         if not quoted and word.endswith("*"):
             parts.append(f'"{word.rstrip("*")}"*')
-            plain = False
+            plain, begins = False, True
             continue
         parts.append(f'"{phrase}"')
         if WORD.fullmatch(phrase):
@@ -388,4 +444,4 @@ def said_of(text: str) -> Said:
             words += WORD.findall(phrase.lower())
     if not parts:
         raise LedgerError(f"there is no word to look for in {text!r}")
-    return Said(" AND ".join(parts), list(dict.fromkeys(words)), plain)
+    return Said(" AND ".join(parts), list(dict.fromkeys(words)), plain, begins)

@@ -33,6 +33,23 @@ def unpack(data: bytes) -> Positions:
     return np.frombuffer(data, "<u2").astype(np.int64)
 
 
+def join(data: bytes, more: Positions) -> bytes:
+    """A set that was packed, with these positions too."""
+    if len(data) == BITMAP_BYTES:
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+        bits[more] = 1
+        return np.packbits(bits, bitorder="little").tobytes()
+    if len(data) + 2 * len(more) < BITMAP_BYTES and more[0] > int.from_bytes(data[-2:], "little"):
+        # as nearly always: events come in their order
+        return data + more.astype("<u2").tobytes()
+    return pack(np.union1d(unpack(data), more))
+
+
+def unpack_bitmap(data: bytes) -> npt.NDArray[np.uint8]:
+    """Of a set that is as many bits as a block has events: a one for each that is in it."""
+    return np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+
+
 def pack_counts(counts: Numbers) -> bytes:
     """Counts as bytes, each at the most what four bytes hold."""
     return np.minimum(counts, 0xFFFF_FFFF).astype("<u4").tobytes()

@@ -181,7 +181,7 @@ class Record:
 
     def _split(self, fd: int, offset: int) -> Iterator[Line]:
         for place, line in lines_of(fd, offset):
-            yield Line(self._number(line, place), place, line)
+            yield Line(sequence_of(line) or self._number(line, place), place, line)
 
     def _number(self, line: bytes, offset: int) -> int:
         sequence = sequence_of(line)

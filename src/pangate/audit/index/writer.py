@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import struct
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,9 +15,10 @@ import numpy as np
 from pangate.audit.events import whole
 from pangate.audit.index import entries
 from pangate.audit.index.entries import Entry, Head, Kind, Meaning, cut
-from pangate.audit.index.schema import BLOCK, BLOCK_BITS, KIND
+from pangate.audit.index.schema import BITMAP_BYTES, BLOCK, BLOCK_BITS, KIND
 from pangate.audit.index.sets import (
     Numbers,
+    join,
     pack,
     pack_counts,
     pack_numbers,
@@ -45,13 +47,16 @@ COMMON = 128
 MOST_COMMON = 400
 """Common words of a block at the most."""
 
+SHORT = 32
+"""Events of a term in one transaction that are few."""
+
 MOST_RUNNING = 1 << 20
 """Statements that have not ended and are remembered; a record that has more of them is damaged."""
 
 
 WORD = re.compile(r"\w+")
 
-Group = Head | Kind | Meaning
+Names = tuple[str, ...]
 
 
 class Columns:
@@ -76,7 +81,14 @@ class Writer:
     ) -> None:
         self._db, self._record = db, record
         self._ids = ids
-        self._groups: defaultdict[Group, list[int]] = defaultdict(list)
+        self._heads: defaultdict[tuple[str, str, str, str, str, str], list[int]] = defaultdict(list)
+        self._kinds: defaultdict[tuple[str, bool, str, str, str, str], list[int]] = defaultdict(
+            list
+        )
+        self._meanings: defaultdict[tuple[Names, Names], list[int]] = defaultdict(list)
+        self._places: defaultdict[tuple[str, Names], list[int]] = defaultdict(list)
+        """Statements that were allowed, by resource and tables."""
+        self._named: dict[tuple[str, Names], list[str]] = {}
         self._pending: defaultdict[int, list[int]] = defaultdict(list)
         self._counts: defaultdict[int, list[int]] = defaultdict(list)
         """Of the terms that have counts, parallel to `_pending`."""
@@ -92,6 +104,10 @@ class Writer:
         for session, statement, first, places in db.execute("select * from running"):
             self._running.setdefault(session, {})[statement] = first, json.loads(places)
             self._room -= 1
+        self._grown: dict[int, tuple[bytes, bytes | None]] = {}
+        """By its term, what `postings` has of the last block that has anything."""
+        self._rows: list[tuple[int, int, bytes, bytes | None]] = []
+        """Of `postings`, to be put down."""
         self._first = 0
         self.count = 0
         self.last: Line | None = None
@@ -104,18 +120,17 @@ class Writer:
         if event.data.large is not None:
             kept = whole(json.loads(line.data), self._record.directory)
             event = entries.entry_of(kept)
-        data, sequence, groups = event.data, line.sequence, self._groups
+        data, sequence = event.data, line.sequence
         role = event.role or data.role
-        groups[
-            Head(
-                event.time[:10], event.session, event.principal, event.origin, event.resource, role
-            )
+        # plain tuples until `_spread`, which are made in a fraction of the time
+        self._heads[
+            event.time[:10], event.session, event.principal, event.origin, event.resource, role
         ].append(sequence)
-        groups[
-            Kind(event.code, event.success, data.verdict, data.rule, data.error, data.request)
+        self._kinds[
+            event.code, event.success, data.verdict, data.rule, data.error, data.request
         ].append(sequence)
         if data.effects or data.relations:
-            groups[Meaning(data.effects, data.relations)].append(sequence)
+            self._meanings[data.effects, data.relations].append(sequence)
         words = entries.words(data)
         if words:
             self._words.append((sequence, words))
@@ -142,13 +157,15 @@ class Writer:
         self.last = line
 
     def _started(self, event: Entry, sequence: int) -> None:
-        places = entries.places(event.resource, event.data.relations)
+        key = event.resource, event.data.relations
+        self._places[key].append(sequence)
+        places = self._named.get(key)
+        if places is None:
+            places = self._named[key] = entries.places(*key)
         if self._room:
             self._room -= 1
             mine = self._running.setdefault(event.session, {})
             mine[event.data.number] = sequence, places
-        for place in places:
-            self._pending[self._number("place", place, sequence)].append(sequence)
 
     def _finished(self, event: Entry, sequence: int) -> bool:
         """Tell of a statement how it ended; false when nobody knows which it was."""
@@ -221,9 +238,20 @@ class Writer:
         """From groups of events to terms."""
         if self._entries:
             self._pending[self._number("entry", "", self._entries[0])] += self._entries
-        for group, sequences in self._groups.items():
+        for group, sequences in self._groups():
             for kind, value in group.terms():
                 self._pending[self._number(kind, value, sequences[0])] += sequences
+        for key, sequences in self._places.items():
+            for place in self._named[key]:
+                self._pending[self._number("place", place, sequences[0])] += sequences
+
+    def _groups(self) -> Iterator[tuple[Head | Kind | Meaning, list[int]]]:
+        for head, sequences in self._heads.items():
+            yield Head(*head), sequences
+        for kind, sequences in self._kinds.items():
+            yield Kind(*kind), sequences
+        for meaning, sequences in self._meanings.items():
+            yield Meaning(*meaning), sequences
 
     def _store_columns(self) -> None:
         blocks: dict[int, Columns] = {}
@@ -298,18 +326,29 @@ class Writer:
 
     def _store_postings(self) -> None:
         fresh = self._fresh_block()
+        # of the block that grows, by one question; of older ones few change, and each by itself
+        self._grown = {
+            term: (bits, counts)
+            for term, bits, counts in self._db.execute(
+                "select term, bits, counts from postings where block = ? and term in "
+                "(select value from json_each(?))",
+                (fresh - 1, json.dumps(list(self._pending))),
+            )
+        }
         for term, sequences in self._pending.items():
             counted = self._counts.get(term)
-            if len(sequences) == 1 and counted is None:
-                index = sequences[0] - 1
-                block, place = index >> BLOCK_BITS, index & (BLOCK - 1)
-                self._put(term, block, np.array([place]), None, fresh)
+            if counted is None and len(sequences) <= SHORT and self._append(term, sequences, fresh):
                 continue
             every = np.array(sequences, np.int64) - 1
             counts = None if counted is None else np.array(counted, np.int64)
-            every, where = np.unique(every, return_index=True)
-            if counts is not None:
-                counts = counts[where]
+            if len(every) > 1 and not (every[1:] > every[:-1]).all():
+                every, where = np.unique(every, return_index=True)
+                if counts is not None:
+                    counts = counts[where]
+            if every[0] >> BLOCK_BITS == every[-1] >> BLOCK_BITS:
+                block = int(every[0]) >> BLOCK_BITS
+                self._put(term, block, every & (BLOCK - 1), counts, fresh)
+                continue
             block_of = every >> BLOCK_BITS
             edges = np.flatnonzero(np.diff(block_of)) + 1
             starts = [0, *edges.tolist(), len(every)]
@@ -322,6 +361,36 @@ class Writer:
                     None if counts is None else counts[part],
                     fresh,
                 )
+        self._db.executemany("insert or replace into postings values (?, ?, ?, ?)", self._rows)
+
+    def _append(self, term: int, sequences: list[int], fresh: int) -> bool:
+        """Add a few events to the set of a term, where they are of one block and behind those that are in it:
+        without arrays, which cost more than these have in them. Whether it was so."""
+        block, low = (sequences[0] - 1) >> BLOCK_BITS, sequences[0]
+        begin = (block << BLOCK_BITS) + 1
+        for sequence in sequences[1:]:
+            if sequence <= low:
+                return False
+            low = sequence
+        if low - begin >= BLOCK:
+            return False
+        before = b""
+        if block < fresh:
+            row = self._grown.get(term) if block == fresh - 1 else self._row(term, block)
+            before = row[0] if row is not None else b""
+        if len(before) + 2 * len(sequences) >= BITMAP_BYTES:
+            return False
+        if before and int.from_bytes(before[-2:], "little") >= sequences[0] - begin:
+            return False
+        packed = struct.pack(f"<{len(sequences)}H", *[one - begin for one in sequences])
+        self._rows.append((term, block, before + packed, None))
+        return True
+
+    def _row(self, term: int, block: int) -> tuple[bytes, bytes | None] | None:
+        found: tuple[bytes, bytes | None] | None = self._db.execute(
+            "select bits, counts from postings where term = ? and block = ?", (term, block)
+        ).fetchone()
+        return found
 
     def _fresh_block(self) -> int:
         """The first block that has nothing yet."""
@@ -337,23 +406,20 @@ class Writer:
         self, term: int, block: int, places: Numbers, counts: Numbers | None, fresh: int
     ) -> None:
         if block < fresh:
-            row = self._db.execute(
-                "select bits, counts from postings where term = ? and block = ?", (term, block)
-            ).fetchone()
+            row = self._grown.get(term) if block == fresh - 1 else self._row(term, block)
             if row is not None:
-                before = unpack(row[0])
                 if counts is not None:
+                    before = unpack(row[0])
                     dense = np.zeros(BLOCK, np.int64)
-                    dense[before] = unpack_counts(row[1])
+                    dense[before] = unpack_counts(row[1] or b"")
                     dense[places] = counts
                     places = np.flatnonzero(dense).astype(np.int64)
                     counts = dense[places]
                 else:
-                    places = np.union1d(before, places)
-        self._db.execute(
-            "insert or replace into postings values (?, ?, ?, ?)",
-            (term, block, pack(places), None if counts is None else pack_counts(counts)),
-        )
+                    self._rows.append((term, block, join(row[0], places), None))
+                    return
+        packed = None if counts is None else pack_counts(counts)
+        self._rows.append((term, block, pack(places), packed))
 
 
 def micros_of(times: Sequence[str]) -> Numbers:
