@@ -253,13 +253,24 @@ def test_seal_and_index_as_they_come(benchmark, tmp_path, rate):
     benchmark.extra_info["cpu_microseconds_a_query"] = round(2 * mean * 1e6, 1)
 
 
+@pytest.fixture(params=["a copy of the tree", "with the file that events were written to"])
+def verified(request, directory, leaves, tmp_path):
+    """`directory`, as it is, or with the file that a gateway has beside its tree."""
+    file = directory / "audit.jsonl"
+    if request.param != "a copy of the tree":
+        file.write_bytes(b"\n".join(leaves) + b"\n")
+        file.chmod(0o600)
+    yield directory
+    file.unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.benchmark(group="ledger: verify")
-def test_verify(benchmark, directory, leaves, processes):
+def test_verify(benchmark, verified, leaves, processes):
     if processes > len(os.sched_getaffinity(0)):
         pytest.skip("there is one core only")
     report = benchmark.pedantic(
-        verify, (directory, ledgers.KEYS), {"processes": processes}, rounds=5
+        verify, (verified, ledgers.KEYS), {"processes": processes}, rounds=5
     )
     assert report.ok
     assert report.events == COUNT

@@ -38,8 +38,8 @@ AGAIN_SECONDS = 5.0
 STOP_SECONDS = 10.0
 """How long the sealer may take for what is left when the gateway stops."""
 
-INDEX_SECONDS = 1.0
-"""How far the index may be behind. Who searches takes what is missing first."""
+INDEX_SECONDS = 0.5
+"""How often the index takes what is new. Who searches takes what is missing first."""
 
 INDEXED = 4000
 """Events that are indexed between two sealings at the most."""
@@ -175,10 +175,15 @@ def seal(record: Path, key: KeySource, seconds: float) -> int:
         log.info("the record is sealed with the key of %s", signs.verifier.text())
     indexing = Indexing(record)
     with contextlib.closing(sealer):
-        over = behind = False
-        asked = False
+        over = behind = asked = False
+        due = time.monotonic() + seconds
         while not over:
-            over = bool(select.select([sys.stdin], [], [], 0 if behind else seconds)[0])
+            now = time.monotonic()
+            over = _is_over(0 if behind else max(0.0, min(due, indexing.due) - now))
+            if not over and time.monotonic() < due:
+                # sealing small pieces would take from indexing what it needs to keep up
+                behind = indexing.step()
+                continue
             try:
                 following = None if asked or over else _following(key)
                 if following is not None:
@@ -197,8 +202,14 @@ def seal(record: Path, key: KeySource, seconds: float) -> int:
                     log.critical("the record cannot be sealed: %s", failure)
             else:
                 failure = ""
+            due = time.monotonic() + seconds
             behind = not over and indexing.step()
     return 1 if failure else 0
+
+
+def _is_over(seconds: float) -> bool:
+    """Whether standard input ends within so many seconds."""
+    return bool(select.select([sys.stdin], [], [], seconds)[0])
 
 
 def _following(key: KeySource) -> Signer | None:
@@ -225,17 +236,25 @@ class Indexing:
     def __init__(self, record: Path) -> None:
         self._record = record
         self._index: Index | None = None
-        self._due = 0.0
+        self.due = 0.0
+        """When there may be something new, by the monotonic clock."""
         self._failure = ""
+        self._seen: tuple[int, int] | None = None
+        """Size and time of the record's file when all of it was indexed."""
 
     def step(self) -> bool:
         """Take a piece of what is new, when it is time to. Whether there is more."""
-        if time.monotonic() < self._due:
+        if time.monotonic() < self.due:
+            return False
+        self.due = time.monotonic() + INDEX_SECONDS
+        now = self._look()
+        if now is not None and now == self._seen:
             return False
         try:
             if self._index is None:
                 self._index = Index(Record(self._record), notice=log.warning, lock_seconds=0)
             if self._index.catch_up(INDEXED) == INDEXED:
+                self.due = 0.0
                 return True
         except InUse:
             pass  # somebody searches, and took what was new
@@ -244,9 +263,15 @@ class Indexing:
                 self._failure = str(wrong)
                 log.warning("the index is not kept up: %s", wrong)
         else:
-            self._failure = ""
-        self._due = time.monotonic() + INDEX_SECONDS
+            self._failure, self._seen = "", now
         return False
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = self._record.stat()
+        except OSError:
+            return None
+        return found.st_size, found.st_mtime_ns
 
 
 def main() -> int:
