@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import psycopg
 import pytest
 
 from conftest import EVERYTHING
+from pangate import cli
 from pangate.embedded import EmbeddedPostgres
 from pangate.trial import Trial, until
 from servers import through
@@ -419,3 +421,45 @@ def test_workers_end_with_the_first_process(two):
     two.stop_gateway()
     two.start_gateway()
     assert two.psql(two.token(), "select 1").returncode == 0
+
+
+def test_what_is_held_retired_and_exported_is_of_all_records(two, capsys):
+    close(spread(two, two.token()))
+    names = ("first", "worker-1", "worker-2")
+    until(
+        lambda: all((one.parent / "checkpoint").exists() for one in [two.audit, *records(two)]),
+        "all are sealed",
+    )
+    config = ["--config", str(two.config)]
+    hold = ["audit", "hold", "add", "case", "--from", "2020-01-01", "--reason", "a court asks"]
+    assert cli.main([*hold, *config]) == 0
+    shown = capsys.readouterr()
+    assert [line for line in shown.out.splitlines() if line[-1] == ":"] == [f"{n}:" for n in names]
+    assert shown.out.count("case: held") == 3
+    # each says for itself what is wrong
+    assert cli.main([*hold, *config]) == 1
+    shown = capsys.readouterr()
+    assert [line.partition(": there is")[0] for line in shown.err.splitlines()] == [
+        f"pangate audit hold: {name}" for name in names
+    ]
+    assert cli.main(["audit", "hold", "list", *config]) == 0
+    assert capsys.readouterr().out.count("case: from 2020-01-01") == 3
+    two.stop_gateway()
+    assert cli.main(["audit", "retain", *config]) == 0
+    assert capsys.readouterr().out.count("0 events") == 3
+    day, out = f"{datetime.now(UTC):%Y-%m-%d}", two.directory / "period.tar.gz"
+    words = ["--from", day, "--to", day, "--out", str(out)]
+    assert cli.main(["audit", "export", *words, *config]) == 0
+    assert not out.exists()
+    for name, record in zip(names, [two.audit, *records(two)], strict=True):
+        archive = out.with_name(f"period.{name}.tar.gz")
+        key = record.parent / "log.pub"
+        assert cli.main(["audit", "verify", str(archive), "--key", str(key)]) == 0
+    # what is wrong with one keeps it from no other
+    record = records(two)[0]
+    record.write_bytes(record.read_bytes().replace(b"session.start", b"session.stalt", 1))
+    capsys.readouterr()
+    assert cli.main(["audit", "retain", *config]) == 1
+    shown = capsys.readouterr()
+    assert "pangate audit retain: worker-1: the ledger does not verify" in shown.err
+    assert shown.out.count("0 events") == 2

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pangate import config, policy
 from pangate.audit.signing import command_of
 from pangate.config import Config, load
+from pangate.config.workers import of_worker
 from pangate.errors import ConfigError
 from pangate.model import Hold, Limits, Resource
-from pangate.service.worker import of_worker
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pangate.audit import pan_mask
 from pangate.audit.holds import change, history, moment
 from pangate.audit.reader import Ledger
+from pangate.audit_cli.each import each
 from pangate.audit_cli.retain import keys_in, note, signer_of, who
 from pangate.errors import LedgerError
+
+if TYPE_CHECKING:
+    from pangate.config import Config
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -43,24 +48,8 @@ def run(options: argparse.Namespace) -> int:
     from pangate import config
 
     whole = config.load(options.config)
-    settings = whole.audit
-    directory = settings.ledger
-    verifiers = keys_in(directory)
     if options.action == "list":
-        origin = Ledger(directory).checkpoint().origin
-        held = history(directory, origin, verifiers)[-1]
-        for hold in held.active.values():
-            given = {
-                "from": hold.since,
-                "to": hold.until,
-                "session": hold.session,
-                "principal": hold.principal,
-            }
-            what = ", ".join(f"{key} {value}" for key, value in given.items() if value)
-            print(f"{hold.name}: {what}; {hold.reason} (by {hold.by} at {hold.time})")
-        if not held.active:
-            print("nothing is held")
-        return 0
+        return each(whole, "hold", lambda _, one: _list(one))
     given = {}
     if options.action == "add":
         given = {
@@ -72,19 +61,35 @@ def run(options: argparse.Namespace) -> int:
         if not any(given.values()):
             raise LedgerError("say what to keep: --from, --to, --session or --principal")
     asked = {"action": options.action, "name": options.name, "reason": options.reason, **given}
-    note(settings.path, "hold", asked)
+    note(whole.audit.path, "hold", asked)
     # what people write may hold a card number
     mask = pan_mask()
-    change(
-        directory,
-        signer_of(whole)(),
-        verifiers,
-        options.action,
-        mask(options.name),
-        {key: value and mask(value) for key, value in given.items()},
-        mask(options.reason),
-        who(),
-        datetime.now(UTC),
-    )
-    print(f"{mask(options.name)}: {'held' if options.action == 'add' else 'released'}")
-    return 0
+    name, reason = mask(options.name), mask(options.reason)
+    matched = {key: value and mask(value) for key, value in given.items()}
+
+    def work(_: str, one: Config) -> None:
+        directory = one.audit.ledger
+        change(
+            directory, signer_of(one)(), keys_in(directory), options.action, name, matched, reason, who(),
+            datetime.now(UTC),
+        )  # fmt: skip
+        print(f"{name}: {'held' if options.action == 'add' else 'released'}")
+
+    return each(whole, "hold", work)
+
+
+def _list(one: Config) -> None:
+    directory = one.audit.ledger
+    origin = Ledger(directory).checkpoint().origin
+    held = history(directory, origin, keys_in(directory))[-1]
+    for hold in held.active.values():
+        given = {
+            "from": hold.since,
+            "to": hold.until,
+            "session": hold.session,
+            "principal": hold.principal,
+        }
+        what = ", ".join(f"{key} {value}" for key, value in given.items() if value)
+        print(f"{hold.name}: {what}; {hold.reason} (by {hold.by} at {hold.time})")
+    if not held.active:
+        print("nothing is held")

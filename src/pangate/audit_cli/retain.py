@@ -18,6 +18,7 @@ from pangate.audit.reader import PUBLIC_KEYS, Ledger
 from pangate.audit.retention import Plan, Retention
 from pangate.audit.signing import key_source
 from pangate.audit.verify import verify
+from pangate.audit_cli.each import each
 from pangate.errors import LedgerError
 from pangate.ledger.note import Signer, Verifier
 
@@ -41,7 +42,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Say what goes, and with --apply take it away. A ledger that does not verify is left as it is."""
+    """Say what goes, and with --apply take it away, of each ledger. One that does not verify is left as it
+    is."""
     from pangate import config
 
     whole = config.load(options.config)
@@ -53,10 +55,14 @@ def run(options: argparse.Namespace) -> int:
         note(
             settings.path, "retain", {"keep_days": settings.retention.keep_days, "now": options.now}
         )
-    return retain(
-        settings.path, settings.ledger, signer_of(whole), settings.retention.keep_days, now,
-        apply=options.apply,
-    )  # fmt: skip
+
+    def work(_: str, one: Config) -> None:
+        retain(
+            one.audit.path, one.audit.ledger, signer_of(one), one.audit.retention.keep_days, now,
+            apply=options.apply,
+        )  # fmt: skip
+
+    return each(whole, "retain", work)
 
 
 def retain(

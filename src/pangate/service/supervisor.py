@@ -24,6 +24,7 @@ from prometheus_client.exposition import generate_latest
 from pangate.approvals import afar
 from pangate.approvals.desk import Desk
 from pangate.config import Config
+from pangate.config.workers import place_of
 from pangate.errors import PangateError
 from pangate.gate import Gate
 from pangate.metrics import counter, gauge
@@ -36,7 +37,6 @@ from pangate.service.monitor import Answer
 from pangate.service.publishing import Publishing
 from pangate.service.sealing import Sealing
 from pangate.service.state import EXPOSITION, SCRAPE_SECONDS, State
-from pangate.service.worker import place_of
 
 log = logging.getLogger("pangate")
 

@@ -8,8 +8,8 @@ import pytest
 
 from pangate.audit.events import records
 from pangate.config import Config, load
+from pangate.config.workers import of_worker
 from pangate.errors import ConfigError
-from pangate.service.worker import of_worker
 
 FILE = """
 [listen]
