@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 SOURCES := setup.py $(wildcard ext/pangate/*)
 
-.PHONY: help build demo test bench bench-gateway soak lint format fuzz sanitize docs clean
+.PHONY: help build demo test test-parts bench bench-gateway soak lint format fuzz sanitize docs clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,8 +56,11 @@ build/oidc/installed: tests/oidc/package.json tests/oidc/package-lock.json
 		|| { cat build/oidc/log; echo "npm could not install tests/oidc; it needs a registry of npm packages"; exit 1; }
 	@touch $@
 
-test: .venv/built build/oidc/installed build/node/installed  ## all tests (PYTEST_ARGS= for less)
+# What any of the tests needs.
+test-parts: .venv/built build/oidc/installed build/node/installed
 	@.ci/need test
+
+test: test-parts  ## all tests (PYTEST_ARGS= for less)
 	@$(PY) -m pytest $(PYTEST_ARGS)
 
 # What the tests take from npm. No script of a package runs; one package needs its links made.
@@ -94,7 +97,7 @@ lint: .venv/built  ## ruff, mypy, cython-lint
 format: .venv/built  ## let ruff format the tree
 	@ruff format . && ruff check --fix .
 
-sanitize: .venv/built  ## the tests of C and Cython under ASan and UBSan
+sanitize: test-parts  ## the tests of C and Cython under ASan and UBSan
 	@.ci/sanitize
 
 fuzz: .venv/built  ## FUZZ_SECONDS of mutation against the kernels and the codec (600)
