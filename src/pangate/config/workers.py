@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def of_worker(config: Config, number: int) -> Config:
             key=key,
             anchors=tuple(_own_path(anchor, number) for anchor in audit.anchors),
             sinks=tuple(_own_path(sink, number) for sink in audit.sinks),
-            origin=f"{audit.origin or f'pangate/{socket.gethostname()}'}/worker-{number}",
+            origin=f"{audit.origin or f'pangate/{os.uname().nodename}'}/worker-{number}",
         ),
         limits=msgspec.structs.replace(limits, max_sessions=limits.max_sessions // workers),
         resources=tuple(_part(resource, workers) for resource in config.resources),
