@@ -162,6 +162,11 @@ def dsn(trial, token, **more) -> str:
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_notes_of_others(trial):
+    trial.postgres.psql("truncate notes", "postgres")
+
+
 @pytest.fixture
 def connection(trial, token):
     with psycopg.connect(dsn(trial, token), autocommit=True) as open_connection:
