@@ -42,7 +42,7 @@ INDEX_SECONDS = 0.5
 """How often the index takes what is new. Who searches takes what is missing first."""
 
 INDEXED = 4000
-"""Events that are indexed between two sealings at the most."""
+"""Events that are indexed in one piece; between two pieces the gateway may end, or sealing be due."""
 
 _INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
 """Of the gateway's environment, which may hold secrets, the sealer has these."""

@@ -190,6 +190,10 @@ async def test_who_does_not_read(office):
         async with asyncio.timeout(10):
             while at.control.server_state.connections:
                 await asyncio.sleep(0.05)
+        client.writer.transport.resume_reading()
+        got = await client.over()
+        assert got.startswith(b"HTTP/1.1 200"), "it was served until it did not read"
+        assert got.count(b"HTTP/1.1 200") < 3000
 
 
 async def test_one_address_has_its_part(office):

@@ -137,7 +137,7 @@ def pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
-def streams(form: Form, ops: Sequence[int], stream: bytes, cuts: Sequence[int] = ()) -> bool:
+def assert_at_once(form: Form, ops: Sequence[int], stream: bytes, cuts: Sequence[int] = ()) -> bool:
     """Judge rows by what a walker makes of them that keeps them whole. False when they were refused for their
     limit."""
     wanted = walked(form.walker(1 << 24), Plan(ops), [stream])
@@ -180,7 +180,7 @@ cuts = st.lists(st.integers(0, 10**6), max_size=8)
 def test_a_long_row_is_the_row_at_once(form, values, at, long, where):
     values.insert(at % (len(values) + 1), long * -(-2 * LIMIT // max(1, len(long))))
     rows = form.row(*values) + form.row(*[None] * len(values)) + form.row(*values)
-    streams(form, [TEXT] * len(values), rows, where)
+    assert_at_once(form, [TEXT] * len(values), rows, where)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -190,7 +190,7 @@ def test_random_rows_mostly_pass(form):
     for _ in range(40):
         values = [b"".join(chance.choices(PIECES, k=chance.choice([0, 2, 80]))) for _ in range(3)]
         values.append(b"".join(chance.choices(PIECES, k=90)))
-        passed += streams(form, [TEXT, SAFE, TEXT, TEXT], form.row(*values))
+        passed += assert_at_once(form, [TEXT, SAFE, TEXT, TEXT], form.row(*values))
     assert passed > 20
 
 
@@ -201,9 +201,9 @@ def test_a_pan_across_the_border_of_a_window(form):
         value = b"/" * shift + joint.join([PAN, b"4111 1111 1111 1111", b"\\001" + PAN] * 8)
         stream = form.row(b"x", value, PAN)
         if form.delimiter not in JOINS:
-            assert streams(form, [TEXT, TEXT, TEXT], stream)
+            assert assert_at_once(form, [TEXT, TEXT, TEXT], stream)
         else:
-            streams(form, [TEXT, TEXT, TEXT], stream)
+            assert_at_once(form, [TEXT, TEXT, TEXT], stream)
         out = walked(form.walker(LIMIT), Plan([TEXT] * 3), bytewise(stream))
         assert PAN not in out.data
 
@@ -213,7 +213,7 @@ def test_a_pan_in_two_cells_is_one_only_where_the_delimiter_joins_them(form):
     for pad, size in itertools.product((300, 310, 330, 64, 128), range(16)):
         values = (b"/" * pad * 2 + b"\n" + PAN[:size], PAN[size:] + b"\n" + b"/" * 400, b"")
         stream = form.row(*values)
-        assert streams(form, [TEXT] * 3, stream)
+        assert assert_at_once(form, [TEXT] * 3, stream)
 
 
 def as_json(chance: random.Random, depth: int = 0) -> object:
@@ -244,7 +244,7 @@ def test_json_with_names_that_are_wiped(form):
         document = json.dumps(values, ensure_ascii=chance.random() < 0.5).encode()
         for op in (JSON, TEXT):
             stream = form.row(document, PAN)
-            passed += streams(form, [op, TEXT], stream)
+            passed += assert_at_once(form, [op, TEXT], stream)
             out = walked(form.walker(1 << 24), Plan([op, TEXT]), [stream])
             if form.delimiter in JOINS or op == TEXT:  # a text's numbers get stars
                 continue
@@ -314,7 +314,7 @@ def test_other_types_as_text(op, one):
             continue  # what joins cells makes a second text of the row
         for shift in range(0, 40, 3) if op != BYTEA else (0,):
             stream = form.row(b"x", b"[" * shift + value, PAN)
-            assert streams(form, [TEXT, op, TEXT], stream)
+            assert assert_at_once(form, [TEXT, op, TEXT], stream)
     row = b"D" + struct.pack("!ihi", len(value) + 10, 1, len(value)) + value
     whole = walked(Form().walker(1 << 24), Plan([op]), [row])
     for chunks in ([row], bytewise(row)):
@@ -384,7 +384,7 @@ def test_a_header_longer_than_the_limit(form):
     names = [b"c%d" % n for n in range(90)] + [PAN]
     with_header = Form(**vars(form) | {"header": True})
     stream = form.row(*names) + form.row(*[b"1"] * 91) + form.row(b"y\n" * 400, *[b"1"] * 90)
-    assert streams(with_header, [SAFE] * 90 + [TEXT], stream)
+    assert assert_at_once(with_header, [SAFE] * 90 + [TEXT], stream)
     assert PAN not in walked(with_header.walker(LIMIT), Plan([SAFE] * 91), bytewise(stream)).data
 
 
@@ -477,7 +477,7 @@ def test_escapes_that_could_spell_a_digit_are_none_in_short_rows_too(body):
     assert walked(form.walker(LIMIT), Plan([TEXT] * 2), [form.row(None, b"x")]).data == form.row(
         None, b"x"
     )
-    assert streams(form, [TEXT] * 3, form.row(None, b"x" * 900, None))
+    assert assert_at_once(form, [TEXT] * 3, form.row(None, b"x" * 900, None))
 
 
 def test_little_is_held():

@@ -103,7 +103,9 @@ class Out:
         self.all = walking.all_rows, walking.all_bytes
 
 
-def streams(ops: list[int], *values: bytes | None, splits: list[list[bytes]] | None = None) -> bool:
+def assert_at_once(
+    ops: list[int], *values: bytes | None, splits: list[list[bytes]] | None = None
+) -> bool:
     """Judge a row of these values, whole and split. False when it was refused, for its limit."""
     stream = row(*values) + row(*[None] * len(ops))
     expected = [
@@ -138,7 +140,7 @@ def streams(ops: list[int], *values: bytes | None, splits: list[list[bytes]] | N
 def test_a_text_in_windows_is_the_text_at_once(text, cuts, op):
     value = text * -(-2 * LIMIT // max(1, len(text)))
     stream = row(value) + row(None)
-    streams([op], value, splits=[[stream], pieces(stream, cuts)])
+    assert_at_once([op], value, splits=[[stream], pieces(stream, cuts)])
 
 
 def test_random_texts_byte_by_byte_mostly_pass():
@@ -148,7 +150,7 @@ def test_random_texts_byte_by_byte_mostly_pass():
     passed = 0
     for _ in range(300):
         value = b"".join(chance.choices(PIECES, k=120))
-        passed += streams([TEXT], value)
+        passed += assert_at_once([TEXT], value)
     assert passed > 150
 
 
@@ -160,8 +162,8 @@ def test_random_texts_byte_by_byte_mostly_pass():
 @settings(max_examples=150, deadline=None)
 def test_bytea_in_hex(raw):
     value = raw * -(-LIMIT // len(raw))
-    streams([BYTEA], b"\\x" + value.hex().encode())
-    streams([BYTEA], b"\\x" + value.hex().upper().encode())
+    assert_at_once([BYTEA], b"\\x" + value.hex().encode())
+    assert_at_once([BYTEA], b"\\x" + value.hex().upper().encode())
 
 
 @pytest.mark.parametrize("shift", range(WINDOW + 1))
@@ -169,10 +171,10 @@ def test_a_pan_across_the_border_of_a_window(shift):
     """For every place of a PAN relative to the windows, in each form."""
     for joint in (b"\n", b"/", b"xyz", b"\xe6\xbc\xa2" * 20):
         value = b"/" * shift + joint.join([PAN, b"4111 1111 1111 1111", b"\\001" + PAN] * 12)
-        assert streams([TEXT], value)
+        assert assert_at_once([TEXT], value)
         assert PAN not in masked(TEXT, value)[1]
-        assert streams([BYTEA], b"\\x" + value.hex().encode())
-        assert streams([BINARY_BYTEA], value)
+        assert assert_at_once([BYTEA], b"\\x" + value.hex().encode())
+        assert assert_at_once([BINARY_BYTEA], value)
 
 
 @pytest.mark.parametrize(
@@ -181,8 +183,8 @@ def test_a_pan_across_the_border_of_a_window(shift):
 def test_what_stands_between_may_be_nearly_anything(fill):
     value = fill * (2000 // len(fill))
     value += (b"Z" + PAN + b"Z" + fill * 50) * 20
-    assert streams([TEXT], value)
-    assert streams([BYTEA], b"\\x" + value.hex().encode())
+    assert assert_at_once([TEXT], value)
+    assert assert_at_once([BYTEA], b"\\x" + value.hex().encode())
 
 
 INNER = [piece.decode("latin-1") for piece in PIECES]
@@ -216,8 +218,8 @@ def test_json_in_windows_is_the_json_at_once(document, seed, cuts):
     value = b"[" + b",".join([one] * -(-2 * LIMIT // len(one))) + b"]"
     stream = row(value) + row(None)
     for op in (JSON, TEXT):
-        streams([op], value, splits=[[stream], pieces(stream, cuts)])
-    streams([JSONB], b"\1" + value)
+        assert_at_once([op], value, splits=[[stream], pieces(stream, cuts)])
+    assert_at_once([JSONB], b"\1" + value)
 
 
 def a_document(chance: random.Random, depth: int = 0) -> object:
@@ -243,7 +245,7 @@ def test_random_json_mostly_passes():
         parts = [as_json(a_document(chance), chance) for _ in range(80)]
         value = b"[" + b",".join(parts) + b"]"
         for op in passed:
-            passed[op] += streams([op], value)
+            passed[op] += assert_at_once([op], value)
     assert passed[JSON] > 140
     assert passed[TEXT] > 75
 
@@ -255,23 +257,23 @@ def test_what_is_wiped_across_the_border_of_a_window(shift):
         part = b'{"pad": "' + b"x" * shift + b'", "cvv" : ' + value + b', "pan": "' + PAN + b'"}'
         whole = b"[" + b",".join([part] * 12) + b"]"
         for op in (JSON, TEXT):
-            assert streams([op], whole)
+            assert assert_at_once([op], whole)
             assert b"123" not in masked(op, whole)[1]
-        assert streams([JSONB], b"\1" + whole)
+        assert assert_at_once([JSONB], b"\1" + whole)
 
 
 def test_numbers_in_json_are_cut_at_their_commas():
-    assert streams([JSON], b"[" + b",".join([PAN, b"12", b"4111"] * 40) + b"]")
+    assert assert_at_once([JSON], b"[" + b",".join([PAN, b"12", b"4111"] * 40) + b"]")
     # but not where a sign of currency may make an amount of them
-    assert not streams([JSON], b"[" + b"4,111,111,111,111,111,$," * 60 + b"1]")
+    assert not assert_at_once([JSON], b"[" + b"4,111,111,111,111,111,$," * 60 + b"1]")
 
 
 def test_the_text_of_numbers_has_no_place_to_cut():
-    assert not streams([TEXT], b"4111,5555,1234 0-" * 60)
-    assert not streams([TEXT], b"\\x" + PAN.hex().encode() * 30)
-    assert not streams([BYTEA], b"\\x" + (PAN * 50).hex().encode())
+    assert not assert_at_once([TEXT], b"4111,5555,1234 0-" * 60)
+    assert not assert_at_once([TEXT], b"\\x" + PAN.hex().encode() * 30)
+    assert not assert_at_once([BYTEA], b"\\x" + (PAN * 50).hex().encode())
     # but up to the limit it does without
-    assert streams([TEXT], (b"4111,5555,1234 0-" * 15 + b"\n") * 5)
+    assert assert_at_once([TEXT], (b"4111,5555,1234 0-" * 15 + b"\n") * 5)
 
 
 def test_cells_of_one_row_are_each_their_own():
@@ -280,8 +282,8 @@ def test_cells_of_one_row_are_each_their_own():
     array = struct.pack("!iiiii", 1, 0, 25, 1, 1) + struct.pack("!i", 16) + PAN
     ops = [INT8, TEXT, SAFE, ARRAY, JSON, TEXT, BYTEA, TEXT]
     hexed = b"\\x" + long.hex().encode()
-    assert streams(ops, int8, long, PAN * 99, array, b'{"n":' + PAN + b"}", None, hexed, b"")
-    assert streams(ops, None, None, PAN * 99, None, b'{"cvv": "123"}', long, None, PAN)
+    assert assert_at_once(ops, int8, long, PAN * 99, array, b'{"n":' + PAN + b"}", None, hexed, b"")
+    assert assert_at_once(ops, None, None, PAN * 99, None, b'{"cvv": "123"}', long, None, PAN)
 
 
 def an_array(oid: int, *values: bytes | None, ndim: int = 1) -> bytes:
@@ -309,15 +311,17 @@ def test_arrays_and_composites_go_element_by_element(values, cuts):
     record = a_record(*((25, value) for value in values), (20, struct.pack("!q", int(PAN))))
     for op, value in ((ARRAY, array), (_frame.RECORD, record)):
         stream = row(value) + row(None)
-        assert streams([op], value, splits=[[stream], pieces(stream, cuts), bytewise(stream)])
+        assert assert_at_once(
+            [op], value, splits=[[stream], pieces(stream, cuts), bytewise(stream)]
+        )
 
 
 def test_what_is_held_is_taken_apart_to_any_depth():
     inner = an_array(25, *[PAN] * 5)
-    assert streams([ARRAY], an_array(1009, *[inner] * 10, ndim=2))
-    assert streams([_frame.RECORD], a_record(*[(1009, inner)] * 10))
+    assert assert_at_once([ARRAY], an_array(1009, *[inner] * 10, ndim=2))
+    assert assert_at_once([_frame.RECORD], a_record(*[(1009, inner)] * 10))
     long = (PAN + b"\n") * 60
-    assert streams([ARRAY], an_array(25, b"x", long, *[b"y"] * 80))
+    assert assert_at_once([ARRAY], an_array(25, b"x", long, *[b"y"] * 80))
     for depth in range(1, 19):
         value, oid = long, 25
         for level in range(depth):
@@ -338,7 +342,7 @@ def test_what_is_held_is_taken_apart_to_any_depth():
 
 def test_a_number_has_to_be_there_whole():
     numeric = struct.pack("!hhHh", 300, 299, 0, 0) + struct.pack("!h", 1234) * 300
-    assert not streams([ARRAY], an_array(1700, None, numeric))
+    assert not assert_at_once([ARRAY], an_array(1700, None, numeric))
 
 
 INT8S = _frame.with_inner(_frame.MULTIRANGE, 20)
@@ -361,7 +365,9 @@ hstore_texts = st.sampled_from(
 def test_hstore_in_windows_is_the_hstore_at_once(values, cuts):
     value = an_hstore(*values[: len(values) // 2 * 2], b"n", None, b"o", b"x\n" * LIMIT)
     stream = row(value) + row(None)
-    streams([_frame.HSTORE], value, splits=[[stream], pieces(stream, cuts), bytewise(stream)])
+    assert_at_once(
+        [_frame.HSTORE], value, splits=[[stream], pieces(stream, cuts), bytewise(stream)]
+    )
 
 
 def quoted(text: bytes) -> bytes:
@@ -376,13 +382,13 @@ def test_the_text_of_hstore_in_windows_is_the_text_at_once(values, cuts):
     pairs = [quoted(a) + b"=>" + quoted(b) for a, b in itertools.pairwise(values)]
     value = b", ".join(pairs * -(-2 * LIMIT // (sum(map(len, pairs)))))
     stream = row(value) + row(None)
-    streams([TEXT], value, splits=[[stream], pieces(stream, cuts), bytewise(stream)])
+    assert_at_once([TEXT], value, splits=[[stream], pieces(stream, cuts), bytewise(stream)])
 
 
 def test_long_text_of_hstore_passes():
     for shift in range(WINDOW + 1):
         one = b'"b"=>NULL, "cvv"=>"123", "a%b"=>"%b"' % (b"x" * shift, PAN)
-        assert streams([TEXT], b", ".join([one] * 14))
+        assert assert_at_once([TEXT], b", ".join([one] * 14))
         assert b"123" not in masked(TEXT, b", ".join([one] * 14))[1]
 
 
@@ -391,29 +397,29 @@ def test_what_stands_under_a_name_in_a_long_hstore():
     for key, value in ((b"cvv", b"123"), (b"track2", long), (b"track2", b"123")):
         for before in range(WINDOW):
             hstore = an_hstore(b"a" * before, long, key, value, b"b", None, b"c", PAN)
-            assert streams([_frame.HSTORE], hstore)
+            assert assert_at_once([_frame.HSTORE], hstore)
             out = Out(Plan([_frame.HSTORE]), bytewise(row(hstore)))
             assert an_element(key) + an_element(b"*" * len(value)) in out.data
     # by its last words the value may have to be wiped
-    assert not streams([_frame.HSTORE], an_hstore(long, b"1"))
+    assert not assert_at_once([_frame.HSTORE], an_hstore(long, b"1"))
 
 
 def test_ranges():
     long = (PAN + b"\n" + b"." * 40) * 30
-    assert streams([TEXTS], b"\2" + an_element(b"a") + an_element(long))
-    assert streams([TEXTS], b"\2" + an_element(long) + an_element(PAN))
+    assert assert_at_once([TEXTS], b"\2" + an_element(b"a") + an_element(long))
+    assert assert_at_once([TEXTS], b"\2" + an_element(long) + an_element(PAN))
     bounds = an_element(struct.pack("!q", int(PAN))) + an_element(struct.pack("!q", 7))
     ranges = struct.pack("!i", 50) + an_element(b"\2" + bounds) * 50
-    assert streams([INT8S], ranges)
+    assert assert_at_once([INT8S], ranges)
     texts = struct.pack("!i", 3) + an_element(b"\2" + an_element(long) + an_element(b"b")) * 3
-    assert streams([_frame.with_inner(_frame.MULTIRANGE, 25)], texts)
+    assert assert_at_once([_frame.with_inner(_frame.MULTIRANGE, 25)], texts)
 
 
 @pytest.mark.parametrize("op", [_frame.op_of(oid, 1) for oid in (602, 604, 603)])
 def test_geometry(op):
     doubles = struct.pack("!dd", float(PAN), 1.5) * 90
     head = {_frame.op_of(602, 1): 5, _frame.op_of(604, 1): 4}.get(op, 0)
-    assert streams([op], bytes(head) + doubles)
+    assert assert_at_once([op], bytes(head) + doubles)
     out = Out(Plan([op]), bytewise(row(bytes(head) + doubles + b"\0")))
     assert "decoded" in out.error
 
@@ -432,14 +438,18 @@ def test_words_of_a_search(values, cuts):
     )
     for op, value in ((_frame.op_of(3614, 1), vector), (_frame.op_of(3615, 1), query)):
         stream = row(value) + row(None)
-        assert streams([op], value, splits=[[stream], pieces(stream, cuts), bytewise(stream)])
+        assert assert_at_once(
+            [op], value, splits=[[stream], pieces(stream, cuts), bytewise(stream)]
+        )
         out = Out(Plan([op]), bytewise(row(value + b"\3")))
         assert out.error
 
 
 def test_bits_and_versioned_texts():
-    assert streams([_frame.op_of(1562, 1)], struct.pack("!i", 900 * 8) + (PAN + b"\xf0") * 60)
-    assert streams([_frame.VERSIONED], b"\1" + (PAN + b"\n/" + b"." * 40) * 30)
+    assert assert_at_once(
+        [_frame.op_of(1562, 1)], struct.pack("!i", 900 * 8) + (PAN + b"\xf0") * 60
+    )
+    assert assert_at_once([_frame.VERSIONED], b"\1" + (PAN + b"\n/" + b"." * 40) * 30)
 
 
 def test_a_column_of_pans_with_a_text_beyond_the_limit_shows_no_digit():
@@ -450,7 +460,7 @@ def test_a_column_of_pans_with_a_text_beyond_the_limit_shows_no_digit():
         assert out.data[11:] == bytes(b"*"[0] if 48 <= byte < 58 else byte for byte in value)
         assert out.hits == {0: 1}
     # up to the limit it is what it is at once
-    assert streams([_frame.FORCED, TEXT], value[:300], b"x\n" * 900)
+    assert assert_at_once([_frame.FORCED, TEXT], value[:300], b"x\n" * 900)
 
 
 @pytest.mark.parametrize(
@@ -527,21 +537,21 @@ def test_what_has_to_be_whole_may_be_as_long_as_the_limit():
     document = b'{"cvv": "123", "pan": "' + PAN + b'", "more": "' + b"x" * (LIMIT - 60) + b'"}'
     long = b"x\n" * 500
     assert len(document) <= LIMIT
-    assert streams([JSON, TEXT], document, long)
-    assert streams([TEXT, TEXT], long, document)
+    assert assert_at_once([JSON, TEXT], document, long)
+    assert assert_at_once([TEXT, TEXT], long, document)
     assert b"123" not in masked(TEXT, document)[1]
-    assert streams([JSON, TEXT], document + b" " * LIMIT, long)
+    assert assert_at_once([JSON, TEXT], document + b" " * LIMIT, long)
     # a key is known by what is left of it, and here there is room for none
     string = b'{"more": "%b"}' % (b"x" * LIMIT)
-    assert not streams([JSON, TEXT], string, long)
-    assert not streams([TEXT, TEXT], long, string)
+    assert not assert_at_once([JSON, TEXT], string, long)
+    assert not assert_at_once([TEXT, TEXT], long, string)
 
 
 ROOMY, TAIL = 4096, 1024
 """A limit that has room for a key's end."""
 
 
-def judged(op: int, document: bytes, cuts: Sequence[int] = ()) -> bool:
+def assert_json_at_once(op: int, document: bytes, cuts: Sequence[int] = ()) -> bool:
     """Whether a document comes out as it does at once, with that limit. False when it is refused for it."""
     hits, whole = masked(op, document)
     stream = row(document) + row(None)
@@ -592,8 +602,8 @@ def test_strings_and_wiped_values_beyond_the_limit(first, second, name, ascii_on
     }
     text = json.dumps(document, ensure_ascii=ascii_only).replace("\\u0000", " ").encode()
     for op in (JSON, TEXT):
-        judged(op, text, cuts)
-    judged(JSONB, b"\1" + text, cuts)
+        assert_json_at_once(op, text, cuts)
+    assert_json_at_once(JSONB, b"\1" + text, cuts)
 
 
 @pytest.mark.parametrize("op", [JSON, TEXT])
@@ -602,14 +612,14 @@ def test_long_strings_of_words_pass(op):
     for shift in range(0, 700, 7):
         for name in ("a", "cvv", "track2", "x" * 5000 + "_track2"):
             document = {"pad": "." * shift, name: words * 400, "cvv": "123", "b": [words * 300]}
-            assert judged(op, json.dumps(document).encode())
+            assert assert_json_at_once(op, json.dumps(document).encode())
             document = {
                 "pad": "." * shift,
                 name: [words * 200, {"}": words * 200}],
                 "b": PAN.decode(),
             }
             text = json.dumps(document).encode()
-            assert judged(op, text)
+            assert assert_json_at_once(op, text)
             shown = masked(op, text)[1]
             assert PAN not in shown
             assert (b"some" in shown) == (name == "a")
@@ -622,7 +632,7 @@ def test_a_key_of_which_only_the_end_is_left_is_still_known(name):
     for pad in range(2 * ROOMY, 2 * ROOMY + 600, 7):
         key = "words and " * (pad // 10) + "x" * (pad % 10) + f" {name}"
         document = f'{{"{key}": "123", "b": 1}}'.encode()
-        assert judged(JSON, document)
+        assert assert_json_at_once(JSON, document)
         assert b"123" not in masked(JSON, document)[1]
 
 
@@ -640,7 +650,7 @@ def test_json_that_is_none_is_not_passed_otherwise_than_at_once(start, end):
         b"a\n" * 4000,
     ):
         for op in (JSON, TEXT):
-            judged(op, start + middle + end)
+            assert_json_at_once(op, start + middle + end)
 
 
 def test_little_is_held():
