@@ -78,6 +78,15 @@ def made(code, number, data):
                  "payments", True, data, "abcdefghijkl", "reader", number)  # fmt: skip
 
 
+def whole_events(path):
+    """How many are in the file, each whole and in its place."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            assert is_whole(line[:-1])
+            assert json.loads(line)["sequence"] == number
+    return number
+
+
 @pytest.mark.parametrize("way", ["anew", "as before"])
 @pytest.mark.benchmark(group="ledger: record")
 def test_record(benchmark, tmp_path, way):
@@ -120,11 +129,7 @@ def test_record(benchmark, tmp_path, way):
     benchmark.pedantic(second, rounds=5)
     last = recorder.sequence
     recorder.close()
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            assert is_whole(line[:-1])
-            assert json.loads(line)["sequence"] == number
-    assert number == last + 1 == before + 5 * RATE + 1
+    assert whole_events(path) == last + 1 == before + 5 * RATE + 1
     assert b'"masked":{"visa":2}' in path.read_bytes().splitlines()[-2]
     benchmark.extra_info["events"] = RATE
     benchmark.extra_info["cpu_microseconds_an_event"] = round(min(used) / RATE * 1e6, 2)
@@ -185,11 +190,7 @@ def test_record_as_they_come(benchmark, tmp_path):
     benchmark.pedantic(second, rounds=10)
     last = recorder.sequence
     recorder.close()
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            assert is_whole(line[:-1])
-            assert json.loads(line)["sequence"] == number
-    assert number == last + 1 == before + PAIRS + 10 * RATE + 1
+    assert whole_events(path) == last + 1 == before + PAIRS + 10 * RATE + 1
     micros = sorted(seconds / RATE * 1e6 for seconds in used)
     benchmark.extra_info["events"] = RATE
     benchmark.extra_info["cpu_microseconds_an_event"] = round(micros[0], 2)
