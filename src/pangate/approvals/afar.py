@@ -58,7 +58,11 @@ class Counter:
                 return None
             case "approval.known":
                 known = self._desk.of_digest(value)
-                return None if known is None else {"request": asdict(self._mine(known).request)}
+                if known is None:
+                    return None
+                if known.open:
+                    self._mine(known)  # of one that is over nothing more comes
+                return {"request": asdict(known.request)}
             case "approval.unwanted":
                 if (unwanted := self._over(value)) is not None:
                     await self._desk.withdraw(unwanted, "the agent went away")

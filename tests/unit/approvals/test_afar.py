@@ -213,6 +213,19 @@ async def test_what_nobody_runs_in_the_end_counts_for_no_worker(first, two):
             assert (line.counter._tickets, line.counter._consumed) == ({}, set())
 
 
+async def test_a_refusal_that_is_remembered_counts_for_no_worker(first, two):
+    one, other = two
+    again = ask("drop table t", mode="refuse-and-retry")
+    ticket = await one.desk.request(again)
+    await first.desk.decide(ticket.request.id, ADA, "deny", "not today")
+    await left(ticket)
+    for line in two:
+        known = await line.desk.known(again)
+        assert known.request.state == "denied"
+        assert not await line.desk.consume(known)
+        assert (line.desk._tickets, line.counter._tickets) == ({}, {})
+
+
 async def settled(*lines: Line) -> None:
     """All that was said has come, and what comes of it."""
     for _ in range(100):
