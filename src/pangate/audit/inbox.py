@@ -29,6 +29,10 @@ UNFINISHED = ".new"
 MAX_BYTES = 8 << 10
 """Of a note; what is longer is refused by both sides."""
 
+SHORTENED, MOST_SHORTENED = 60, 20
+"""Characters of what was asked, and how much of it, that stay in a note which would be longer than
+MAX_BYTES."""
+
 MOST_WAITING = 10_000
 """Notes that wait; no more are left behind these."""
 
@@ -64,17 +68,22 @@ def leave(
 ) -> None:
     """Leave the note that `command` reads the record. `asked` are its options; texts in them are masked
     before they are in any file. LedgerError when that cannot be done; then nothing may be read."""
+    asked_for = {key: _masked(value, mask) for key, value in asked.items()}
     note = {
         "command": command,
-        "asked": {key: _masked(value, mask) for key, value in asked.items()},
+        "asked": asked_for,
         "read_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     if user := os.environ.get("SUDO_USER"):
         note["sudo_user"] = mask(user[:100])
     data = json.dumps(note, ensure_ascii=False).encode()
     if len(data) > MAX_BYTES:
-        note["asked"] = {"too_long": len(data)}
-        data = json.dumps(note).encode()
+        # what was done and to what stays; a long reason is cut
+        note["asked"] = {
+            **{key: _shortened(value) for key, value in list(asked_for.items())[:MOST_SHORTENED]},
+            "too_long": len(data),
+        }
+        data = json.dumps(note, ensure_ascii=False).encode()
     try:
         if sum(item.name.endswith(NOTE) for item in os.scandir(inbox)) >= MOST_WAITING:
             raise LedgerError(
@@ -102,6 +111,13 @@ def leave(
         with contextlib.suppress(OSError):
             made.unlink()
         raise _refused(inbox, wrong) from None
+
+
+def _shortened(value: object) -> object:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text[:SHORTENED]
 
 
 def _masked(value: object, mask: Callable[[str], str]) -> object:

@@ -19,7 +19,7 @@ from pangate.audit.reader import CHECKPOINT, PUBLIC_KEYS, ROTATIONS, Ledger
 from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import Checkpoint, open_checkpoint
 from pangate.ledger.note import Signer, Verifier
-from pangate.ledger.rotation import Rotation, name_of, rotate
+from pangate.ledger.rotation import Rotation, heirs, name_of, rotate
 from pangate.ledger.tiles import (
     MAX_LEAF_BYTES,
     TILE_HEIGHT,
@@ -75,6 +75,8 @@ class Sealer:
         """What the event has in it by which this one takes over; empty when none is to."""
         self._lock = _lock(directory / LOCK)
         try:
+            self.broken_succession = self._succession()
+            """Why the key that signs is not one that a former key handed over to; empty when it is."""
             self._publish_key()
             self._fd = self._open(journal)
         except BaseException:
@@ -101,6 +103,14 @@ class Sealer:
 
     def hand_over(self, signer: Signer) -> Rotation:
         """From the event on that says so, `signer` signs. What the event has to say is in what comes back."""
+        if (
+            signer.verifier.name != self._signer.verifier.name
+            or signer.verifier == self._signer.verifier
+        ):
+            raise LedgerError(
+                f"the key that was to take over is of {signer.verifier.name}, or the one that signs already; "
+                f"make another one for {self._signer.verifier.name} with `pangate audit rotate-key`"
+            )
         found = rotate(self._signer, signer)
         self._next_signer = signer
         self._rotates_to = name_of(signer.verifier)
@@ -325,6 +335,21 @@ class Sealer:
         except OSError as error:
             raise LedgerError(f"{PUBLIC_KEYS} cannot be read: {error.strerror}") from None
         return [Verifier.parse(line) for line in lines]
+
+    def _succession(self) -> str:
+        """What is wrong when a key signs that nobody handed over to: who verifies with the first one is told
+        of a forgery. It signs all the same, since a record that nobody signs shows less."""
+        keys, own, path = self._published(), self._signer.verifier, self._directory / ROTATIONS
+        if not keys or own in keys:
+            return ""
+        rotations = path.read_text().splitlines() if path.exists() else []
+        if own in heirs(keys, map(Rotation.parse, rotations)):
+            return ""
+        return (
+            f"the ledger in {self._directory} was signed with {keys[-1].text()}, which has not handed over "
+            f"to {own.text()}: verify will say so to all who know the former key alone. Put that one back, and "
+            "`pangate audit rotate-key` changes it; if it is lost, keep both public keys"
+        )
 
     def _publish_key(self) -> None:
         """Put the key that signs from now on into the list of those that ever did."""

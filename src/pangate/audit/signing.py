@@ -28,6 +28,10 @@ ORIGIN = "{origin}"
 MAX_BYTES = 4096
 """Of a file, or of what a command prints: two keys are shorter."""
 
+INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
+"""Of the environment, which may hold secrets, the sealer and a command have these and what the
+configuration names (`audit.key_environment`)."""
+
 ROTATE = ".rotate"
 """Behind the name of the record: the public half of the key that is to take over, where a command prints
 both."""
@@ -54,7 +58,8 @@ def key_source(settings: AuditSettings, seconds: float) -> KeySource:
     origin = origin_of(settings)
     if settings.key_command is None:
         return KeyFile(settings.private_key, origin)
-    return KeyCommand(command_of(settings), seconds, settings.path)
+    names = (*INHERITED, *settings.key_environment)
+    return KeyCommand(command_of(settings), seconds, settings.path, names)
 
 
 def origin_of(settings: AuditSettings) -> str:
@@ -93,8 +98,15 @@ class KeyCommand:
 
     made = False
 
-    def __init__(self, command: Sequence[str], seconds: float, record: Path) -> None:
-        self._command, self._seconds = tuple(command), seconds
+    def __init__(
+        self,
+        command: Sequence[str],
+        seconds: float,
+        record: Path,
+        environment: Sequence[str] = INHERITED,
+    ) -> None:
+        """`environment` are the names of the variables that the command has."""
+        self._command, self._seconds, self._named = tuple(command), seconds, tuple(environment)
         self._asked = record.with_name(record.name + ROTATE)
         self._published = record.parent / PUBLIC_KEYS
         self._failed_until = 0.0
@@ -184,6 +196,7 @@ class KeyCommand:
             process = subprocess.Popen(  # noqa: S603 - the command of whoever configures the gateway
                 self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, start_new_session=True,
+                env={name: os.environ[name] for name in self._named if name in os.environ},
             )  # fmt: skip
         except OSError as error:
             raise self._wrong(f"cannot be run: {error.strerror}; install it") from None

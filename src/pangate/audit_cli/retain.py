@@ -113,11 +113,9 @@ def _lines(plan: Plan, keep_days: int) -> list[str]:
 
 
 def note(record: Path, command: str, asked: Mapping[str, object]) -> None:
-    """Have the gateway record that this was asked for, before it is done, where it has an inbox. LedgerError
-    when the note cannot be left."""
-    inbox = inbox_of(record)
-    if inbox.is_dir():
-        leave(inbox, command, asked, pan_mask())
+    """Have the gateway record that this was asked for, before it is done. LedgerError when the note cannot be
+    left; then it is not done."""
+    leave(inbox_of(record), command, asked, pan_mask())
 
 
 def keys_in(directory: Path) -> list[Verifier]:

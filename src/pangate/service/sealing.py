@@ -21,12 +21,19 @@ from pangate import logs
 from pangate.audit.index import Index, InUse, Record
 from pangate.audit.reader import CHECKPOINT
 from pangate.audit.sealer import Sealer
-from pangate.audit.signing import KeyCommand, KeyFile, KeySource, command_of, origin_of
+from pangate.audit.signing import (
+    INHERITED,
+    KeyCommand,
+    KeyFile,
+    KeySource,
+    command_of,
+    origin_of,
+)
 from pangate.config import AuditSettings, LogSettings
 from pangate.errors import LedgerError
 from pangate.ledger.checkpoint import Checkpoint
 from pangate.ledger.letters import letters
-from pangate.ledger.note import Signer, parse_note
+from pangate.ledger.note import parse_note
 from pangate.ledger.rotation import Rotation, name_of
 from pangate.service import system
 
@@ -43,9 +50,6 @@ INDEX_SECONDS = 0.5
 
 INDEXED = 4000
 """Events that are indexed in one piece; between two pieces the gateway may end, or sealing be due."""
-
-_INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
-"""Of the gateway's environment, which may hold secrets, the sealer has these."""
 
 
 _PROGRAM = "from pangate.service.sealing import main; raise SystemExit(main())"
@@ -122,7 +126,7 @@ class Sealing:
 
     async def _start(self) -> None:
         settings = self._settings
-        named = (*_INHERITED, *settings.key_environment)
+        named = (*INHERITED, *settings.key_environment)
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", _PROGRAM),
             *("--record", str(settings.path), "--key", str(settings.private_key)),
@@ -173,9 +177,12 @@ def seal(record: Path, key: KeySource, seconds: float) -> int:
         )
     else:
         log.info("the record is sealed with the key of %s", signs.verifier.text())
+    if sealer.broken_succession:
+        log.critical("%s", sealer.broken_succession)
     indexing = Indexing(record)
     with contextlib.closing(sealer):
         over = behind = asked = False
+        complaint = ""
         due = time.monotonic() + seconds
         while not over:
             now = time.monotonic()
@@ -185,7 +192,14 @@ def seal(record: Path, key: KeySource, seconds: float) -> int:
                 behind = indexing.step()
                 continue
             try:
-                following = None if asked or over else _following(key)
+                following = None
+                try:
+                    following = None if asked or over else key.following()
+                except LedgerError as wrong:
+                    # what is wrong with it holds up nothing; it is said once
+                    if str(wrong) != complaint:
+                        complaint = str(wrong)
+                        log.error("the record is sealed with the same key as before: %s", wrong)
                 if following is not None:
                     rotation = sealer.hand_over(following)
                     sys.stdout.write(f"{rotation.text()}\n")
@@ -210,15 +224,6 @@ def seal(record: Path, key: KeySource, seconds: float) -> int:
 def _is_over(seconds: float) -> bool:
     """Whether standard input ends within so many seconds."""
     return bool(select.select([sys.stdin], [], [], seconds)[0])
-
-
-def _following(key: KeySource) -> Signer | None:
-    """The key that is to take over. What is wrong with it holds up nothing."""
-    try:
-        return key.following()
-    except LedgerError as wrong:
-        log.error("the record is sealed with the same key as before: %s", wrong)
-        return None
 
 
 def _line() -> bytes:
@@ -297,7 +302,8 @@ def main() -> int:
         return 1  # the gateway is gone before it said where the key is
     command = json.loads(line)
     key = (
-        KeyCommand(command, options.key_seconds, options.record)
+        # all of the environment here was chosen by the gateway
+        KeyCommand(command, options.key_seconds, options.record, tuple(os.environ))
         if command
         else KeyFile(options.key, options.origin)
     )

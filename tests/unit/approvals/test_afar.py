@@ -214,7 +214,7 @@ async def test_what_nobody_runs_in_the_end_counts_for_no_worker(first, two):
 
 
 async def test_a_refusal_that_is_remembered_counts_for_no_worker(first, two):
-    one, other = two
+    one, _ = two
     again = ask("drop table t", mode="refuse-and-retry")
     ticket = await one.desk.request(again)
     await first.desk.decide(ticket.request.id, ADA, "deny", "not today")

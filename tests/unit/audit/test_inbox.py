@@ -123,6 +123,17 @@ def test_a_long_question_is_cut(box):
     ((_, _, success, data),) = taken(box)
     assert success
     assert data["asked"]["too_long"] > 10_000
+    assert data["asked"]["words"] == "x" * 60
+
+
+def test_a_long_reason_hides_nothing_of_what_was_done(box):
+    asked = {"action": "release", "name": "case-1", "reason": "\U0001f4b3\0" * 9000}
+    leave(box.path, "hold", asked, pan_mask())
+    found = []
+    box.take(lambda *event: found.append(event))
+    ((code, _, success, data),) = found
+    assert (code, success) == ("audit.hold_released", True)
+    assert (data["asked"]["action"], data["asked"]["name"]) == ("release", "case-1")
 
 
 @pytest.mark.parametrize(

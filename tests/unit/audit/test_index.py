@@ -431,6 +431,8 @@ def test_what_is_no_record(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b"hello\n")
     with pytest.raises(LedgerError, match="no event at byte 0"):
         Index(Record(tmp_path)).catch_up()
+    (tmp_path / "holds.jsonl").touch()
+    assert Record(tmp_path).file == tmp_path / "a.jsonl", "holds are no record"
     (tmp_path / "b.jsonl").touch()
     with pytest.raises(LedgerError, match="several records"):
         Record(tmp_path)

@@ -181,7 +181,17 @@ def test_another_key(journal, tmp_path):
     with pytest.raises(LedgerError, match="a key is for one ledger"):
         seal(journal, Signer.generate("example.com/other"))
     new = Signer.generate(ledgers.ORIGIN)
+    sealer = Sealer(journal, journal.parent, new)
+    assert "which has not handed over to" in sealer.broken_succession
+    sealer.close()
     assert seal(journal, new).size == 4
+    sealer = Sealer(journal, journal.parent, new)
+    assert not sealer.broken_succession
+    with pytest.raises(LedgerError, match="make another one"):
+        sealer.hand_over(new)
+    with pytest.raises(LedgerError, match="make another one"):
+        sealer.hand_over(Signer.generate("example.com/other"))
+    sealer.close()
     text = (journal.parent / "log.pub").read_text()
     assert text == f"{KEY.verifier.text()}\n{new.verifier.text()}\n"
     assert verify(journal.parent, [KEY.verifier, new.verifier]).ok

@@ -477,6 +477,25 @@ def test_lines_of_it_that_are_gone_or_moved(directory):
     assert told(run(directory)) == [("journal", "audit.jsonl", 1)]
 
 
+@pytest.mark.parametrize("front", [b"\0", b" ", b"\0" * 70_000, b"\n"])
+@pytest.mark.parametrize("name", ["audit.jsonl", "record.log"])
+def test_an_edited_file_that_does_not_begin_like_one(directory, name, front):
+    """Who shows events passes over what stands in front of them."""
+    changed = [ledgers.event(1, text="another"), *LEAVES[1:]]
+    path = written(directory, changed, name, mark=False)
+    path.write_bytes(front + path.read_bytes())
+    assert ("journal", name) in [(kind, where) for kind, where, _ in told(run(directory))]
+
+
+@pytest.mark.parametrize("mark", [True, False])
+def test_a_link_where_the_file_was(directory, tmp_path, mark):
+    path = written(directory, LEAVES, mark=mark)
+    elsewhere = path.rename(tmp_path / "elsewhere")
+    elsewhere.write_bytes(elsewhere.read_bytes().replace(b"payments", b"somebody", 1))
+    path.symlink_to(elsewhere)
+    assert told(run(directory)) == [("journal", "audit.jsonl", 0)]
+
+
 def test_the_file_is_gone_and_its_mark_is_not(directory):
     path = written(directory, LEAVES)
     assert run(directory).ok

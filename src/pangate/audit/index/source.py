@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pangate.audit.events import whole
+from pangate.audit.holds import HOLDS
 from pangate.audit.lines import lines as lines_of
 from pangate.audit.lines import sequence_of
 from pangate.audit.reader import CHECKPOINT, Ledger
@@ -261,7 +262,7 @@ def digest_of(line: bytes) -> str:
 
 def _file_in(directory: Path) -> Path | None:
     """The file of JSON lines in `directory`; None when there is none. LedgerError for several."""
-    found = sorted(directory.glob("*.jsonl"))
+    found = sorted(path for path in directory.glob("*.jsonl") if path.name != HOLDS)
     if len(found) > 1:
         names = ", ".join(path.name for path in found[:5])
         raise LedgerError(f"{directory} has several records ({names}); name the file of one")
