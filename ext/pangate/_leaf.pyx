@@ -456,7 +456,8 @@ cdef class Encoder:
         sensitive values count in documents only."""
         if length < SHORTEST_PAN and memchr(p, 34, n) == NULL:
             return False
-        return n > 0 and (p[0] == 123 or p[0] == 91 or digits_in(p, n) >= SHORTEST_PAN)
+        # { [ " begin what may be a document: JSON, or the text of hstore
+        return n > 0 and (p[0] == 123 or p[0] == 91 or p[0] == 34 or digits_in(p, n) >= SHORTEST_PAN)
 
     cdef const uint8_t *masked(self, const uint8_t *p, Py_ssize_t n) except NULL:
         cdef uint8_t *made

@@ -174,20 +174,22 @@ long names_wipe_json(const names_t *names, uint8_t *p, size_t n) {
     return wiped;
 }
 
-/* Whether a cut behind this comma leaves both sides as they are: an amount beside a sign of currency may have one. */
-static int comma_ends(const uint8_t *p, size_t n, size_t cut) {
+/* Whether a cut behind this comma leaves both sides as they are: an amount beside a sign of currency may have one.
+ * `sign` is where the next such sign is, from some earlier place on: every byte is looked at once for all cuts. */
+static int comma_ends(const uint8_t *p, size_t n, size_t cut, size_t *sign) {
     if (n - cut < NAME_AMOUNT) return 0;
-    for (size_t i = cut > NAME_AMOUNT ? cut - NAME_AMOUNT : 0; i < cut + NAME_AMOUNT; i++)
-        if (p[i] == '$' || p[i] >= 0x80) return 0;
-    return 1;
+    size_t from = cut > NAME_AMOUNT ? cut - NAME_AMOUNT : 0;
+    if (*sign < from) *sign = from;
+    while (*sign < cut + NAME_AMOUNT && p[*sign] != '$' && p[*sign] < 0x80) ++*sign;
+    return *sign >= cut + NAME_AMOUNT;
 }
 
 size_t names_json_cut(const names_t *names, const uint8_t *p, size_t n, size_t last) {
-    size_t at = 0, cut = 0;
+    size_t at = 0, cut = 0, sign = 0;
     while (at < last) {
         if (p[at] == ',') {
             at++;
-            if (comma_ends(p, n, at)) cut = at;
+            if (comma_ends(p, n, at, &sign)) cut = at;
             continue;
         }
         if (p[at] != '"') {
@@ -251,7 +253,8 @@ int names_json_open(const names_t *names, const uint8_t *p, size_t n, size_t *st
         } else if (p[at] == '{' || p[at] == '[') {
             at = nested_end(p, n, at);
             if (at == n) return NAMES_WIPED_NESTED;
-        }
+        } else
+            while (at < n && !is_space(p[at]) && p[at] != ',' && p[at] != '}' && p[at] != ']') at++;
     }
     return NAMES_NOTHING;
 }

@@ -347,8 +347,8 @@ class Sealer:
             return ""
         return (
             f"the ledger in {self._directory} was signed with {keys[-1].text()}, which has not handed over "
-            f"to {own.text()}: verify will say so to all who know the former key alone. Put that one back, and "
-            "`pangate audit rotate-key` changes it; if it is lost, keep both public keys"
+            f"to {own.text()}: verify will say so to all who know the former key alone. Put that one back, "
+            "and `pangate audit rotate-key` changes it; if it is lost, keep both public keys"
         )
 
     def _publish_key(self) -> None:

@@ -544,3 +544,31 @@ async def test_what_is_over_for_long_is_forgotten(room: Office):
     room.now += 2
     await room.desk.sweep()
     assert await room.desk.requests(()) == []
+
+
+async def test_who_uses_an_approval_up_and_is_gone(room, monkeypatch):
+    """It is used up, does not run, and that is said."""
+    desk = await room.open()
+    ticket = await desk.request(ask(mode="refuse-and-retry"))
+    await desk.decide(ticket.request.id, ADA, "approve")
+    real, reached, goes_on = desk._store.consume, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments):
+        done = await real(*arguments)
+        reached.set()
+        await goes_on.wait()
+        return done
+
+    monkeypatch.setattr(desk._store, "consume", slow)
+    using = asyncio.create_task(desk.consume(ticket))
+    await reached.wait()
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    goes_on.set()
+    while desk._tasks:
+        await asyncio.gather(*desk._tasks)
+    kept = await desk._store.get(ticket.request.id)
+    assert (kept.state, kept.outcome) == ("withdrawn", "the agent went away")
+    assert room.codes[-1] == "approval.withdrawn"
+    assert (desk._tickets, desk._by_digest) == ({}, {})

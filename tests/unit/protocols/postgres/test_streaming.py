@@ -571,6 +571,14 @@ def assert_json_at_once(op: int, document: bytes, cuts: Sequence[int] = ()) -> b
     return not outs[0].error
 
 
+def test_a_value_without_quotes_that_has_one_within():
+    """It is no JSON, and what follows is as much inside of strings, or outside, as at once."""
+    for name in (b"track2", b"cvv", b"pin"):
+        for op in (JSON, TEXT):
+            document = b'{"%b": a"b ' % name + b"/ ; z:" * 900 + b' "q": 1, "cvv":"123", "w": "zz"}'
+            assert_json_at_once(op, document)
+
+
 LONG_STRINGS = st.lists(
     st.sampled_from(
         [*INNER, "some words; ", "\\", '"', "\\u0034111111111111111", "\t", "x" * 700, "/" * 90]
