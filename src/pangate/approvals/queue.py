@@ -151,30 +151,31 @@ class Queue:
 
     async def consume(self, ticket: Ticket) -> bool:
         """Use an approval up: true once. From then on nothing else comes of the request."""
-        using = asyncio.get_running_loop().create_task(self._consume(ticket))
-        try:
-            # to its end in any case: what the store has and what is known here must not differ
-            return await asyncio.shield(using)
-        except asyncio.CancelledError:
-            self._soon(self._unused(ticket, using))
-            raise
-
-    async def _consume(self, ticket: Ticket) -> bool:
         async with ticket.lock:
             if ticket.request.state != "approved":
                 return False
             now = self._clock()
             ran = replace(ticket.request, state="executed", settled=now)
             notices = self.outbox.notices("approval.executed", ran, ticket.decisions)
-            if not await self._store.consume(ticket.request.id, now, notices):
+            using = asyncio.ensure_future(self._store.consume(ticket.request.id, now, notices))
+            try:
+                used = await asyncio.shield(using)
+            except asyncio.CancelledError:
+                # what the store has and what is known here must not differ
+                self._soon(self._unused(ticket, using, now))
+                raise
+            if not used:
                 return False
             self._settled(ticket, "executed", "", now)
             return True
 
-    async def _unused(self, ticket: Ticket, using: asyncio.Task[bool]) -> None:
-        """Who wanted to use it up is gone."""
-        if await using:
-            await self.lapse(ticket, "the agent went away")
+    async def _unused(self, ticket: Ticket, using: asyncio.Future[bool], now: float) -> None:
+        """Who wanted to use it up is gone: if it is, it does not run."""
+        async with ticket.lock:
+            if not await using:
+                return
+            self._settled(ticket, "executed", "", now)
+        await self.lapse(ticket, "the agent went away")
 
     def executed(self, ticket: Ticket, number: int, session: str) -> None:
         """Record that what was consumed goes on now, as statement `number` of `session`; written with

@@ -548,7 +548,7 @@ async def test_what_is_over_for_long_is_forgotten(room: Office):
 
 async def test_who_uses_an_approval_up_and_is_gone(room, monkeypatch):
     """It is used up, does not run, and that is said."""
-    desk = await room.open()
+    desk = room.desk
     ticket = await desk.request(ask(mode="refuse-and-retry"))
     await desk.decide(ticket.request.id, ADA, "approve")
     real, reached, goes_on = desk._store.consume, asyncio.Event(), asyncio.Event()
