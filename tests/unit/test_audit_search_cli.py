@@ -367,3 +367,16 @@ def test_a_note_has_what_was_asked_and_no_card_number(live, capsys):
         "limit": 7,
     }
     assert found[0][3]["read_at"][:10] == time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def test_a_record_that_cannot_be_read_is_not_one_without_the_session(tmp_path, capsys):
+    """Of several, which may have it."""
+    for name in ("worker-1", "worker-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "audit.jsonl").write_bytes(ledgers.event(1) + b"\n")
+    (tmp_path / "worker-1" / "audit.jsonl").write_bytes(b"no event\n")
+    assert cli.main(["audit", "replay", "abc", "--directory", str(tmp_path)]) == 1
+    assert "no event at byte 0" in capsys.readouterr().err
+    (tmp_path / "worker-1" / "audit.jsonl").write_bytes(ledgers.event(1) + b"\n")
+    assert cli.main(["audit", "replay", "abc", "--directory", str(tmp_path)]) == 1
+    assert "nothing of a session abc" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import secrets
 import string
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -51,7 +51,8 @@ MOST_DECISIONS = 100
 
 class Outbox:
     """For one event loop. `lost` is called with what a channel could not be told, and why; `gone` with the
-    name of a channel that is configured no more, and how much it was still to be told."""
+    name of a channel that is configured no more, and how much it was still to be told. What they record is
+    brought to the disk by `durable` before anything is forgotten."""
 
     def __init__(
         self,
@@ -59,12 +60,14 @@ class Outbox:
         mask: MaskText,
         lost: Callable[[Notice, str], None],
         gone: Callable[[str, int], None],
+        durable: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._mask = mask
         self._lost = lost
         self._gone = gone
+        self._durable = durable
         self._clock = clock
         self._using = asyncio.Lock()
         self._channels: dict[str, Channel] = {}
@@ -92,6 +95,7 @@ class Outbox:
             names = list(self._channels)
             for name, count in (await self._store.kept_for_others(names)).items():
                 self._gone(name, count)
+            await self._durable()
             dropped = await self._store.keep_channels(names)
             if dropped:
                 log.warning(
@@ -170,7 +174,7 @@ class Outbox:
                 failures = 0 if any(took) else failures + 1
                 if failures:
                     await self._drop_oldest(name)
-            except StateFailed as wrong:
+            except (RecordFailed, StateFailed) as wrong:
                 log.error("channel %s: %s", name, wrong.detail)
                 failures += 1
             except Exception as wrong:
@@ -184,8 +188,10 @@ class Outbox:
         dropped = await self._store.beyond(channel, most=MOST_KEPT, at_once=DROPPED_AT_ONCE)
         for notice in dropped:
             self._lost(notice, f"the channel takes nothing, and {MOST_KEPT} newer ones are kept")
-            await self._store.told(notice, "")
         if dropped:
+            await self._durable()
+            for notice in dropped:
+                await self._store.told(notice, "")
             log.error("channel %s: the oldest %d messages are dropped", channel, len(dropped))
 
     async def _tell(self, channel: Channel, notice: Notice, place: str) -> bool:
@@ -210,6 +216,7 @@ class Outbox:
             log.error("channel %s: %s of request %s is given up: %s", rules.name, notice.code,
                       notice.request, why)  # fmt: skip
             self._lost(replace(notice, attempts=notice.attempts + 1), why)
+            await self._durable()
             await self._store.told(notice, "")
             return False
         if not notice.attempts:

@@ -60,7 +60,7 @@ class Queue:
         self._watchers: set[asyncio.Queue[Change]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = ""
-        self.outbox = Outbox(store, mask, self._lost, self._gone, clock)
+        self.outbox = Outbox(store, mask, self._lost, self._gone, durable, clock)
         """What channels are to be told."""
 
     async def start(self) -> None:

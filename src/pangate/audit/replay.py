@@ -69,6 +69,10 @@ class Checked(NamedTuple):
     path: Path | None
 
 
+class NoSuchSession(LedgerError):
+    """The record is whole, and has nothing of the session."""
+
+
 def session_of(events: Iterable[Mapping[str, Any]], session: str) -> Session:
     """What `events` have of one session. Raises LedgerError for what cannot be one's name, and when they
     have nothing of it."""
@@ -92,7 +96,7 @@ def session_of(events: Iterable[Mapping[str, Any]], session: str) -> Session:
         elif str(code).startswith("statement.") and code != "statement.finished":
             found.commands.setdefault(int(data.get("number", 0)), event)
     if not some:
-        raise LedgerError(f"the ledger has nothing of a session {session}")
+        raise NoSuchSession(f"the ledger has nothing of a session {session}")
     return found
 
 

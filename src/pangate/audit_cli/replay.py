@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pangate.audit.replay import Checked, Moment, Session, check, moments, session_of
+from pangate.audit.replay import (
+    Checked,
+    Moment,
+    NoSuchSession,
+    Session,
+    check,
+    moments,
+    session_of,
+)
 from pangate.audit_cli import FAILED, OK, add_ledger, sources_of
 from pangate.audit_cli.output import plain
 from pangate.errors import LedgerError
@@ -63,11 +70,18 @@ def _found(options: argparse.Namespace) -> tuple[Record, Session]:
     """The record that has the session, and what it has of it. A session is in the record of one worker."""
     from pangate.audit.index import Record
 
-    *others, last = (source.path for source in reversed(sources_of(options)))
-    for place in others:
-        with contextlib.suppress(LedgerError):
-            return Record(place), session_of(Record(place).events(), options.session)
-    return Record(last), session_of(Record(last).events(), options.session)
+    wrong: LedgerError | None = None
+    for source in reversed(sources_of(options)):
+        try:
+            return Record(source.path), session_of(Record(source.path).events(), options.session)
+        except NoSuchSession as nothing:
+            wrong = wrong or nothing
+        except LedgerError as unreadable:
+            # another may have it; where none has, this one might
+            if wrong is None or isinstance(wrong, NoSuchSession):
+                wrong = unreadable
+    assert wrong is not None
+    raise wrong
 
 
 def _speed(text: str) -> float:
