@@ -7,10 +7,12 @@ PANGATE_COVERAGE=1  Cython line tracing, for coverage
 
 import os
 import sys
+from copy import copy
 from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 
 def on(name: str) -> bool:
@@ -51,7 +53,18 @@ def extension(name: str, *kernels: str) -> Extension:
     )
 
 
+class BuildApart(build_ext):
+    """Modules are built at the same time: each has its own objects of the C files that several have,
+    or one would link what another just writes."""
+
+    def build_extension(self, ext: Extension) -> None:
+        apart = copy(self)
+        apart.build_temp = os.path.join(self.build_temp, ext.name)
+        build_ext.build_extension(apart, ext)
+
+
 setup(
+    cmdclass={"build_ext": BuildApart},
     ext_modules=cythonize(
         [
             extension("_scan", "scan", "scan_json", "scan_stream"),
