@@ -135,6 +135,8 @@ class Counter:
         come to any worker."""
         tickets, self._tickets = list(self._tickets.values()), {}
         for ticket in tickets:
+            if ticket.request.id in self._consumed:
+                self._desk.unknown(ticket, why)
             if ticket.request.mode == "wait" and ticket.open:
                 try:
                     await self._desk.withdraw(ticket, why)

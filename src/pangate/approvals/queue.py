@@ -188,6 +188,11 @@ class Queue:
         """What was consumed goes on in another process, which has recorded it."""
         self._tell("approval.executed", ticket.request)
 
+    def unknown(self, ticket: Ticket, why: str) -> None:
+        """What was consumed is with a process that has ended. Its own record says whether it went on."""
+        data = {"reason": f"{why}; whether it ran is in the record of that process, if anywhere"}
+        self._event("approval.unknown", ticket.request, False, data)
+
     async def lapse(self, ticket: Ticket, why: str) -> None:
         """What was consumed does not go on after all."""
         async with ticket.lock:

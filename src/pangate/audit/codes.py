@@ -41,6 +41,9 @@ CODES: dict[str, Code] = {
     "approval.refused": Code("a person decided who may not, or not so", "10.2.1.4", urgent=True),
     "approval.requested": Code("a statement waits for a person"),
     "approval.reviewed": Code("whether breaking the glass was justified", "10.2.1.2", urgent=True),
+    "approval.unknown": Code(
+        "an approval was used up by a process that ended: its own record says whether the statement ran"
+    ),
     "approval.untold": Code(
         "a channel did not take a message about a request, and is not asked again"
     ),

@@ -134,7 +134,7 @@ def sources_of(options: argparse.Namespace) -> list[Source]:
         return sources_in(options.directory)
     from pangate import config
 
-    return sources(config.load(options.config).audit.path)
+    return sources(config.load(options.config, files=False).audit.path)
 
 
 def note_reading(options: argparse.Namespace, parser: argparse.ArgumentParser, name: str) -> None:
@@ -149,7 +149,7 @@ def note_reading(options: argparse.Namespace, parser: argparse.ArgumentParser, n
     if place is None:
         from pangate import config
 
-        inboxes = [inbox_of(config.load(options.config).audit.path)]
+        inboxes = [inbox_of(config.load(options.config, files=False).audit.path)]
     elif place.is_dir():
         inboxes = sorted(place.glob(f"*{SUFFIX}")) or sorted(place.glob(f"{WORKERS}/*{SUFFIX}"))
     else:
@@ -182,7 +182,7 @@ def records_of(config: Path) -> list[Path]:
     from pangate import config as configuration
     from pangate.audit.events import records
 
-    return records(configuration.load(config).audit.path)
+    return records(configuration.load(config, files=False).audit.path)
 
 
 def _help() -> str:

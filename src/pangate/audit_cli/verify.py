@@ -101,7 +101,7 @@ def _of_gateway(config: Path) -> list[tuple[Path, Path | None]]:
     """The directory of each of its ledgers, and the file of its private key, if it is in one."""
     from pangate import config as configuration
 
-    audit = configuration.load(config).audit
+    audit = configuration.load(config, files=False).audit
     own, *workers = records_of(config)
     if audit.key_command is not None:
         return [(record.parent, None) for record in (own, *workers)]

@@ -331,3 +331,15 @@ async def uncounted(first: Office, name: str) -> str:
         await first.desk.count(name, ADA)
     assert caught.value.kind == "not countable"
     return caught.value.reason
+
+
+async def test_a_worker_that_ends_with_an_approval_that_it_used_up(first, two):
+    one, _ = two
+    ticket = await one.desk.request(ask("drop table a"))
+    await first.desk.decide(ticket.request.id, ADA, "approve")
+    await left(ticket)
+    assert await one.desk.consume(ticket)
+    await one.counter.gone("its process ended")
+    (said,) = [event for event in first.events if event.code == "approval.unknown"]
+    assert said.data["request"] == ticket.request.id
+    assert (await first.desk._store.get(ticket.request.id)).state == "executed"
