@@ -74,6 +74,7 @@ setup(
             extension("_leaf", *CELLS),
             extension("_again"),
             extension("_book"),
+            extension("_pump"),
         ],
         include_path=["ext"],
         build_dir="build/cython",

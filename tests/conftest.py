@@ -7,11 +7,16 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from installations import installations
 from pangate.embedded import EmbeddedPostgres, unwinding_signals
 from pangate.model import EFFECTS
 from pangate.trial import Trial
+
+# Tests watch no time: a machine with other work, or a sanitized build, takes longer now and then.
+settings.register_profile("pangate", deadline=None)
+settings.load_profile("pangate")
 
 pytest.register_assert_rewrite("servers")
 

@@ -18,6 +18,7 @@ FLOORS = (
     {"store"},
     {"auth", "approvals", "audit", "credentials", "logs", "metrics", "question"},
     {"gate"},
+    {"_pump"},
     {"proxy", "control", "evidence"},
     {"embedded", "issuer", "trial", "demo", "service"},
     {"cli", "approvals_cli", "audit_cli", "mask_cli", "policy_cli"},

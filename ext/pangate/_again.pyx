@@ -7,10 +7,10 @@ module takes the values out of a request, and finds what is known by what is lef
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
-from pangate._frame cimport Plan
+from pangate._frame cimport Answers, Plan, whole_t
 
 cdef enum:
     LONGEST = 4096  # bytes of a request that is looked at
@@ -47,23 +47,6 @@ cdef class Known:
     goes to the agent, which has asked for it; `names` are those of the plan's columns, and `generation` is
     that of what the plan was made by."""
 
-    cdef readonly str kind
-    cdef readonly tuple statements
-    cdef readonly bytes name, portal
-    cdef readonly object prepared
-    cdef readonly tuple types
-    cdef readonly bytes head, description
-    cdef readonly bint shown
-    cdef readonly Plan plan
-    cdef readonly tuple names
-    cdef readonly object generation
-    cdef public object decided
-    """What the gate remembers of it."""
-    cdef readonly tuple values
-    """Those of the last statement now."""
-    cdef readonly str text
-    """Its text now; None when it is the same."""
-
     def __init__(self, str kind, tuple statements, name, portal, prepared, types, bytes head,
                  bytes description, bint shown, plan, tuple names, generation):
         self.kind, self.statements = kind, statements
@@ -81,23 +64,14 @@ cdef class Known:
 cdef class Answered:
     """All that the resource answered to a request that came before: `data` is for the agent. The last of its
     statements had `number` and ended with the message at `place`, the others with that at `began`, the first
-    of it; `described` is the place and the description of the rows when the agent is not told it."""
-
-    cdef readonly object data
-    cdef readonly long long number
-    cdef readonly long long rows
-    cdef readonly long long size
-    cdef readonly dict masked
-    cdef readonly dict columns
-    cdef readonly object place
-    cdef readonly object began
-    cdef readonly tuple described
+    of it; `described` is the place and the description of the rows when the agent is not told it. `all_rows`
+    and `all_size` are what it was given since the session began."""
 
     def __init__(self, data, long long number, long long rows, long long size, dict masked, dict columns,
-                 place, began, tuple described):
+                 place, began, tuple described, long long all_rows=0, long long all_size=0):
         self.data, self.number, self.rows, self.size = data, number, rows, size
         self.masked, self.columns, self.place, self.began = masked, columns, place, began
-        self.described = described
+        self.described, self.all_rows, self.all_size = described, all_rows, all_size
 
 
 cdef class Requests:
@@ -311,9 +285,24 @@ cdef class Requests:
 
 
 cdef dict NOTHING = {}
+cdef tuple STATUS = tuple(bytes((_byte,)) for _byte in range(256))
 
 
-cdef class Lane:
+cdef class ShortWay:
+    """The short way through a codec, whatever its protocol: `again` for a request, and when it may go on,
+    `proceed`; then `answered` for the answer. See the contract of a codec."""
+
+    cpdef Known again(self, bytes data):
+        raise NotImplementedError
+
+    cpdef bytes proceed(self, Known known, bytes data):
+        raise NotImplementedError
+
+    cpdef Answered answered(self, bytes data):
+        raise NotImplementedError
+
+
+cdef class Lane(ShortWay):
     """The short way through a codec: requests that are known go by here, while nothing else is under way.
     What it takes of the codec are its own names and portals, `values` for those that are in binary, and
     `mentioned` for values that may name something; `idle` is true when nothing is under way for certain."""
@@ -323,13 +312,14 @@ cdef class Lane:
     cdef readonly Known pending
     """The request that was sent, and is not answered yet."""
     cdef readonly bytes sent
-    cdef object codec, walker, catalog, values, mentioned, describe, prepare
+    cdef Answers walker
+    cdef object codec, catalog, values, mentioned, describe, prepare
     cdef dict prepared, portals
     cdef tuple networks
     cdef Py_ssize_t most
 
-    def __init__(self, codec, walker, dict prepared, dict portals, tuple networks, Py_ssize_t most, values,
-                 mentioned, describe, prepare):
+    def __init__(self, codec, Answers walker not None, dict prepared, dict portals, tuple networks,
+                 Py_ssize_t most, values, mentioned, describe, prepare):
         self.requests = Requests()
         self.codec, self.walker, self.prepared, self.portals = codec, walker, prepared, portals
         self.networks, self.most = networks, most
@@ -339,7 +329,7 @@ cdef class Lane:
         """From now on there may be requests, and this is what is known of the resource."""
         self.catalog = catalog
 
-    def again(self, bytes data not None):
+    cpdef Known again(self, bytes data):
         """What is known of the request `data`, with its values, when it is one and nothing is under way."""
         cdef Requests requests = self.requests
         cdef Known known
@@ -370,7 +360,7 @@ cdef class Lane:
         known.values, known.text = values, requests.text
         return known
 
-    def proceed(self, Known known not None, bytes data not None):
+    cpdef bytes proceed(self, Known known, bytes data):
         """It may: what the resource is sent."""
         cdef Py_ssize_t at
         self.codec._candidate = None
@@ -387,44 +377,47 @@ cdef class Lane:
         self.idle = False
         return sent
 
-    def answered(self, bytes data not None):
+    cpdef Answered answered(self, bytes data):
         """The answer to what was sent, when it is just that. None for everything else, of which nothing is
         taken then."""
         cdef Known known = self.pending
         cdef Plan plan
-        cdef dict columns = NOTHING, masked = NOTHING
+        cdef dict columns = NOTHING, masked
         cdef tuple described = None
-        cdef long long number
+        cdef whole_t found
         if known is None or known.generation != self.catalog.generation:
             return None
         plan = known.plan
-        began = self.walker.place
-        found = self.walker.whole(data, known.head, known.description, known.shown, plan)
-        if found is None:
+        out = self.walker.whole(data, known.head, known.description, known.shown, plan, &found)
+        if out is None:
             return None
         self.pending = self.sent = None
-        out, status, tag, end = <tuple>found
         codec = self.codec
-        codec._status = status
+        codec._status = STATUS[found.status]
         number = codec._numbers + len(known.statements)
         codec._numbers = number
-        hits, rows, size = <tuple>self.walker.take_counts()
-        if hits:
-            masked = {self.networks[index]: count for index, count in (<dict>hits).items()}
+        masked = self.walker.masked_now()
+        if masked:
+            masked = {self.networks[index]: count for index, count in masked.items()}
         if plan is not None and plan.hit:
             columns = {known.names[index]: count for index, count in (<dict>plan.take_hits()).items()}
-        if known.name is None:
-            tag = end
-        else:
+        if known.name is not None:
             self.portals[known.portal] = number
             if known.kind == "P":
                 self.prepared[b""] = self.prepare(known.statements[0].text, known.types)
             if not known.shown and plan is not None:
-                described = (began + PyBytes_GET_SIZE(known.head), known.description[5:])
-        if codec._changed and status == b"I":
-            codec._changed = False
-            self.catalog.expire()
-        return Answered(out, number, rows, size, masked, columns, tag, began, described)
+                described = (found.place + <uint64_t>PyBytes_GET_SIZE(known.head), known.description[5:])
+        if found.status == c"I":
+            if self.portals:
+                self.portals.clear()  # outside of a transaction none lives on
+            if codec._changed:
+                codec._changed = False
+                self.catalog.expire()
+        place = found.end if known.name is None else found.tag
+        return Answered(
+            out, number, found.rows, found.size, masked, columns, place, found.place, described,
+            found.all_rows, found.all_size
+        )
 
 
 def answer_parts(bytes data not None):

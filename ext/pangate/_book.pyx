@@ -30,13 +30,12 @@ cdef extern from "<sys/stat.h>" nogil:
     int fstat(int fd, file_t *found)
 
 cdef enum:
-    MOST_BOUNDS = 32
     HEAD = 14  # of a frame: its kind, the length of what follows, microseconds, a bar
 
 cdef double ASKED_SECONDS = 1.0  # how often the state of the clock is asked for at the most
 
 
-cdef inline double seconds_of(int clock) noexcept nogil:
+cdef double seconds_of(int clock) noexcept nogil:
     cdef timespec now
     clock_gettime(clock, &now)
     return <double>now.tv_sec + <double>now.tv_nsec * 1e-9
@@ -55,11 +54,6 @@ def is_unchanged(int fd, long long length):
 @cython.final
 cdef class Histogram:
     """Counts of values by upper bound, in seconds."""
-
-    cdef double bounds[MOST_BOUNDS]
-    cdef uint64_t counts[MOST_BOUNDS + 1]
-    cdef int many
-    cdef double sum
 
     def __cinit__(self, bounds):
         if len(bounds) > MOST_BOUNDS:
@@ -96,11 +90,6 @@ cdef class Steps:
     """Notices that the system's clock went back by more than `most` seconds behind the latest time that was
     seen."""
 
-    cdef double most
-    cdef public double latest
-    cdef readonly double behind
-    """Seconds that it lacks now; 0.0 when it is right."""
-
     def __init__(self, double most, double latest=0.0):
         self.most, self.latest, self.behind = most, latest, 0.0
 
@@ -123,20 +112,6 @@ cdef class Pending:
     sequence. `encoder` does the same without Python, where there is one, for leaves of `longest` bytes at the
     most; `clock` says the state of the clock for it, and `steps` whether it went back."""
 
-    cdef readonly list leaves
-    cdef readonly long long size
-    cdef public long long sequence
-    cdef public bint closed
-    cdef readonly double since  # when the oldest came, in seconds since the epoch
-    cdef long long most
-    cdef object encode
-    cdef Encoder encoder
-    cdef object clock
-    cdef Steps steps
-    cdef Py_ssize_t longest
-    cdef str state
-    cdef double asked
-
     def __init__(self, long long sequence, long long most, encode=None, Encoder encoder=None, clock=None,
                  Steps steps=None, Py_ssize_t longest=0):
         self.leaves, self.sequence, self.most = [], sequence, most
@@ -144,7 +119,7 @@ cdef class Pending:
         self.longest = longest
         self.asked = -ASKED_SECONDS
 
-    def in_time(self, double moment):
+    cpdef bint in_time(self, double moment):
         """Whether it is right that it is `moment` by the clock, without a doubt: it is not before what was
         seen, as nearly always. Otherwise Steps.see knows."""
         if self.steps is None:
@@ -208,14 +183,6 @@ cdef class Frames:
     """What was gathered of a recording that began at `began`, in seconds of the monotonic clock: frames as
     they are written when all is kept (`whole`), otherwise (kind, microseconds, data) for whoever chooses."""
 
-    cdef double began
-    cdef bint whole
-    cdef readonly Py_ssize_t size
-    cdef readonly uint64_t sent_bytes
-    cdef bytearray framed
-    cdef uint64_t count
-    cdef list parts
-
     def __init__(self, double began, bint whole):
         self.began, self.whole = began, whole
         self.parts, self.framed = [], bytearray()
@@ -278,9 +245,19 @@ cdef class Frames:
         """A statement ended."""
         self.place(b"f", number, place)
 
-    def described(self, bytes data not None):
+    cpdef described(self, bytes data):
         """Rows were described."""
         self.note(b"d", <const uint8_t *><const char *>data, PyBytes_GET_SIZE(data))
+
+    cdef int one(self, data, const uint8_t *p, Py_ssize_t size) except -1:
+        """`data`, which is these bytes, is on its way; nobody changes it from now on."""
+        if self.whole:
+            self.note(b"s", p, size)
+        else:
+            self.parts.append((b"s", self.moment(), [data]))
+            self.size += HEAD + size
+        self.sent_bytes += <uint64_t>size
+        return 0
 
     def sent(self, list buffers not None):
         """These bytes are on their way, which nobody changes from now on."""
@@ -290,52 +267,103 @@ cdef class Frames:
         cdef uint8_t *p
         for buffer in buffers:
             size += len(buffer)
-        if self.whole and size:
+        if not size:
+            return
+        if self.whole:
             p = self.frame(c"s", micros, size)
             for buffer in buffers:
                 view = buffer
                 if view.shape[0]:
                     memcpy(p, &view[0], view.shape[0])
                     p += view.shape[0]
-        elif not self.whole:
+        else:
             self.parts.append((b"s", micros, list(buffers)))
         self.size += HEAD + size
         self.sent_bytes += <uint64_t>size
 
 
 @cython.final
-cdef class Book:
-    """What is noted of the statements of one session. `kinds` and `seconds` count for all sessions."""
+cdef class InForce:
+    """The letters of the configuration in force, for all who go by it."""
 
-    cdef Pending pending
-    cdef dict kinds
-    cdef Histogram seconds
-    cdef object count_masked
-    cdef public Frames frames
-    cdef readonly dict started
-    """When the statements began that are not over, by their numbers."""
-    cdef public long long statements
-    cdef public long long rows
-    cdef public long long size
-    cdef readonly dict masked
+    def __init__(self, str letters not None):
+        self.letters = letters
+
+
+@cython.final
+cdef class Given:
+    """Rows, and their bytes, that agents were given, of all sessions."""
+
+
+@cython.final
+cdef class Decided:
+    """What is known of a request that came before: by whom it was decided under which configuration, and what
+    is recorded of it. `forms` are (what it counts as, form) of its statements, the last of which has values
+    and a text where there are any; none when it is to be decided again each time. `ended` is the form of
+    their end, `found` that of one in whose columns something was masked."""
+
+    def __init__(self, judge, str letters not None, tuple forms not None, Form ended=None, Form found=None):
+        self.judge, self.letters, self.forms = judge, letters, forms
+        self.ended, self.found = ended, found
+
+
+@cython.final
+cdef class Book:
+    """What is noted of the statements of one session. `kinds`, `seconds` and `given` count for all
+    sessions."""
 
     def __init__(self, Pending pending not None, dict kinds not None, Histogram seconds not None,
-                 count_masked):
+                 count_masked, InForce in_force not None, Given given not None):
         self.pending, self.kinds, self.seconds = pending, kinds, seconds
-        self.count_masked = count_masked
+        self.count_masked, self.in_force, self.given = count_masked, in_force, given
         self.started, self.masked = {}, {}
+        self.most_rows = self.most_bytes = -1
 
-    def again(self, tuple forms not None, tuple values not None, str text):
-        """Statements were allowed as before. `forms` are (what they count as, form); the last one has
-        `values` and `text` in its form where there are any."""
-        cdef double now = seconds_of(CLOCK_REALTIME)
+    def admit(self, judge, most_rows, most_bytes):
+        """From now on, and by the configuration in force, `judge` decides, and so many rows and bytes may be
+        given, None for any number."""
+        self.judge, self.letters = judge, self.in_force.letters
+        self.most_rows = -1 if most_rows is None else most_rows
+        self.most_bytes = -1 if most_bytes is None else most_bytes
+
+    cpdef bint within(self, long long rows, long long size) except -1:
+        """Count what the agent was given since the session began. False, and nothing is counted, when that is
+        more than it may have, or the configuration is another one by now."""
+        if self.letters is not self.in_force.letters:
+            return False
+        if 0 <= self.most_rows < rows or 0 <= self.most_bytes < size:
+            return False
+        self.given.rows += rows - self.rows_given
+        self.given.size += size - self.bytes_given
+        self.rows_given, self.bytes_given = rows, size
+        return True
+
+    cpdef bint again(self, decided, tuple values, str text) except -1:
+        """Note statements that are allowed as before. False, and nothing is noted, when that is not certain:
+        nobody decided them by what is in force now, or the clock is not right."""
+        cdef Decided known
+        cdef double now
+        if type(decided) is not Decided:
+            return False
+        known = <Decided>decided
+        if (
+            known.judge is not self.judge or known.letters is not self.in_force.letters
+            or self.letters is not known.letters or not known.forms
+        ):
+            return False
+        now = seconds_of(CLOCK_REALTIME)
+        if not self.pending.in_time(now):
+            return False
+        self.note(known.forms, now, values, text)
+        return True
+
+    cdef int note(self, tuple forms, double now, tuple values, str text) except -1:
         began = seconds_of(CLOCK_MONOTONIC)
         cdef Py_ssize_t i, many = len(forms)
         cdef tuple pair, given
         for i in range(many):
             pair = <tuple>forms[i]
-            self.statements += 1
-            number = self.statements
+            number = self.statements + 1
             if i < many - 1 or (not values and text is None):
                 given = (number,)
             elif text is None:
@@ -344,33 +372,50 @@ cdef class Book:
                 given = (number, values, text)
             else:
                 given = (number, text)
-            self.pending.fill(<Form?>pair[1], now, self.statements, given)
+            self.pending.fill(<Form?>pair[1], now, number, given)
+            self.statements = number
             self.started[number] = began
             if self.frames is not None:
                 self.frames.number(b"q", <uint32_t>self.statements)
             self.kinds[pair[0]] = self.kinds.get(pair[0], 0) + 1
+        return 0
 
-    def answered(self, Form form not None, long long number, Py_ssize_t many, long long rows, long long size,
-                 dict masked not None, uint64_t began, uint64_t place):
-        """The `many` statements up to `number` ended: the last one as it says, the others without rows."""
-        cdef double now = seconds_of(CLOCK_REALTIME), ended = seconds_of(CLOCK_MONOTONIC), took
+    cpdef bint answered(self, decided, long long number, Py_ssize_t many, long long rows, long long size,
+                        dict masked, dict columns, uint64_t began, uint64_t place) except -1:
+        """Note that the `many` statements up to `number` ended: the last one as it says, the others without
+        rows. False, and nothing is noted, when there is no form for it, or the clock is not right."""
+        cdef double now, ended, took
         cdef long long other
+        cdef Form form
+        cdef tuple values
+        if type(decided) is not Decided:
+            return False
+        form = (<Decided>decided).found if columns else (<Decided>decided).ended
+        if form is None or (<Decided>decided).ended is None:
+            return False
+        now, ended = seconds_of(CLOCK_REALTIME), seconds_of(CLOCK_MONOTONIC)
+        if not self.pending.in_time(now):
+            return False
         for other in range(number - many + 1, number + 1):
             took = millionths(ended - <double>self.started.pop(other))
             self.seconds.observe(took)
             if other < number:
                 if self.frames is not None:
                     self.frames.place(b"f", <uint32_t>other, began)
-                self.pending.fill(form, now, other, (0, {}, other, 0, took))
+                self.pending.fill((<Decided>decided).ended, now, other, (0, {}, other, 0, took))
                 continue
             if self.frames is not None:
                 self.frames.place(b"f", <uint32_t>other, place)
-            self.pending.fill(form, now, other, (size, masked, other, rows, took))
+            values = (size, masked, other, rows, took)
+            if columns:
+                values = (size, columns, masked, other, rows, took)
+            self.pending.fill(form, now, other, values)
         self.add(rows, size, masked)
         if masked:
             self.count_masked(masked)
+        return True
 
-    def add(self, long long rows, long long size, masked):
+    cpdef add(self, long long rows, long long size, masked):
         """What a statement came to."""
         self.rows += rows
         self.size += size

@@ -33,3 +33,19 @@ cdef class Plan:
     cdef uint8_t *wipes  # NULL when nothing is wiped
     cdef uint64_t *hits
     cdef readonly int columns
+
+
+ctypedef struct whole_t:
+    uint8_t status     # of the transaction
+    uint64_t place     # of the first message that went to the agent
+    uint64_t tag       # of the tag
+    uint64_t end       # of ReadyForQuery
+    uint64_t rows
+    uint64_t size
+    uint64_t all_rows  # since the session began
+    uint64_t all_size
+
+
+cdef class Answers:
+    cdef object whole(self, bytes data, bytes head, bytes description, bint shown, Plan plan, whole_t *found)
+    cdef dict masked_now(self)

@@ -307,7 +307,25 @@ cdef bint plain_tag(const uint8_t *p, Py_ssize_t n, bint rows) noexcept nogil:
     )
 
 
-cdef class Walker:
+cdef dict NOTHING = {}
+
+
+cdef class Answers:
+    """What a walker does for the short way of requests that came before."""
+
+    cdef object whole(self, bytes data, bytes head, bytes description, bint shown, Plan plan, whole_t *found):
+        """All that the backend answers to one request, when it is just as expected: `head`, `description`
+        (which goes to the agent when it is `shown`), rows of `plan`, the tag of a command that only reads or
+        writes rows, ReadyForQuery. Its rows are masked. Returns what goes to the agent, and None when it is
+        anything else: then nothing is taken of it."""
+        raise NotImplementedError
+
+    cdef dict masked_now(self):
+        """PANs masked by network index since they were taken, and take all counts."""
+        raise NotImplementedError
+
+
+cdef class Walker(Answers):
     """The backend's bytes, message by message.
 
     `load` takes a chunk; `advance` masks rows and COPY data as long as they come and stops at the next
@@ -808,13 +826,7 @@ cdef class Walker:
                 return 3
         return 0
 
-    def whole(self, bytes data not None, bytes head not None, bytes description not None, bint shown,
-              Plan plan):
-        """All that the backend answers to one request, when it is just as expected: `head`, `description`
-        (which goes to the agent when it is `shown`), rows of `plan`, the tag of a command that only reads or
-        writes rows, ReadyForQuery. Its rows are masked. Returns (what goes to the agent, the state of the
-        transaction, the place of the tag, the place of ReadyForQuery), and None when it is anything else:
-        then nothing is taken of it."""
+    cdef object whole(self, bytes data, bytes head, bytes description, bint shown, Plan plan, whole_t *found):
         cdef const uint8_t *p = <const uint8_t *><const char *>data
         cdef Py_ssize_t n = len(data), at = len(head), first, tag, size = len(description)
         cdef uint64_t count = 0, bytes_ = 0
@@ -870,9 +882,20 @@ cdef class Walker:
         self.row_bytes += bytes_
         self.all_rows += count
         self.all_bytes += bytes_
-        place = self.put
+        found.place = self.put
         self.put += <uint64_t>(n - at)
-        return out, data[n - 1 :], place + <uint64_t>(tag - at), place + <uint64_t>(n - at - 6)
+        found.status = p[n - 1]
+        found.tag, found.end = found.place + <uint64_t>(tag - at), found.place + <uint64_t>(n - at - 6)
+        found.rows, found.size = self.rows, self.row_bytes
+        found.all_rows, found.all_size = self.all_rows, self.all_bytes
+        return out
+
+    cdef dict masked_now(self):
+        masked = NOTHING
+        if self.counts.total:
+            masked = <dict>self.take_counts()[0]
+        self.rows = self.row_bytes = 0
+        return masked
 
     @property
     def masked(self) -> bool:

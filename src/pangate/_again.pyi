@@ -62,6 +62,8 @@ class Answered:
     place: int
     began: int
     described: tuple[int, bytes] | None
+    all_rows: int
+    all_size: int
     def __init__(
         self,
         data: bytes | bytearray,
@@ -73,6 +75,8 @@ class Answered:
         place: int,
         began: int,
         described: tuple[int, bytes] | None,
+        all_rows: int = ...,
+        all_size: int = ...,
     ) -> None: ...
 
 class Requests:
@@ -99,7 +103,14 @@ class Requests:
     def look(self, data: bytes) -> Known | None: ...
     def remember(self, key: bytes, known: Known) -> None: ...
 
-class Lane:
+class ShortWay:
+    """The short way through a codec, whatever its protocol. See _again.pyx."""
+
+    def again(self, data: bytes) -> Known | None: ...
+    def proceed(self, known: Known, data: bytes) -> bytes: ...
+    def answered(self, data: bytes) -> Answered | None: ...
+
+class Lane(ShortWay):
     """The short way through a codec. See _again.pyx."""
 
     idle: bool
@@ -121,9 +132,6 @@ class Lane:
         prepare: Callable[[str, tuple[int, ...]], object],
     ) -> None: ...
     def begin(self, catalog: object) -> None: ...
-    def again(self, data: bytes) -> Known | None: ...
-    def proceed(self, known: Known, data: bytes) -> bytes: ...
-    def answered(self, data: bytes) -> Answered | None: ...
     def forget(self) -> bytes: ...
 
 def answer_parts(data: bytes) -> tuple[bytes, bytes] | None: ...

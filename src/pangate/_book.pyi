@@ -65,6 +65,40 @@ class Frames:
     def described(self, data: bytes) -> None: ...
     def sent(self, buffers: list[Buffer]) -> None: ...
 
+class InForce:
+    """The letters of the configuration in force."""
+
+    letters: str
+    def __init__(self, letters: str) -> None: ...
+
+class Given:
+    """Rows, and their bytes, that agents were given."""
+
+    rows: int
+    size: int
+
+class Decided:
+    """What is known of a request that came before. See _book.pyx."""
+
+    @property
+    def judge(self) -> object: ...
+    @property
+    def letters(self) -> str: ...
+    @property
+    def forms(self) -> tuple[tuple[tuple[str, str], Form], ...]: ...
+    @property
+    def ended(self) -> Form | None: ...
+    @property
+    def found(self) -> Form | None: ...
+    def __init__(
+        self,
+        judge: object,
+        letters: str,
+        forms: tuple[tuple[tuple[str, str], Form], ...],
+        ended: Form | None = ...,
+        found: Form | None = ...,
+    ) -> None: ...
+
 class Book:
     """What is noted of the statements of one session. See _book.pyx."""
 
@@ -82,22 +116,22 @@ class Book:
         kinds: dict[tuple[str, str], int],
         seconds: Histogram,
         count_masked: Callable[[Mapping[str, int]], None],
+        in_force: InForce,
+        given: Given,
     ) -> None: ...
-    def again(
-        self,
-        forms: tuple[tuple[tuple[str, str], Form], ...],
-        values: tuple[str | None, ...],
-        text: str | None,
-    ) -> None: ...
+    def admit(self, judge: object, most_rows: int | None, most_bytes: int | None) -> None: ...
+    def within(self, rows: int, size: int) -> bool: ...
+    def again(self, decided: object, values: tuple[str | None, ...], text: str | None) -> bool: ...
     def answered(
         self,
-        form: Form,
+        decided: object,
         number: int,
         many: int,
         rows: int,
         size: int,
-        masked: Mapping[str, int],
+        masked: dict[str, int],
+        columns: dict[str, int],
         began: int,
         place: int,
-    ) -> None: ...
+    ) -> bool: ...
     def add(self, rows: int, size: int, masked: Mapping[str, int]) -> None: ...

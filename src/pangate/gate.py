@@ -27,8 +27,7 @@ from typing import Protocol
 
 from pangate import policy
 from pangate._again import Answered, Known
-from pangate._book import Book
-from pangate._leaf import Form
+from pangate._book import Book, Decided, InForce
 from pangate.approvals import Ask, Ticket
 from pangate.approvals.desk import Desk
 from pangate.audit import Recorder, pan_mask
@@ -82,18 +81,8 @@ class Admission:
 
 
 _ENDED = ("bytes", "masked", "number", "rows", "seconds")
-"""What is recorded of the end of a statement that came before."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Decided:
-    """What is known of a request that came before: by whom it was decided under which configuration, and the
-    forms of what is recorded of it; none when it is to be decided again each time."""
-
-    judge: policy.Judge
-    letters: str
-    forms: tuple[tuple[tuple[str, str], Form], ...]
-    ended: Form | None = None
+_FOUND = ("bytes", "columns", "masked", "number", "rows", "seconds")
+"""What is recorded of the end of a statement that came before: with columns when something was masked there."""
 
 
 class Waiting(Protocol):
@@ -150,7 +139,7 @@ class Gate:
         recordings: Recordings,
     ) -> None:
         self.config = config
-        self.config_letters = _letters(config)
+        self.in_force = InForce(_letters(config))
         self.authenticator = authenticator
         self.recorder = recorder
         self.recordings = recordings
@@ -177,7 +166,7 @@ class Gate:
         """Put another configuration in force, and who authenticates by it. What is decided from now on
         is decided by it, in open sessions too."""
         self.config, self.authenticator = config, authenticator
-        self.config_letters = _letters(config)
+        self.in_force.letters = _letters(config)
         if self.desk is not None:
             self.desk.reconfigure(config.desk)
 
@@ -190,7 +179,7 @@ class Gate:
     def record(self, event: Event, *, urgent: bool = False) -> int:
         """Record an event, count it, and return its sequence."""
         if not event.config:
-            event = event._replace(config=self.config_letters)
+            event = event._replace(config=self.in_force.letters)
         try:
             sequence = self.recorder.record(event, urgent=urgent)
         except RecordFailed as wrong:
@@ -238,6 +227,10 @@ class Gate:
             done = asyncio.Event()
             self.recorder.sync(lambda done=done: call_soon(loop, done.set))  # type: ignore[misc]
             await done.wait()
+
+    def failing(self, wrong: RecordFailed) -> None:
+        """Somebody could not record what has to be."""
+        self._fails(wrong.detail)
 
     def look(self) -> None:
         """See whether the record can be relied on, when nobody has asked for a while."""
@@ -295,8 +288,9 @@ class GateSession:
             metrics.statements,
             metrics.statement_seconds,
             metrics.count_masked,
+            gate.in_force,
+            metrics.given,
         )
-        self._given = (0, 0)
         self._ended = False
         self._recording: Recording | None = None
         self._ticket: Ticket | None = None
@@ -329,7 +323,7 @@ class GateSession:
             raise
         resource = self._config.resources_by_name[grant.resource]
         self._admission = Admission(principal, grant, resource)
-        self._judge = self._judged(principal, grant)
+        self._settle()
         self._record(
             "session.start",
             True,
@@ -496,30 +490,34 @@ class GateSession:
 
     # The same for requests that came before
 
+    @property
+    def book(self) -> Book:
+        """What is noted of the session's statements."""
+        return self._book
+
+    @property
+    def recording(self) -> Recording | None:
+        """The recording of what the agent is sent, if there is one."""
+        return self._recording
+
     def again(self, known: Known) -> bool:
         """Decide and record a request that came before but for its values, when that it may is known as well.
         False when each of its statements is to be decided by itself; then nothing was recorded."""
         self._admitted()
         decided = known.decided
         if (
-            type(decided) is not _Decided
+            type(decided) is not Decided
             or decided.judge is not self._judge
-            or decided.letters != self._gate.config_letters
+            or decided.letters is not self._gate.in_force.letters
         ):
-            decided = self._decide_again(known)
-            known.decided = decided
+            known.decided = decided = self._decide_again(known)
         if not decided.forms or not self._gate.recorder.in_time():
             return False
-        try:
-            self._book.again(decided.forms, known.values, known.text)
-        except RecordFailed as wrong:
-            self._gate._fails(wrong.detail)
-            raise
-        return True
+        return self._book.again(decided, known.values, known.text)
 
-    def _decide_again(self, known: Known) -> _Decided:
+    def _decide_again(self, known: Known) -> Decided:
         """What there is to a request that is like `known`."""
-        judge, letters_ = self._judge, self._gate.config_letters
+        judge, letters_ = self._judge, self._gate.in_force.letters
         assert judge is not None
         forms = []
         last = len(known.statements)
@@ -533,7 +531,7 @@ class GateSession:
                 or not judge.remembers(statement.meaning)
                 or _is_urgent(statement)
             ):
-                return _Decided(judge, letters_, ())
+                return Decided(judge, letters_, ())
             holes: tuple[str, ...] = ("number",)
             data = self._data_of(statement, verdict)
             if not last and known.values:
@@ -543,38 +541,36 @@ class GateSession:
                 holes += ("text",)
             form = self._gate.recorder.form(self._event("statement.allowed", True, data), holes)
             if form is None:
-                return _Decided(judge, letters_, ())
+                return Decided(judge, letters_, ())
             forms.append(((statement.kind, "allow"), form))
-        ended = dict.fromkeys(_ENDED, 0)
-        form = self._gate.recorder.form(self._event("statement.finished", True, ended), _ENDED)
-        return _Decided(judge, letters_, tuple(forms), form)
+        ends = (
+            self._gate.recorder.form(
+                self._event("statement.finished", True, dict.fromkeys(holes, 0)), holes
+            )
+            for holes in (_ENDED, _FOUND)
+        )
+        return Decided(judge, letters_, tuple(forms), *ends)
 
     def answered(self, known: Known, answered: Answered) -> None:
         """How its statements ended."""
-        decided = known.decided
-        many = len(known.statements)
-        number = answered.number
-        if (
-            type(decided) is not _Decided
-            or decided.ended is None
-            or answered.columns
-            or not self._gate.recorder.in_time()
-        ):
-            for other in range(number - many + 1, number):
-                self.finished(other, Outcome(), answered.began)
-            outcome = Outcome(answered.rows, answered.size, answered.masked, answered.columns)
-            self.finished(number, outcome, answered.place)
-            return
-        self._book.answered(
-            decided.ended,
+        many, number = len(known.statements), answered.number
+        noted = self._gate.recorder.in_time() and self._book.answered(
+            known.decided,
             number,
             many,
             answered.rows,
             answered.size,
             answered.masked,
+            answered.columns,
             answered.began,
             answered.place,
         )
+        if noted:
+            return
+        for other in range(number - many + 1, number):
+            self.finished(other, Outcome(), answered.began)
+        outcome = Outcome(answered.rows, answered.size, answered.masked, answered.columns)
+        self.finished(number, outcome, answered.place)
 
     async def hold(self, statement: Statement, verdict: Verdict, waiting: Waiting) -> Verdict:
         """Wait until people have decided what `decide` held. The last word is to allow, once, or to deny;
@@ -740,6 +736,10 @@ class GateSession:
                 "runs the gateway",
             )
 
+    def failing(self, wrong: RecordFailed) -> None:
+        """The record takes nothing more for now."""
+        self._gate.failing(wrong)
+
     def on_disk(self, sequence: int) -> bool:
         """Between 5 and 6, after `written`: whether the event `sequence` and all before it are on the disk.
         Raises RecordFailed when nobody knows."""
@@ -773,6 +773,10 @@ class GateSession:
                 description.number, description.place, description.description
             )
 
+    def rows_described(self, number: int, described: tuple[int, bytes]) -> None:
+        """The same, by its place and what they are."""
+        self.described(Described(number, *described))
+
     def finished(self, number: int, outcome: Outcome, place: int = 0) -> None:
         """How a statement ended, with the message to the agent at `place`."""
         if self._recording:
@@ -797,13 +801,14 @@ class GateSession:
     def received(self, rows: int, size: int) -> None:
         """Check what the agent has been given so far against its role's limits. `size` is in bytes.
         Raises LimitReached."""
+        if self._book.within(rows, size):
+            return
         limits = self._admitted().grant.limits
         if limits.max_rows is not None and rows > limits.max_rows:
             raise LimitReached(f"this role may read {limits.max_rows} rows a session (max_rows)")
         if limits.max_bytes is not None and size > limits.max_bytes:
             raise LimitReached(f"this role may read {limits.max_bytes} bytes a session (max_bytes)")
-        self._gate.metrics.given(rows - self._given[0], size - self._given[1])
-        self._given = rows, size
+        self._book.within(rows, size)
 
     def event(self, code: str, success: bool, data: Mapping[str, object]) -> None:
         """Record something of the session that is not a statement."""
@@ -856,8 +861,16 @@ class GateSession:
             self._config = self._gate.config
             believed = self._gate.authenticator.believes(self._admission.principal.issuer)
             self._admission = _again(self._admission, self._config, believed)
-            self._judge = self._judged(self._admission.principal, self._admission.grant)
+            self._settle()
         return self._admission
+
+    def _settle(self) -> None:
+        """Who decides, and what may be given, by the admission as it is now."""
+        admission = self._admission
+        assert admission is not None
+        self._judge = self._judged(admission.principal, admission.grant)
+        limits = admission.grant.limits
+        self._book.admit(self._judge, limits.max_rows, limits.max_bytes)
 
     def _record(
         self,
@@ -892,7 +905,7 @@ class GateSession:
             admission.grant.resource if admission else self._asked,
             success,
             data,
-            self._gate.config_letters,
+            self._gate.in_force.letters,
             admission.grant.role if admission else "",
             number if isinstance(number, int) else 0,
         )

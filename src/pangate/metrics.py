@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from pangate._book import Histogram
+from pangate._book import Given, Histogram
 from pangate.model import Event
 
 MOST_VALUES = 64
@@ -57,8 +57,8 @@ class Metrics(Collector):
         self.failed_statements = 0
         self.masked: Counter[str] = Counter()
         """Card numbers that were masked in results, by network."""
-        self.rows = 0
-        self.row_bytes = 0
+        self.given = Given()
+        """Rows, and their bytes, that agents were given."""
         self.record_failures = 0
         self.reloads: Counter[str] = Counter({"ok": 0, "refused": 0})
         self.statement_seconds = Histogram(STATEMENT_SECONDS)
@@ -98,11 +98,6 @@ class Metrics(Collector):
         """Count card numbers that were masked, by network."""
         for network, count in masked.items():
             self.masked[_bounded(self.masked, network)] += count
-
-    def given(self, rows: int, size: int) -> None:
-        """Count rows, and their bytes, that are on their way to an agent."""
-        self.rows += rows
-        self.row_bytes += size
 
     def _session_start(self, event: Event) -> None:
         self.sessions[event.resource] += 1
@@ -149,8 +144,8 @@ class Metrics(Collector):
         )
         yield counter("approvals", "Steps of requests for approval.", self.approvals, "step")
         yield histogram("hold_seconds", "How long held statements waited.", self.hold_seconds)
-        yield counter("rows", "Rows given to agents.", self.rows)
-        yield counter("row_bytes", "Bytes of these rows.", self.row_bytes)
+        yield counter("rows", "Rows given to agents.", self.given.rows)
+        yield counter("row_bytes", "Bytes of these rows.", self.given.size)
         yield counter("masked", "Card numbers masked in results.", self.masked, "network")
         yield counter("record_failures", "Writes of the record that failed.", self.record_failures)
         yield counter("config_reloads", "Reloads of the configuration.", self.reloads, "result")

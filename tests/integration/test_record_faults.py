@@ -30,8 +30,14 @@ KIB = 1024
 
 
 def run(*words: object) -> str:
+    paths = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     done = subprocess.run(
-        [str(word) for word in words], capture_output=True, text=True, timeout=60, check=False
+        [str(word) for word in words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PATH": paths},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -8,7 +8,17 @@ import time
 import pytest
 
 import leaves
-from pangate._book import Book, Frames, Histogram, Pending, Steps, is_unchanged
+from pangate._book import (
+    Book,
+    Decided,
+    Frames,
+    Given,
+    Histogram,
+    InForce,
+    Pending,
+    Steps,
+    is_unchanged,
+)
 from pangate._leaf import Encoder
 from pangate.audit.recorded import BAR, FINISHED, HEAD, SENT, STATEMENT
 from pangate.errors import RecordFailed
@@ -157,15 +167,21 @@ def test_a_book_notes_from_the_decision_to_the_end():
     )
     ends = ("bytes", "masked", "number", "rows", "seconds")
     ended = encode.form(event("ended", **dict.fromkeys(ends, 0)), ends)
+    columns = tuple(sorted((*ends, "columns")))
+    found_some = encode.form(event("ended", **dict.fromkeys(columns, 0)), columns)
     kinds: dict[tuple[str, str], int] = {}
     masked = []
     seconds = Histogram((1.0,))
     waiting = Pending(0, 10_000, None, encode, lambda: "synchronised")
-    book = Book(waiting, kinds, seconds, masked.append)
+    in_force = InForce("abc")
+    book = Book(waiting, kinds, seconds, masked.append, in_force, Given())
+    judge = object()
+    book.admit(judge, None, None)
     forms = ((("parse", "allow"), first), (("bind", "allow"), asked))
-    book.again(forms, ("1", PAN), "select")
+    known = Decided(judge, in_force.letters, forms, ended, found_some)
+    assert book.again(known, ("1", PAN), "select")
     assert book.started.keys() == {1, 2}
-    book.answered(ended, 2, 2, 3, 40, {"visa": 1}, 5, 9)
+    assert book.answered(known, 2, 2, 3, 40, {"visa": 1}, {}, 5, 9)
     assert book.started == {}
     assert (book.statements, book.rows, book.size, book.masked) == (2, 3, 40, {"visa": 1})
     assert kinds == {("parse", "allow"): 1, ("bind", "allow"): 1}
@@ -189,6 +205,66 @@ def test_a_book_notes_from_the_decision_to_the_end():
     seconds_ = found[3]["data"].pop("seconds")
     assert 0 <= seconds_ < 60
     assert found[3]["data"] == {"bytes": 40, "masked": {"visa": 1}, "number": 2, "rows": 3}
+    assert book.again(known, ("1", PAN), "select")
+    assert book.answered(known, 4, 2, 1, 9, {"visa": 1}, {"pan": 1}, 5, 9)
+    last = json.loads(waiting.leaves[-1])["data"]
+    last.pop("seconds")
+    assert last == {
+        "bytes": 9, "columns": {"pan": 1}, "masked": {"visa": 1}, "number": 4, "rows": 1,
+    }  # fmt: skip
     waiting.closed = True
     with pytest.raises(RecordFailed):
-        book.again(forms, (), None)
+        book.again(known, (), None)
+
+
+def test_a_book_notes_nothing_of_what_is_not_certain():
+    encode = encoder()
+    form = encode.form(event("first", number=0), ("number",))
+    steps = Steps(1.0)
+    waiting = Pending(0, 10_000, None, encode, lambda: "synchronised", steps)
+    in_force = InForce("abc")
+    book = Book(waiting, {}, Histogram((1.0,)), print, in_force, Given())
+    judge = object()
+    forms = ((("query", "allow"), form),)
+    known = Decided(judge, in_force.letters, forms)
+    assert not book.again(known, (), None), "nobody is admitted"
+    book.admit(judge, None, None)
+    assert book.again(known, (), None)
+    assert not book.answered(known, 1, 1, 0, 0, {}, {}, 0, 0), "there is no form of its end"
+    assert book.started.keys() == {1}
+    others = (
+        None,
+        Decided(object(), in_force.letters, forms),
+        Decided(judge, "".join(("a", "bc")), forms),
+        Decided(judge, in_force.letters, ()),
+    )
+    for other in others:
+        assert not book.again(other, (), None)
+    in_force.letters = "abd"
+    assert not book.again(known, (), None), "another configuration is in force"
+    assert not book.again(Decided(judge, in_force.letters, forms), (), None)
+    book.admit(judge, None, None)
+    now = Decided(judge, in_force.letters, forms, form, form)
+    assert book.again(now, (), None)
+    steps.see(time.time() + 100)
+    assert not book.again(now, (), None), "the clock went back"
+    assert not book.answered(now, 2, 1, 0, 0, {}, {}, 0, 0)
+    assert (book.statements, book.started.keys()) == (2, {1, 2})
+    assert len(waiting.leaves) == 2
+
+
+def test_a_book_counts_what_may_be_given_and_no_more():
+    given, in_force = Given(), InForce("a")
+    book = Book(Pending(0, 100), {}, Histogram((1.0,)), print, in_force, given)
+    assert not book.within(0, 0), "nobody is admitted"
+    book.admit(object(), 3, 100)
+    assert book.within(2, 90)
+    assert book.within(3, 100)
+    assert not book.within(4, 100)
+    assert not book.within(3, 101)
+    assert (given.rows, given.size) == (3, 100)
+    in_force.letters = "b"
+    assert not book.within(3, 100)
+    book.admit(object(), None, None)
+    assert book.within(1000, 10_000)
+    assert (given.rows, given.size) == (1000, 10_000)

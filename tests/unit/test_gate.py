@@ -326,7 +326,7 @@ async def test_limits_are_those_of_the_configuration_of_now(gate, issuer):
     reconfigure(gate, issuer, "max_rows = 10", "max_rows = 3")
     with pytest.raises(LimitReached, match="3 rows"):
         session.received(11, 0)
-    assert gate.metrics.rows == 11
+    assert gate.metrics.given.rows == 11
 
 
 async def test_a_session_never_shows_more_than_a_login_would(gate, issuer):

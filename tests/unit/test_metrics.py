@@ -45,8 +45,8 @@ def test_every_event_is_counted_where_it_belongs():
         event("session.cancel"),
     ):
         metrics.count(one)
-    metrics.given(3, 40)
-    metrics.given(1, 2)
+    metrics.given.rows += 4
+    metrics.given.size += 42
     found = samples(metrics)
     wanted = {
         ("pangate_sessions_total", "payments"): 1,

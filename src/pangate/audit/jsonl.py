@@ -85,7 +85,7 @@ class JsonLines:
             raise self._failed(
                 f"has more than {MAX_UNSYNCED_BYTES} bytes that its disk does not take; see to the disk"
             )
-        data = b"\n".join(leaves) + b"\n"
+        data = b"\n".join((*leaves, b""))
         try:
             if self._torn:
                 self._cut_back()

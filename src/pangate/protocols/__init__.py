@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from pangate._again import Answered, Known
+from pangate._again import Answered, Known, ShortWay
 from pangate._scan import Scanner
 from pangate.errors import ProtocolError, Refused
 from pangate.model import Certificate, Credential, Outcome, Statement, Verdict, Way
@@ -364,6 +364,10 @@ class Codec(Protocol):
         to what was forwarded before go on."""
 
     # The short way:
+
+    @property
+    def short_way(self) -> ShortWay:
+        """The three of it for whoever takes it at every request; what they do is said below."""
 
     def again(self, data: bytes) -> Known | None:
         """What is known of the request `data`, when it came before but for its values and nothing is under

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from pangate import credentials
+from pangate._pump import Turn
 from pangate.audit.recording import FLUSH_SECONDS
 from pangate.auth import Authenticator
 from pangate.config import Config, ResourceSettings, is_loopback
@@ -60,6 +61,9 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: asyncio.TimerHandle | None = None
         self._committing: asyncio.Handle | None = None
+        metrics = gate.metrics
+        self.turn = Turn(self._commit_soon, metrics.to_backend_seconds, metrics.to_agent_seconds)
+        """What went the short way since the last commit."""
         self._uncommitted: dict[Session, None] = {}
         """Sessions with commands whose events are not in the kernel yet, first come first."""
         self._unsynced: dict[Session, None] = {}
@@ -451,6 +455,9 @@ class Gateway:
         """Have what is recorded in the kernel, with one write for all sessions whose bytes came at the same
         time, and what `session` waits with forwarded then."""
         self._uncommitted[session] = None
+        self._commit_soon()
+
+    def _commit_soon(self) -> None:
         if self._committing is None:
             self._committing = asyncio.get_running_loop().call_soon(self._commit)
 
@@ -460,10 +467,14 @@ class Gateway:
         try:
             self.gate.written()
         except RecordFailed as wrong:
-            for session in sessions:
+            for session in (*self.turn.take(), *sessions):
                 session.fail(wrong)
         else:
-            self._forward(sessions)
+            # the short way is taken by who has nothing on the long one, so it comes first
+            if left := self.turn.forward():
+                self._forward(left)
+            if sessions:
+                self._forward(sessions)
 
     def _forward(self, sessions: Iterable[Session]) -> None:
         for session in sessions:
@@ -485,9 +496,11 @@ class Gateway:
         if self._writing is None and self.gate.recorder.pending:
             loop = asyncio.get_running_loop()
             self._writing = loop.call_later(OUTCOME_SECONDS, self._write)
+            self.turn.writing = True
 
     def _write(self) -> None:
         self._writing = None
+        self.turn.writing = False
         try:
             self.gate.written()
         except RecordFailed as wrong:
@@ -499,9 +512,11 @@ class Gateway:
         if self._recording is None:
             loop = asyncio.get_running_loop()
             self._recording = loop.call_later(FLUSH_SECONDS, self._flush_recordings)
+            self.turn.recording = True
 
     def _flush_recordings(self) -> None:
         self._recording = None
+        self.turn.recording = False
         try:
             again = [session.gate.flush_recording() for session in self._sessions]
         except RecordFailed as wrong:

@@ -12,7 +12,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 from pangate import credentials
-from pangate._again import Known
+from pangate._pump import Out, Pump
+from pangate.audit.recording import BLOCK
 from pangate.config import ResourceSettings, is_loopback
 from pangate.errors import (
     AuthenticationFailed,
@@ -20,6 +21,7 @@ from pangate.errors import (
     LimitReached,
     PangateError,
     ProtocolError,
+    RecordFailed,
     Refused,
     ResourceUnavailable,
 )
@@ -111,8 +113,10 @@ class _AgentSide(_Peer):
         super().connection_made(transport)
         self.session.codec.certificate = sockets.peer_certificate(self.transport)
 
-    def data_received(self, data: bytes) -> None:
-        self.session.from_agent(data)
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        # a function of the session's own, because it is called for every request
+        self.data_received = session.pump.from_agent  # type: ignore[method-assign]
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -211,6 +215,13 @@ class _BackendSide(_Peer):
         self.session.agent.release(OTHER_SIDE)
 
 
+def _out(transport: asyncio.Transport) -> Out:
+    """What sends to the peer of `transport`."""
+    plain = transport.get_extra_info("ssl_object") is None
+    number = transport.get_extra_info("socket").fileno() if plain else -1
+    return Out(transport, number, lambda data: sockets.send(transport, [data]))
+
+
 class Session:
     """One agent's connection, from its first byte to its last record."""
 
@@ -231,6 +242,8 @@ class Session:
             token_bytes=limits.token_bytes,
             ways=Ways(listen.authentication, gateway.config.oauth_discovery, listen.oauth_scope),
         )
+        self.pump = Pump(self, gateway.turn)
+        """The short way, from the end of the login on."""
         self.agent = _AgentSide(self)
         self._errand: asyncio.Task[None] | None = None
         self.backend: _BackendSide | None = None
@@ -238,6 +251,8 @@ class Session:
         self.key = b""
         self.resource: ResourceSettings | None = None
         self.closed = False
+        self._begun = False
+        """Whether the login is over."""
         self.cut_off = False
         """Whether what the agent was given ends within a message, so that no error can follow."""
         self._came = 0.0
@@ -263,8 +278,6 @@ class Session:
         self._timers: list[asyncio.TimerHandle] = []
         self._idle: asyncio.TimerHandle | None = None
         self._active = 0.0
-        self._known: Known | None = None
-        """The request that came before and is not answered yet."""
         self._loop = loop = asyncio.get_running_loop()
         self.settled: asyncio.Future[None] = loop.create_future()
         """Done when the login is over, one way or the other."""
@@ -280,10 +293,9 @@ class Session:
         if self.closed:
             return
         self._active = self._loop.time()
-        if not self._later and self._take_again(data):
-            return
         if self._later or len(data) > TURN_BYTES:
             self._later += data
+            self.pump.open = False
             self.agent.hold(TURN)
             self._go_on()
         else:
@@ -301,6 +313,7 @@ class Session:
         del self._later[:TURN_BYTES]
         if not self._later:
             self.agent.release(TURN)
+            self.pump.open = self._begun
         self._take(part)
         self._go_on()
 
@@ -314,38 +327,35 @@ class Session:
             self.crashed(wrong)
         self._came = 0.0
 
-    def _take_again(self, data: bytes) -> bool:
-        """Take a request that came before; false when `data` is none."""
-        came = perf_counter()
-        try:
-            known = self.codec.again(data)
-            if known is None or not self.gate.again(known):
-                return False
-            self._known = known
-            self._waiting.append((self.gate.urgent, came, [self.codec.proceed(known, data)]))
-            self.gateway.commit_soon(self)
-        except PangateError as wrong:
-            self.fail(wrong)
-        except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
-            self.crashed(wrong)
-        return True
+    # What the short way asks for
 
-    def _take_answer(self, data: bytes) -> bool:
-        """Take the answer to a request that came before; false when `data` is something else."""
-        known = self._known
-        if known is None:
-            return False
-        self._known = None
-        answered = self.codec.answered(data)
-        if answered is None:
-            return False
-        self.gate.received(*self.codec.received)
-        if answered.described is not None:
-            self.gate.described(Described(answered.number, *answered.described))
-        self.gate.answered(known, answered)
-        self._to_agent.append(answered.data)
-        self._send()
-        return True
+    def put_off(self, urgent: int, came: float, data: bytes) -> None:
+        """The event `urgent` has to be on the disk before `data` goes to the resource."""
+        self._waiting.append((urgent, came, [data]))
+
+    def stop(self, wrong: Exception) -> None:
+        """Something went wrong on the short way."""
+        SESSION.set(self.gate.id)
+        if isinstance(wrong, RecordFailed):
+            self.gate.failing(wrong)
+        if isinstance(wrong, PangateError):
+            self.fail(wrong)
+        else:
+            self.crashed(wrong)
+
+    def write_soon(self) -> None:
+        """Something was recorded that holds nothing up."""
+        self.gateway.write_soon()
+
+    def record_soon(self) -> None:
+        """The agent was sent something."""
+        self.gateway.record_soon()
+
+    def hold_for_record(self) -> None:
+        """Much of what the agent was sent waits to be recorded."""
+        self.gate.sent(())
+        if self.gate.held and self.backend is not None:
+            self.backend.hold(RECORD)
 
     def from_backend(self, data: bytes) -> None:
         """Bytes came from the resource."""
@@ -354,9 +364,6 @@ class Session:
         self._came = perf_counter()
         self._active = self._loop.time()
         try:
-            if self._take_answer(data):
-                self._came = 0.0
-                return
             actions = self.codec.backend(data)
             self.gate.received(*self.codec.received)
             self._run(actions)
@@ -598,11 +605,29 @@ class Session:
             if not self.closed:
                 self._set_timers(ask.way, admission.principal.expires_at, grant.limits.max_seconds)
                 self.settled.set_result(None)
+                self._start_pump(self.backend)
                 self.backend.begin()
         except PangateError as wrong:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
             self.crashed(wrong)
+
+    def _start_pump(self, backend: _BackendSide) -> None:
+        self.pump.start(
+            self.codec.short_way,
+            self.gate.book,
+            self.gate,
+            self.gate.recording,
+            BLOCK,
+            self._waiting,
+            backend.data_received,
+            _out(self.agent.transport),
+            _out(backend.transport),
+        )
+        self._begun = True
+        self.pump.open = not self._later
+        backend.data_received = self.pump.from_backend  # type: ignore[method-assign]
+        backend.transport.set_protocol(backend)
 
     def _reject(self, wrong: AuthenticationFailed) -> None:
         """Refuse the credential; where the protocol wants it, after the agent has taken note."""
@@ -703,7 +728,15 @@ class Session:
     def _give_back(self) -> None:
         """The connection to the resource may have another owner: then it is not this session's any more."""
         side, place = self.backend, self._place
-        if side is None or place is None or side.gone or side.full or self.spoilt or self._waiting:
+        if (
+            side is None
+            or place is None
+            or side.gone
+            or side.full
+            or self.spoilt
+            or self._waiting
+            or self.pump.waits
+        ):
             return
         connection = side.connection
         if connection is None or side.transport.is_closing():
@@ -790,7 +823,7 @@ class Session:
         loop = asyncio.get_running_loop()
         if self.held is not None:
             self._active = loop.time()  # it is the agent that waits
-        left = self._active + seconds - loop.time()
+        left = max(self._active, self.pump.active) + seconds - loop.time()
         if left > 0:
             self._idle = loop.call_later(left, self._watch)
         else:
@@ -848,6 +881,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
+        self.pump.end()
         for timer in self._timers:
             timer.cancel()
         if self._idle:

@@ -106,6 +106,7 @@ class Service:
                 work.append(publishing.run())
             async with self._running(*work):
                 async with self._running(self._serve(listener)):
+                    system.spare_collector()
                     await self._started(listener)
                     await self._stop.wait()
                 listener.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from pangate._again import Answered, Known, Lane, Requests, answer_parts
+from pangate._again import Answered, Known, Lane, Requests, ShortWay, answer_parts
 from pangate._scan import Scanner
 from pangate.model import Statement, Verdict
 from pangate.protocols import Action, Buffer, Execute
@@ -74,6 +74,11 @@ class Repeats(Answers, ABC):
 
     # --- the short way ----------------------------------------------------------------------------
 
+    @property
+    def short_way(self) -> ShortWay:
+        """The same without a call of Python."""
+        return self._lane
+
     def again(self, data: bytes) -> Known | None:
         """What is known of the request `data`, when it is one and nothing is under way."""
         return self._lane.again(data)
@@ -84,10 +89,7 @@ class Repeats(Answers, ABC):
 
     def answered(self, data: bytes) -> Answered | None:
         """The answer to what went the short way, when it is just that."""
-        found = self._lane.answered(data)
-        if found is not None and self._status == b"I":
-            self._portals.clear()  # outside of a transaction none lives on
-        return found
+        return self._lane.answered(data)
 
     def _mentioned(self, values: tuple[str | None, ...]) -> bool:
         catalog = self._catalog

@@ -1,0 +1,248 @@
+# cython: freethreading_compatible = True
+"""The short way of a session, from socket to socket: a request that came before is decided, recorded and
+forwarded, and its answer masked, recorded and given, without Python of the gateway's own.
+
+Nothing is done here that the long way (proxy/session.py) does not do, and in its order: whatever is not as it
+was before goes there."""
+
+cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Check, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t
+
+from pangate._again cimport Answered, Known, ShortWay
+from pangate._book cimport Book, Frames, Histogram, seconds_of
+
+cdef extern from "<sys/socket.h>" nogil:
+    Py_ssize_t c_send "send"(int fd, const void *data, size_t size, int flags)
+    enum:
+        MSG_DONTWAIT
+        MSG_NOSIGNAL
+
+cdef extern from "<time.h>" nogil:
+    enum:
+        CLOCK_MONOTONIC
+        CLOCK_MONOTONIC_COARSE
+
+cdef enum:
+    PIECE = 32768  # bytes of one write into TLS; see proxy/sockets.py
+
+
+cdef inline const uint8_t *bytes_of(data, Py_ssize_t *size) except NULL:
+    if PyBytes_Check(data):
+        size[0] = PyBytes_GET_SIZE(data)
+        return <const uint8_t *>PyBytes_AS_STRING(data)
+    if PyByteArray_Check(data):
+        size[0] = PyByteArray_GET_SIZE(data)
+        return <const uint8_t *>PyByteArray_AS_STRING(data)
+    raise TypeError("neither bytes nor a bytearray")
+
+
+@cython.final
+cdef class Out:
+    """What goes to one peer. Its socket is given at once what it takes, unless something waits before it; the
+    rest is the transport's. `fd` is -1 where the transport does more than send, as with TLS, and then `write`
+    takes what is long."""
+
+    cdef object waiting, closing, put, write
+    cdef int fd
+
+    def __init__(self, transport, int fd, write):
+        self.waiting, self.closing = transport.get_write_buffer_size, transport.is_closing
+        self.put, self.write, self.fd = transport.write, write, fd
+
+    def send(self, data not None):
+        """Send bytes or a bytearray that nobody changes from now on."""
+        self.to_peer(data)
+
+    cdef int to_peer(self, data) except -1:
+        cdef Py_ssize_t size = 0, sent
+        cdef const uint8_t *p = bytes_of(data, &size)
+        if self.fd < 0:
+            if size > PIECE:
+                self.write(data)
+            else:
+                self.put(data)
+            return 0
+        # a transport that is closing has given its descriptor away, or will
+        if size == 0 or self.closing():
+            return 0
+        if <Py_ssize_t>self.waiting() > 0:
+            self.put(data)
+            return 0
+        sent = c_send(self.fd, p, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent < size:
+            # an error is found once more by the transport, which knows what to do with it
+            self.put(data if sent <= 0 else memoryview(data)[sent:])
+        return 0
+
+
+@cython.final
+cdef class Turn:
+    """The requests that took the short way in one turn of the event loop, of all sessions: they wait for one
+    write of the record. `begin` is called for the first of them; `to_backend` and `to_agent` count how long
+    bytes are on their way."""
+
+    cdef list pumps
+    cdef object begin
+    cdef Histogram to_backend, to_agent
+    cdef public bint writing
+    """Whether somebody sees to it that what is recorded is written soon."""
+    cdef public bint recording
+    """The same for what agents were sent."""
+
+    def __init__(self, begin, Histogram to_backend not None, Histogram to_agent not None):
+        self.begin, self.to_backend, self.to_agent = begin, to_backend, to_agent
+        self.pumps = []
+
+    cdef int add(self, Pump pump) except -1:
+        self.pumps.append(pump)
+        if len(self.pumps) == 1:
+            self.begin()
+        return 0
+
+    def take(self):
+        """The sessions whose requests wait; they do not any more."""
+        pumps, self.pumps = self.pumps, []
+        return [(<Pump>pump).session for pump in pumps]
+
+    def forward(self):
+        """Everything recorded so far is in the kernel: send the resources what waited for that. Returns the
+        sessions whose requests have to be on the disk first, and wait the long way."""
+        cdef list pumps = self.pumps, left = []
+        self.pumps = []
+        for pump in pumps:
+            if not (<Pump>pump).forward():
+                left.append((<Pump>pump).session)
+        return left
+
+
+@cython.final
+cdef class Pump:
+    """The short way of one session. `session` has the long one: `from_agent`, `put_off` for what has to be on
+    the disk first, `stop` for what goes wrong."""
+
+    cdef object session, gate, long_way, recording, behind
+    cdef ShortWay way
+    cdef Book book
+    cdef Frames frames
+    cdef Turn turn
+    cdef Out agent, backend
+    cdef Known known
+    cdef bytes out
+    cdef double came
+    cdef long long on_disk
+    cdef Py_ssize_t block
+    cdef public bint open
+    """Whether requests may go the short way now: the session is not over, and nothing of it waits."""
+    cdef readonly double active
+    """When something came last, by the monotonic clock."""
+
+    def __init__(self, session, Turn turn not None):
+        self.session, self.turn = session, turn
+
+    def start(self, ShortWay way not None, Book book not None, gate, recording, Py_ssize_t block, behind,
+              long_way, Out agent not None, Out backend not None):
+        """The login is over. `gate` is the gate's session, `recording` that of what is sent, which has a
+        block at `block` bytes, or None; `behind` is true while requests of the long way wait; `long_way`
+        takes the resource's bytes."""
+        self.way, self.book, self.gate = way, book, gate
+        self.recording, self.block, self.frames = recording, block, book.frames
+        self.behind, self.long_way = behind, long_way
+        self.agent, self.backend = agent, backend
+        self.on_disk = -1
+        self.open = True
+
+    def end(self):
+        """The session is over."""
+        self.open = False
+        self.known = self.out = None
+
+    @property
+    def waits(self):
+        """Whether a request waits to be forwarded."""
+        return self.out is not None
+
+    def from_agent(self, bytes data not None):
+        """Bytes came from the agent."""
+        cdef Known known
+        if self.open and not self.behind:
+            self.came = seconds_of(CLOCK_MONOTONIC)
+            try:
+                known = self.way.again(data)
+                if known is not None and (
+                    self.book.again(known.decided, known.values, known.text) or self.gate.again(known)
+                ):
+                    self.known = known
+                    self.out = self.way.proceed(known, data)
+                    self.turn.add(self)
+                    self.active = seconds_of(CLOCK_MONOTONIC_COARSE)
+                    return
+            except Exception as wrong:
+                self.session.stop(wrong)
+                return
+        self.session.from_agent(data)
+
+    cdef bint forward(self) except -1:
+        """False when it has to be on the disk first."""
+        data, self.out = self.out, None
+        if data is None or not self.open:
+            return True
+        try:
+            if self.recording is not None and self.recording.failure:
+                self.gate.check_recording()
+            urgent = self.gate.urgent
+            if urgent != self.on_disk:
+                if not self.gate.on_disk(urgent):
+                    self.session.put_off(urgent, self.came, data)
+                    return False
+                self.on_disk = urgent
+            self.backend.to_peer(data)
+            self.turn.to_backend.observe(seconds_of(CLOCK_MONOTONIC) - self.came)
+        except Exception as wrong:
+            self.session.stop(wrong)
+        return True
+
+    def from_backend(self, bytes data not None):
+        """Bytes came from the resource."""
+        cdef Known known = self.known
+        cdef Answered answered
+        cdef double came
+        if known is not None and self.open:
+            self.known = None
+            came = seconds_of(CLOCK_MONOTONIC)
+            try:
+                answered = self.way.answered(data)
+                if answered is not None:
+                    self.active = seconds_of(CLOCK_MONOTONIC_COARSE)
+                    self.take(known, answered)
+                    self.turn.to_agent.observe(seconds_of(CLOCK_MONOTONIC) - came)
+                    return
+            except Exception as wrong:
+                self.session.stop(wrong)
+                return
+        self.long_way(data)
+
+    cdef int take(self, Known known, Answered answered) except -1:
+        cdef Py_ssize_t size = 0
+        cdef const uint8_t *p
+        if not self.book.within(answered.all_rows, answered.all_size):
+            self.gate.received(answered.all_rows, answered.all_size)
+        if answered.described is not None:
+            self.gate.rows_described(answered.number, answered.described)
+        if not self.book.answered(
+            known.decided, answered.number, len(known.statements), answered.rows, answered.size,
+            answered.masked, answered.columns, answered.began, answered.place
+        ):
+            self.gate.answered(known, answered)
+        if not self.turn.writing:
+            self.session.write_soon()
+        self.agent.to_peer(answered.data)
+        if self.frames is not None:
+            p = bytes_of(answered.data, &size)
+            self.frames.one(answered.data, p, size)
+            if self.frames.size >= self.block or self.recording.full:
+                self.session.hold_for_record()
+            if not self.turn.recording:
+                self.session.record_soon()
+        return 0

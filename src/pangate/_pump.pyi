@@ -1,0 +1,50 @@
+import asyncio
+from collections.abc import Callable, Sized
+from typing import Any
+
+from pangate._again import ShortWay
+from pangate._book import Book, Histogram
+
+class Out:
+    """What goes to one peer. See _pump.pyx."""
+
+    def __init__(
+        self, transport: asyncio.Transport, fd: int, write: Callable[[bytes | bytearray], None]
+    ) -> None: ...
+    def send(self, data: bytes | bytearray) -> None: ...
+
+class Turn:
+    """The requests that took the short way in one turn of the event loop. See _pump.pyx."""
+
+    writing: bool
+    recording: bool
+    def __init__(
+        self, begin: Callable[[], None], to_backend: Histogram, to_agent: Histogram
+    ) -> None: ...
+    def take(self) -> list[Any]: ...
+    def forward(self) -> list[Any]: ...
+
+class Pump:
+    """The short way of one session. See _pump.pyx."""
+
+    open: bool
+    @property
+    def active(self) -> float: ...
+    @property
+    def waits(self) -> bool: ...
+    def __init__(self, session: object, turn: Turn) -> None: ...
+    def start(
+        self,
+        way: ShortWay,
+        book: Book,
+        gate: object,
+        recording: object,
+        block: int,
+        behind: Sized,
+        long_way: Callable[[bytes], None],
+        agent: Out,
+        backend: Out,
+    ) -> None: ...
+    def end(self) -> None: ...
+    def from_agent(self, data: bytes) -> None: ...
+    def from_backend(self, data: bytes) -> None: ...

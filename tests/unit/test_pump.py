@@ -1,0 +1,377 @@
+"""The short way from socket to socket: what it leaves to the long one, and that it sends what it should, once
+and in order."""
+
+import asyncio
+import socket
+
+import pytest
+import uvloop
+
+from pangate._again import Answered, Known, ShortWay
+from pangate._book import Book, Decided, Given, Histogram, InForce, Pending
+from pangate._leaf import Encoder
+from pangate._pump import Out, Pump, Turn
+from pangate.errors import RecordFailed
+from pangate.masking import default_scanner
+from pangate.masking.keys import wiped_names
+from pangate.model import Event
+
+# --- what sends -------------------------------------------------------------------------------------
+
+
+class Ends:
+    """A transport on one end of a pair of sockets, and the other end."""
+
+    def __init__(self, transport, peer):
+        self.transport, self.peer = transport, peer
+        self.out = Out(transport, transport.get_extra_info("socket").fileno(), None)
+
+    async def read(self, size):
+        loop, data = asyncio.get_running_loop(), b""
+        while len(data) < size:
+            more = await loop.sock_recv(self.peer, 1 << 20)
+            assert more, f"{len(data)} of {size} bytes came"
+            data += more
+        return data
+
+
+async def ends():
+    here, peer = socket.socketpair()
+    peer.setblocking(False)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=here)
+    return Ends(transport, peer)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_everything_comes_in_order_however_little_the_socket_takes(loop):
+    async def run():
+        made = await ends()
+        parts = [bytes((number,)) * (number * 997) for number in range(256)]
+        for number, part in enumerate(parts):
+            made.out.send(bytearray(part) if number % 2 else part)
+            if number == 50:
+                made.transport.write(b"between")
+        assert made.transport.get_write_buffer_size() > 0, "the socket took all of it"
+        whole = b"".join(parts[:51]) + b"between" + b"".join(parts[51:])
+        assert await made.read(len(whole)) == whole
+        made.transport.close()
+        made.peer.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_transport_that_closes_gets_nothing_more(loop):
+    async def run():
+        made = await ends()
+        made.out.send(b"before")
+        made.transport.close()
+        made.out.send(b"behind")
+        assert await made.read(6) == b"before"
+        await asyncio.sleep(0.05)
+        assert made.peer.recv(100) == b""
+        made.peer.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_peer_that_is_gone_is_the_transports_to_find(loop):
+    async def run():
+        lost = asyncio.get_running_loop().create_future()
+
+        class Side(asyncio.Protocol):
+            def connection_lost(self, exc):
+                lost.set_result(exc)
+
+        made = await ends()
+        made.transport.set_protocol(Side())
+        made.peer.close()
+        made.out.send(b"x" * 1000)
+        await asyncio.wait_for(lost, 5)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
+
+
+async def test_other_things_than_bytes_are_refused():
+    made = await ends()
+    with pytest.raises(TypeError):
+        made.out.send(memoryview(b"abc"))
+    made.transport.close()
+    made.peer.close()
+
+
+def test_what_is_long_is_not_written_at_once_where_the_transport_does_more():
+    done = []
+
+    class Transport:
+        def get_write_buffer_size(self):
+            raise AssertionError
+
+        is_closing = get_write_buffer_size
+
+        def write(self, data):
+            done.append(("short", len(data)))
+
+    out = Out(Transport(), -1, lambda data: done.append(("long", len(data))))
+    out.send(b"x" * 32_768)
+    out.send(bytearray(32_769))
+    assert done == [("short", 32_768), ("long", 32_769)]
+
+
+# --- one session ------------------------------------------------------------------------------------
+
+
+class Way(ShortWay):
+    """Requests that begin with "again" came before; their answers with "whole"."""
+
+    known = Known("Q", ("statement",), None, None, None, (), b"", b"", True, None, (), 0)
+    described = None
+
+    def again(self, data):
+        return self.known if data.startswith(b"again") else None
+
+    def proceed(self, known, data):
+        assert known is self.known
+        return data
+
+    def answered(self, data):
+        if not data.startswith(b"whole"):
+            return None
+        number = getattr(self, "number", 0) + 1
+        self.number = number
+        return Answered(
+            bytearray(data), number, 1, len(data), {}, {}, 0, 0, self.described, number, 10 * number
+        )
+
+
+class Disk:
+    """A recording, and where it stands."""
+
+    failure = ""
+    full = False
+
+
+class Session:
+    """The long way: what came there, and what the gate was asked."""
+
+    def __init__(self, decided, sent, pump_of):
+        self.said, self.urgent, self.durable = [], 0, 0
+        self.recording, self.behind = Disk(), []
+        self.decided, self.sent = decided, sent
+        self.pump = pump_of(self)
+
+    def __getattr__(self, name):
+        return lambda *words: self.said.append((name, *words))
+
+    # of the gate
+
+    def again(self, known):
+        self.said.append(("decide",))
+        known.decided = self.decided
+        return self.decided is not None and self.pump_book.again(self.decided, (), None)
+
+    def on_disk(self, urgent):
+        return urgent <= self.durable
+
+
+class Peer:
+    """A transport with a socket of which nothing is known: everything is written to it."""
+
+    def __init__(self, name, sent):
+        self.name, self.sent = name, sent
+
+    def get_write_buffer_size(self):
+        return 1
+
+    def is_closing(self):
+        return False
+
+    def write(self, data):
+        self.sent.append((self.name, bytes(data)))
+
+
+def event(code, data):
+    return Event(code, 1.0, "s", "p", "192.0.2.1:1", "r", True, data, "c", "role", 1)
+
+
+class One:
+    """One session whose requests are allowed."""
+
+    def __init__(self, decided=True, most_rows=None):
+        encode = Encoder(default_scanner(), wiped_names())
+        ends = ("bytes", "masked", "number", "rows", "seconds")
+        form = encode.form(event("allowed", {"number": 0}), ("number",))
+        ended = encode.form(event("ended", dict.fromkeys(ends, 0)), ends)
+        self.pending = Pending(0, 10_000, None, encode, lambda: "unknown")
+        in_force, judge, self.given = InForce("abc"), object(), Given()
+        self.book = Book(self.pending, {}, Histogram((1.0,)), print, in_force, self.given)
+        self.book.admit(judge, most_rows, None)
+        known = Decided(judge, in_force.letters, ((("query", "allow"), form),), ended, ended)
+        self.begun, self.sent, self.way = [], [], Way()
+        self.way.known.decided = None
+        self.to_backend, self.to_agent = Histogram((1.0,)), Histogram((1.0,))
+        self.turn = Turn(lambda: self.begun.append(1), self.to_backend, self.to_agent)
+        self.session = Session(
+            known if decided else None, self.sent, lambda session: Pump(session, self.turn)
+        )
+        self.session.pump_book = self.book
+        self.pump = self.session.pump
+        self.said = self.session.said
+
+    def start(self):
+        session = self.session
+        self.pump.start(
+            self.way, self.book, session, session.recording, 1000, session.behind,
+            lambda data: self.said.append(("from_backend", data)),
+            Out(Peer("agent", self.sent), 0, None), Out(Peer("backend", self.sent), 0, None),
+        )  # fmt: skip
+        return self
+
+
+def test_what_came_before_is_recorded_then_forwarded_and_answered():
+    one = One().start()
+    one.pump.from_agent(b"again 1")
+    assert (one.sent, one.begun, len(one.pending.leaves)) == ([], [1], 1)
+    assert one.pump.waits
+    assert one.turn.forward() == []
+    assert one.sent == [("backend", b"again 1")]
+    assert not one.pump.waits
+    one.pump.from_backend(b"whole 1")
+    assert one.sent[1:] == [("agent", b"whole 1")]
+    assert (len(one.pending.leaves), one.given.rows, one.given.size) == (2, 1, 10)
+    assert one.said == [("decide",), ("write_soon",)]
+    one.turn.writing = True
+    one.pump.from_agent(b"again 2")
+    one.turn.forward()
+    one.pump.from_backend(b"whole 2")
+    assert one.said == [("decide",), ("write_soon",)], "it is decided once"
+    assert one.begun == [1, 1]
+    counted = [histogram.buckets()[0][-1][1] for histogram in (one.to_backend, one.to_agent)]
+    assert counted == [2, 2]
+    assert one.pump.active > 0
+
+
+def test_what_is_not_known_goes_the_long_way():
+    one = One()
+    one.pump.from_agent(b"again 1")
+    assert one.said == [("from_agent", b"again 1")], "the login is not over"
+    one.start()
+    one.said.clear()
+    one.pump.from_backend(b"whole 1")
+    assert one.said == [("from_backend", b"whole 1")], "nothing was asked"
+    one.said.clear()
+    one.pump.from_agent(b"new")
+    one.session.behind.append("something")
+    one.pump.from_agent(b"again 1")
+    assert one.said == [("from_agent", b"new"), ("from_agent", b"again 1")]
+    one.session.behind.clear()
+    one.said.clear()
+    one.pump.open = False
+    one.pump.from_agent(b"again 1")
+    assert one.said == [("from_agent", b"again 1")]
+    assert (one.begun, one.pending.leaves, one.sent) == ([], [], [])
+
+
+def test_an_answer_that_looks_otherwise_goes_the_long_way_and_all_behind_it():
+    one = One().start()
+    one.pump.from_agent(b"again 1")
+    one.turn.forward()
+    one.said.clear()
+    one.pump.from_backend(b"half")
+    one.pump.from_backend(b"whole")
+    assert one.said == [("from_backend", b"half"), ("from_backend", b"whole")]
+
+
+def test_what_the_gate_does_not_allow_is_decided_step_by_step():
+    one = One(decided=False).start()
+    one.pump.from_agent(b"again 1")
+    assert one.said == [("decide",), ("from_agent", b"again 1")]
+    assert not one.pump.waits
+
+
+def test_what_has_to_be_on_the_disk_first_waits_the_long_way():
+    one = One().start()
+    one.session.urgent = 5
+    one.pump.from_agent(b"again 1")
+    assert one.turn.forward() == [one.session]
+    assert one.sent == []
+    name, urgent, came, data = one.said[-1]
+    assert (name, urgent, data) == ("put_off", 5, b"again 1")
+    assert came > 0
+    one.session.durable = 5
+    one.pump.from_backend(b"whole 1")
+    one.pump.from_agent(b"again 2")
+    assert one.turn.forward() == []
+    assert one.sent[-1] == ("backend", b"again 2")
+
+
+def test_nothing_is_forwarded_for_a_session_that_is_over():
+    one = One().start()
+    one.pump.from_agent(b"again 1")
+    one.pump.end()
+    assert one.turn.forward() == []
+    assert one.sent == []
+    one.pump.from_agent(b"again 2")
+    one.pump.from_backend(b"whole 1")
+    assert one.said[-2:] == [("from_agent", b"again 2"), ("from_backend", b"whole 1")]
+
+
+def test_a_record_that_takes_nothing_ends_the_session():
+    one = One().start()
+    one.pump.from_agent(b"again 1")
+    one.turn.forward()
+    one.pump.from_backend(b"whole 1")
+    one.pending.closed = True
+    one.said.clear()
+    one.pump.from_agent(b"again 2")
+    ((name, wrong),) = one.said
+    assert name == "stop"
+    assert isinstance(wrong, RecordFailed)
+    assert not one.pump.waits
+
+
+def test_those_whose_record_was_not_written_are_named():
+    one = One().start()
+    one.pump.from_agent(b"again 1")
+    assert one.turn.take() == [one.session]
+    assert one.turn.forward() == []
+    assert one.sent == []
+
+
+def test_a_recording_that_failed_stops_what_waits():
+    one = One().start()
+    one.pump.from_agent(b"again 1")
+    one.session.recording.failure = "no room"
+
+    def failed():
+        raise RecordFailed("no room")
+
+    one.session.check_recording = failed
+    assert one.turn.forward() == []
+    assert one.sent == []
+    assert one.said[-1][0] == "stop"
+
+
+def test_limits_are_the_gates_to_judge():
+    one = One(most_rows=1).start()
+    for number in (1, 2):
+        one.pump.from_agent(b"again %d" % number)
+        one.turn.forward()
+        one.pump.from_backend(b"whole %d" % number)
+    assert ("received", 2, 20) in one.said
+    assert ("received", 1, 10) not in one.said
+
+
+def test_rows_that_the_agent_is_not_told_of_are_described_in_the_record():
+    one = One()
+    one.way.described = (7, b"columns")
+    one.start()
+    one.pump.from_agent(b"again 1")
+    one.turn.forward()
+    one.pump.from_backend(b"whole 1")
+    assert ("rows_described", 1, (7, b"columns")) in one.said
