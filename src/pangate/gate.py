@@ -82,7 +82,7 @@ class Admission:
 
 _ENDED = ("bytes", "masked", "number", "rows", "seconds")
 _FOUND = ("bytes", "columns", "masked", "number", "rows", "seconds")
-"""What is recorded of the end of a statement that came before: with columns when something was masked there."""
+"""What is recorded of the end of a statement that came before; with columns when some was masked."""
 
 
 class Waiting(Protocol):
