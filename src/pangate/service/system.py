@@ -29,8 +29,8 @@ _YOUNG = 10_000
 
 
 def spare_collector() -> None:
-    """What is there by now stays: the collector of cycles need not look at it again and again, and hold up the
-    event loop for that long."""
+    """What is there by now stays: the collector of cycles need not look at it again and again, and hold up
+    the event loop for that long."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
