@@ -71,7 +71,7 @@ setup(
             extension("_frame", *CELLS, "cell_stream", "copy", "copy_stream"),
             extension("_text", "text"),
             extension("_shape"),
-            extension("_leaf", *CELLS),
+            extension("_leaf", *CELLS, "crc"),
             extension("_again"),
             extension("_book"),
             extension("_pump"),

@@ -414,10 +414,12 @@ cdef class Lane(ShortWay):
                 codec._changed = False
                 self.catalog.expire()
         place = found.end if known.name is None else found.tag
-        return Answered(
-            out, number, found.rows, found.size, masked, columns, place, found.place, described,
-            found.all_rows, found.all_size
-        )
+        cdef Answered made = Answered.__new__(Answered)
+        made.data, made.number, made.rows, made.size = out, number, found.rows, found.size
+        made.masked, made.columns, made.described = masked, columns, described
+        made.place, made.began = place, found.place
+        made.all_rows, made.all_size = found.all_rows, found.all_size
+        return made
 
 
 def answer_parts(bytes data not None):

@@ -22,6 +22,10 @@ cdef extern from "cell.h" nogil:
         CELL_TEXT
     long cell_mask(const cell_env_t *env, size_t op, uint8_t *cell, size_t len)
 
+cdef extern from "crc.h" nogil:
+    uint32_t crc32 "crc_of"(const uint8_t *data, size_t size)
+    uint32_t crc_of_any(const uint8_t *data, size_t size)
+
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     char *PyOS_double_to_string(double value, char form, int precision, int flags, int *kind) except NULL
@@ -45,39 +49,11 @@ cdef const char *HEX = "0123456789abcdef"
 cdef dict ESCAPES = {8: b"b", 9: b"t", 10: b"n", 12: b"f", 13: b"r", 34: b'"', 92: b"\\"}
 cdef char SHORT[256]
 
-cdef uint32_t CRC[8][256]  # by the place of a byte before the end of eight, what it makes of a CRC-32
 
-cdef void make_crc() noexcept:
-    cdef uint32_t value
-    cdef int byte, i, _i
-    for byte in range(256):
-        value = byte
-        for _i in range(8):
-            value = (value >> 1) ^ (0xEDB88320 if value & 1 else 0)
-        CRC[0][byte] = value
-    for byte in range(256):
-        for i in range(1, 8):
-            CRC[i][byte] = (CRC[i - 1][byte] >> 8) ^ CRC[0][CRC[i - 1][byte] & 255]
-
-make_crc()
-
-
-cdef uint32_t crc32(const uint8_t *p, Py_ssize_t n) noexcept nogil:
-    """That of zlib, eight bytes at a time."""
-    cdef uint32_t crc = 0xFFFFFFFF
-    while n >= 8:
-        crc ^= p[0] | <uint32_t>p[1] << 8 | <uint32_t>p[2] << 16 | <uint32_t>p[3] << 24
-        crc = (
-            CRC[7][crc & 255] ^ CRC[6][crc >> 8 & 255] ^ CRC[5][crc >> 16 & 255] ^ CRC[4][crc >> 24]
-            ^ CRC[3][p[4]] ^ CRC[2][p[5]] ^ CRC[1][p[6]] ^ CRC[0][p[7]]
-        )
-        p += 8
-        n -= 8
-    while n > 0:
-        crc = (crc >> 8) ^ CRC[0][(crc ^ p[0]) & 255]
-        p += 1
-        n -= 1
-    return ~crc
+def crc_of(const uint8_t[::1] data not None, bint any=False):
+    """CRC-32 as zlib has it; with `any` as processors do it that cannot do better."""
+    cdef const uint8_t *p = &data[0] if data.shape[0] else <const uint8_t *>b""
+    return crc_of_any(p, data.shape[0]) if any else crc32(p, data.shape[0])
 
 
 cdef enum:

@@ -4,6 +4,7 @@ import csv
 import enum
 import json
 import math
+import random
 import re
 import zlib
 from collections import ChainMap
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 import leaves
 import oracle
-from pangate._leaf import Encoder, is_whole, sequence_of
+from pangate._leaf import Encoder, crc_of, is_whole, sequence_of
 from pangate.ledger.letters import letters
 from pangate.masking import default_scanner
 from pangate.masking.keys import wiped_names
@@ -280,3 +281,13 @@ def test_a_bit_that_changed_is_told():
 def test_what_stands_under_a_sensitive_name_in_the_text_of_hstore_is_not_recorded():
     made = encoder.encode_value('"cvv"=>"123", "note"=>"fine"')
     assert json.loads(made) == '"cvv"=>"***", "note"=>"fine"'
+
+
+def test_the_check_is_that_of_zlib_at_every_length_and_place():
+    data = random.Random(32).randbytes(2_000)
+    for size in (*range(300), 511, 512, 513, 1_999):
+        for at in (0, 1, 7, 15):
+            part = data[at : at + size]
+            assert crc_of(part) == crc_of(part, True) == zlib.crc32(part), (size, at)
+    for part in (b"\0" * 1_000, b"\xff" * 1_000):
+        assert crc_of(part) == zlib.crc32(part)
