@@ -50,10 +50,10 @@ cdef dict ESCAPES = {8: b"b", 9: b"t", 10: b"n", 12: b"f", 13: b"r", 34: b'"', 9
 cdef char SHORT[256]
 
 
-def crc_of(const uint8_t[::1] data not None, bint any=False):
-    """CRC-32 as zlib has it; with `any` as processors do it that cannot do better."""
+def crc_of(const uint8_t[::1] data not None, bint portable=False):
+    """CRC-32 as zlib has it; with `portable` as processors do it that cannot do better."""
     cdef const uint8_t *p = &data[0] if data.shape[0] else <const uint8_t *>b""
-    return crc_of_any(p, data.shape[0]) if any else crc32(p, data.shape[0])
+    return crc_of_any(p, data.shape[0]) if portable else crc32(p, data.shape[0])
 
 
 cdef enum:
