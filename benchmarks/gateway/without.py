@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pangate import audit, gate, masking, service
+from pangate._book import Written
 from pangate._frame import SAFE
 from pangate._scan import Scanner
 from pangate.audit import Recorder
@@ -49,8 +50,18 @@ class Silent(Recorder):
         return self.sequence
 
 
+class Kept(Written):
+    """The end of no file."""
+
+    def append(self, leaves: object) -> int:
+        return 0
+
+
 class Nowhere:
     """A sink that keeps nothing, which is on no disk at once."""
+
+    written = Kept(-1, 0, 0, 0)
+    written.synced = 1 << 62
 
     last_sequence = repaired_bytes = 0
     synced_sequence = 1 << 62

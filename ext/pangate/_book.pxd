@@ -39,9 +39,27 @@ cdef class Pending:
     cdef double asked
 
     cpdef bint in_time(self, double moment)
+    cpdef take(self, Py_ssize_t left=*)
     cdef int put(self, bytes leaf, double now) except -1
     cdef str clock_state(self)
     cdef int fill(self, Form form, double now, long long statement, tuple values) except -1
+
+
+cdef class Written:
+    cdef readonly int fd
+    cdef readonly long long length
+    cdef readonly long long sequence
+    cdef readonly object kept  # (offset, data, sequence of its last leaf), the oldest first
+    cdef tuple part            # what the last `append` began: its data and how much of it was written
+    cdef public long long synced
+    cdef public long long let_go
+    cdef public bint sound
+    cdef public bint failing
+    cdef long long total
+    cdef long long most
+
+    cpdef bint wrote(self, bytes data, long long leaves)
+    cpdef int append(self, list leaves) except -2
 
 
 cdef class Frames:

@@ -4,12 +4,14 @@ Python runs for a statement whose form is known."""
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
-from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport rint
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from pangate._leaf cimport Encoder, Form
+
+from collections import deque
 
 from pangate.errors import RecordFailed
 
@@ -22,6 +24,9 @@ cdef extern from "<time.h>" nogil:
         CLOCK_MONOTONIC
         CLOCK_MONOTONIC_COARSE
         CLOCK_REALTIME
+
+cdef extern from "<unistd.h>" nogil:
+    Py_ssize_t c_write "write"(int fd, const void *data, size_t size)
 
 cdef extern from "<sys/stat.h>" nogil:
     struct file_t "stat":
@@ -45,7 +50,7 @@ cdef inline double millionths(double seconds) noexcept nogil:
     return rint(seconds * 1e6) / 1e6
 
 
-def is_unchanged(int fd, long long length):
+cpdef bint is_unchanged(int fd, long long length):
     """Whether the file that is open as `fd` has this length and a name. False too when nobody can say."""
     cdef file_t found
     return fstat(fd, &found) == 0 and found.st_nlink > 0 and found.st_size == length
@@ -143,7 +148,7 @@ cdef class Pending:
         self.put(leaf, now)
         return self.sequence
 
-    def take(self, Py_ssize_t left=0):
+    cpdef take(self, Py_ssize_t left=0):
         """They are written, all but the last `left` of them."""
         self.leaves = self.leaves[len(self.leaves) - left :] if left else []
         self.size = sum(map(len, self.leaves)) if left else 0
@@ -176,6 +181,63 @@ cdef class Pending:
         return self.put(
             self.encoder.filled(form, self.sequence + 1, now, self.clock_state(), statement, values), now
         )
+
+
+cdef class Written:
+    """The end of a file that only grows, open as `fd`: it has `length` bytes up to the leaf `sequence`. What was
+    written and is not known to be on its disk is kept, up to `most` bytes.
+
+    For the thread that writes; another one, which brings it to the disk, takes from the front of `kept`, counts
+    in `let_go` the bytes that it took, and sets `synced`, the last leaf that is on the disk, and `failing`."""
+
+    def __init__(self, int fd, long long length, long long sequence, long long most):
+        self.fd, self.length, self.sequence, self.most = fd, length, sequence, most
+        self.synced, self.sound, self.kept = sequence, True, deque()
+
+    @property
+    def kept_bytes(self):
+        """Bytes that are kept."""
+        return self.total - self.let_go
+
+    def end(self):
+        """(length, sequence), of one moment."""
+        return self.length, self.sequence
+
+    cpdef bint wrote(self, bytes data, long long leaves):
+        """`data` was written to the end, so many leaves. Returns whether nothing was kept before."""
+        cdef bint first = not self.kept
+        offset = self.length
+        self.length += PyBytes_GET_SIZE(data)
+        self.sequence += leaves
+        self.total += PyBytes_GET_SIZE(data)
+        self.kept.append((offset, data, self.sequence))
+        return first
+
+    cpdef int append(self, list leaves) except -2:
+        """Write leaves, each a line, with one write: 1 when nothing was kept before, so that somebody has to see
+        to the disk, otherwise 0. -1 when not all of it was written, or nothing may be (not `sound`, `failing`,
+        the file changed, too much is kept, something was begun): `take_part` has what was begun."""
+        cdef bytes data
+        cdef Py_ssize_t size, done
+        if self.part is not None or not self.sound or self.failing or self.total - self.let_go > self.most:
+            return -1
+        if not is_unchanged(self.fd, self.length):
+            return -1
+        data = b"\n".join((*leaves, b""))
+        size = PyBytes_GET_SIZE(data)
+        # with the GIL: what goes to the page cache takes less time than to get it back
+        done = c_write(self.fd, PyBytes_AS_STRING(data), size)
+        if done == size:
+            return self.wrote(data, len(leaves))
+        if done > 0:
+            self.part = (data, done)
+        return -1
+
+    def take_part(self):
+        """(data, how much of it was written) where an `append` wrote a part; None where none did, or it was
+        taken."""
+        part, self.part = self.part, None
+        return part
 
 
 @cython.final

@@ -11,7 +11,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 
 from pangate._again cimport Answered, Known, ShortWay
-from pangate._book cimport Book, Frames, Histogram, seconds_of
+from pangate._book cimport Book, Frames, Histogram, Pending, Written, seconds_of
 
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t c_send "send"(int fd, const void *data, size_t size, int flags)
@@ -79,27 +79,80 @@ cdef class Out:
 
 @cython.final
 cdef class Turn:
-    """The requests that took the short way in one turn of the event loop, of all sessions: they wait for one
-    write of the record. `begin` is called for the first of them; `to_backend` and `to_agent` count how long
-    bytes are on their way."""
+    """The requests of one turn of the event loop, of all sessions: they wait for one write of the record.
+
+    `call_soon` is the loop's; `pending` is what is recorded and not yet written, and `written` the end of the
+    file that it goes to, where there is one. What is as nearly always is done here: `commit_others` writes and
+    forwards when some have taken the long way or anything is wrong, `put_off` has the sessions whose requests
+    have to be on the disk first, `wake` whoever brings to the disk what is written. `to_backend` and `to_agent`
+    count how long bytes are on their way, `flush` how long a write takes."""
 
     cdef list pumps
-    cdef object begin
-    cdef Histogram to_backend, to_agent
+    cdef object call_soon, commit_, gate, recorder, commit_others, put_off, wake
+    cdef Pending pending
+    cdef Written written
+    cdef Histogram to_backend, to_agent, flush
+    cdef bint due
+    cdef public bint others
+    """Whether requests wait that have taken the long way."""
     cdef public bint writing
     """Whether somebody sees to it that what is recorded is written soon."""
     cdef public bint recording
     """The same for what agents were sent."""
 
-    def __init__(self, begin, Histogram to_backend not None, Histogram to_agent not None):
-        self.begin, self.to_backend, self.to_agent = begin, to_backend, to_agent
+    def __init__(self, call_soon, gate, commit_others, put_off):
+        self.call_soon, self.commit_others, self.put_off = call_soon, commit_others, put_off
+        metrics = gate.metrics
+        self.to_backend, self.to_agent = metrics.to_backend_seconds, metrics.to_agent_seconds
+        self.flush = metrics.flush_seconds
+        self.gate, self.recorder = gate, gate.recorder
+        self.pending, self.written = gate.recorder.leaves, gate.recorder.written
+        self.wake = gate.recorder.wake
+        self.commit_ = self.commit
         self.pumps = []
 
     cdef int add(self, Pump pump) except -1:
         self.pumps.append(pump)
-        if len(self.pumps) == 1:
-            self.begin()
+        if not self.due:
+            self.come()
         return 0
+
+    def come(self):
+        """Something waits to be committed."""
+        if not self.due:
+            self.due = True
+            self.call_soon(self.commit_)
+
+    def commit(self):
+        """Have what is recorded in the kernel, then forward what waits for that."""
+        self.due = False
+        if self.others or not self.recorded():
+            self.commit_others()
+        elif left := self.forward():
+            self.put_off(left)
+
+    cdef bint recorded(self) except -1:
+        """Whether everything is in the kernel, written here if need be. False when it is not, or something more
+        is to be done for it."""
+        cdef double began
+        cdef int first
+        if self.written is None or self.gate.record_failure:
+            return False
+        if self.pending.steps is not None and self.pending.steps.behind:
+            return False
+        if not self.pending.leaves:
+            return True
+        if <long long>self.recorder.urgent > self.written.synced:
+            return False
+        began = seconds_of(CLOCK_MONOTONIC)
+        first = self.written.append(self.pending.leaves)
+        if first < 0:
+            return False
+        self.pending.take()
+        if first:
+            self.wake()
+        self.flush.observe(seconds_of(CLOCK_MONOTONIC) - began)
+        return True
 
     def take(self):
         """The sessions whose requests wait; they do not any more."""

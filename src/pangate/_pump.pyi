@@ -3,7 +3,7 @@ from collections.abc import Callable, Sized
 from typing import Any
 
 from pangate._again import ShortWay
-from pangate._book import Book, Histogram
+from pangate._book import Book
 
 class Out:
     """What goes to one peer. See _pump.pyx."""
@@ -16,11 +16,18 @@ class Out:
 class Turn:
     """The requests that took the short way in one turn of the event loop. See _pump.pyx."""
 
+    others: bool
     writing: bool
     recording: bool
     def __init__(
-        self, begin: Callable[[], None], to_backend: Histogram, to_agent: Histogram
+        self,
+        call_soon: Callable[..., object],
+        gate: object,
+        commit_others: Callable[[], None],
+        put_off: Callable[[list[Any]], None],
     ) -> None: ...
+    def come(self) -> None: ...
+    def commit(self) -> None: ...
     def take(self) -> list[Any]: ...
     def forward(self) -> list[Any]: ...
 

@@ -2,18 +2,22 @@
 and in order."""
 
 import asyncio
+import resource
+import signal
 import socket
+from pathlib import Path
 
 import pytest
 import uvloop
 
 from pangate._again import Answered, Known, ShortWay
-from pangate._book import Book, Decided, Given, Histogram, InForce, Pending
+from pangate._book import Book, Decided, Given, Histogram, InForce, Pending, Steps, Written
 from pangate._leaf import Encoder
 from pangate._pump import Out, Pump, Turn
 from pangate.errors import RecordFailed
 from pangate.masking import default_scanner
 from pangate.masking.keys import wiped_names
+from pangate.metrics import Metrics
 from pangate.model import Event
 
 # --- what sends -------------------------------------------------------------------------------------
@@ -199,23 +203,39 @@ def event(code, data):
     return Event(code, 1.0, "s", "p", "192.0.2.1:1", "r", True, data, "c", "role", 1)
 
 
+class Gate:
+    """What a turn asks of the gate and its recorder."""
+
+    def __init__(self, pending, file):
+        self.metrics, self.recorder = Metrics(), self
+        self.leaves, self.urgent, self.woken = pending, 0, 0
+        self.written = None if file is None else Written(file.fileno(), 0, 0, 10_000)
+        self.record_failure = ""
+
+    def wake(self):
+        self.woken += 1
+
+
 class One:
     """One session whose requests are allowed."""
 
-    def __init__(self, decided=True, most_rows=None):
+    def __init__(self, decided=True, most_rows=None, file=None):
         encode = Encoder(default_scanner(), wiped_names())
         ends = ("bytes", "masked", "number", "rows", "seconds")
         form = encode.form(event("allowed", {"number": 0}), ("number",))
         ended = encode.form(event("ended", dict.fromkeys(ends, 0)), ends)
-        self.pending = Pending(0, 10_000, None, encode, lambda: "unknown")
+        self.steps = Steps(1.0)
+        self.pending = Pending(0, 10_000, None, encode, lambda: "unknown", self.steps)
         in_force, judge, self.given = InForce("abc"), object(), Given()
         self.book = Book(self.pending, {}, Histogram((1.0,)), print, in_force, self.given)
         self.book.admit(judge, most_rows, None)
         known = Decided(judge, in_force.letters, ((("query", "allow"), form),), ended, ended)
-        self.begun, self.sent, self.way = [], [], Way()
+        self.begun, self.sent, self.way, self.late = [], [], Way(), []
         self.way.known.decided = None
-        self.to_backend, self.to_agent = Histogram((1.0,)), Histogram((1.0,))
-        self.turn = Turn(lambda: self.begun.append(1), self.to_backend, self.to_agent)
+        self.gate = Gate(self.pending, file)
+        self.turn = Turn(
+            self.begun.append, self.gate, lambda: self.late.append("others"), self.late.extend
+        )
         self.session = Session(
             known if decided else None, self.sent, lambda session: Pump(session, self.turn)
         )
@@ -236,7 +256,7 @@ class One:
 def test_what_came_before_is_recorded_then_forwarded_and_answered():
     one = One().start()
     one.pump.from_agent(b"again 1")
-    assert (one.sent, one.begun, len(one.pending.leaves)) == ([], [1], 1)
+    assert (one.sent, one.begun, len(one.pending.leaves)) == ([], [one.turn.commit], 1)
     assert one.pump.waits
     assert one.turn.forward() == []
     assert one.sent == [("backend", b"again 1")]
@@ -250,8 +270,11 @@ def test_what_came_before_is_recorded_then_forwarded_and_answered():
     one.turn.forward()
     one.pump.from_backend(b"whole 2")
     assert one.said == [("decide",), ("write_soon",)], "it is decided once"
-    assert one.begun == [1, 1]
-    counted = [histogram.buckets()[0][-1][1] for histogram in (one.to_backend, one.to_agent)]
+    metrics = one.gate.metrics
+    counted = [
+        histogram.buckets()[0][-1][1]
+        for histogram in (metrics.to_backend_seconds, metrics.to_agent_seconds)
+    ]
     assert counted == [2, 2]
     assert one.pump.active > 0
 
@@ -375,3 +398,102 @@ def test_rows_that_the_agent_is_not_told_of_are_described_in_the_record():
     one.turn.forward()
     one.pump.from_backend(b"whole 1")
     assert ("rows_described", 1, (7, b"columns")) in one.said
+
+
+# --- one turn ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path):
+    with (tmp_path / "record").open("ab", buffering=0) as opened:
+        yield opened
+
+
+def test_a_turn_is_one_write_and_then_forwards(file):
+    one = One(file=file).start()
+    one.pump.from_agent(b"again 1")
+    one.turn.come()
+    assert one.begun == [one.turn.commit], "it is asked for once"
+    leaves = one.pending.leaves[:]
+    (commit,) = one.begun
+    commit()
+    assert (one.sent, one.late, one.pending.leaves) == ([("backend", b"again 1")], [], [])
+    assert Path(file.name).read_bytes() == b"".join(leaf + b"\n" for leaf in leaves)
+    assert one.gate.woken == 1
+    one.pump.from_backend(b"whole 1")
+    one.pump.from_agent(b"again 2")
+    commit()
+    assert len(one.begun) == 2
+    assert one.gate.woken == 1, "something waits for the disk already"
+    written = one.gate.written
+    assert [sequence for _, _, sequence in written.kept] == [1, 3]
+    assert written.end() == (Path(file.name).stat().st_size, 3)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["no file", "others", "failure", "clock", "urgent", "unsound", "failing", "changed"]
+)
+def test_what_is_not_as_always_is_left_to_the_gateway(file, wrong):
+    one = One(file=None if wrong == "no file" else file).start()
+    one.pump.from_agent(b"again 1")
+    match wrong:
+        case "others":
+            one.turn.others = True
+        case "failure":
+            one.gate.record_failure = "no room"
+        case "clock":
+            one.steps.latest += 100
+            one.steps.see(one.steps.latest - 50)
+        case "urgent":
+            one.gate.urgent = 1
+        case "unsound":
+            one.gate.written.sound = False
+        case "failing":
+            one.gate.written.failing = True
+        case "changed":
+            file.write(b"x")
+    one.turn.commit()
+    assert (one.late, one.sent) == (["others"], [])
+    assert len(one.pending.leaves) == 1
+
+
+def test_those_who_wait_for_the_disk_are_handed_over(file):
+    one = One(file=file).start()
+    one.session.urgent = 5
+    one.pump.from_agent(b"again 1")
+    one.turn.commit()
+    assert one.late == [one.session]
+    assert one.said[-1][0] == "put_off"
+
+
+def test_what_was_written_in_part_is_not_written_again(tmp_path):
+    limit = 700
+    with (tmp_path / "record").open("ab", buffering=0) as file:
+        written = Written(file.fileno(), 0, 0, 10_000)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            assert written.append([b"a" * 300]) == 1
+            assert written.append([b"b" * 300, b"c" * 300]) == -1
+            assert written.append([b"d"]) == -1, "a part waits to be seen to"
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        data, done = written.take_part()
+        assert (data, done) == (b"b" * 300 + b"\n" + b"c" * 300 + b"\n", limit - 301)
+        assert written.take_part() is None
+        assert written.end() == (301, 1)
+        assert written.append([b"d"]) == -1, "the file has more than is known"
+    assert (tmp_path / "record").read_bytes()[301:] == data[:done]
+
+
+def test_what_is_kept_is_bounded(file):
+    written = Written(file.fileno(), 0, 0, 100)
+    assert written.append([b"a" * 99]) == 1
+    assert written.append([b"b"]) == 0
+    assert written.append([b"c"]) == -1
+    assert written.kept_bytes == 102
+    _, data, _ = written.kept.popleft()
+    written.let_go += len(data)
+    assert written.append([b"c"]) == 0
+    assert written.sequence == 3

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from pangate._book import Pending
+from pangate._book import Pending, Written
 from pangate._leaf import Encoder, Form
 from pangate.audit.clock import BACK, ClockState, Steps
 from pangate.audit.codes import URGENT
@@ -119,6 +119,10 @@ class Recorder:
             getattr(encode, "longest", 0),
         )
         """What is recorded and not yet flushed."""
+        self.written: Written | None = getattr(sink, "written", None)
+        """The end of the file that it goes to, where it is a file that only grows."""
+        self.wake: Callable[[], None] = getattr(sink, "wake", int)
+        """Has what was written there brought to the disk, where nothing waited for that."""
         if sink.repaired_bytes:
             self._record_own("audit.repaired", {"removed_bytes": sink.repaired_bytes})
         self._record_own("log.start", about or {})

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from pangate._book import is_unchanged
+from pangate._book import Written, is_unchanged
 from pangate.audit.clock import BACK
 from pangate.audit.marks import Marker, is_whole, mark_of, read_mark
 from pangate.audit.syncer import Syncer
@@ -42,15 +42,15 @@ class JsonLines:
     def __init__(self, path: Path, seconds: float = SYNC_SECONDS) -> None:
         """`seconds` is the longest time between a write and its fsync."""
         self.path = path
-        self.last_sequence = 0
+        self._found = 0
+        """Sequence of the last leaf that was there."""
         self.last_time = 0.0
         """The latest time of an event, by what it says, but of those whose clock was behind."""
         self.repaired_bytes = 0
         self._broken = ""
-        self._torn = False
         self._fd = self._open()
         try:
-            self._length = self._recover()
+            length = self._recover()
             self._marker = Marker(path)
             self._sync_directory()
         except OSError as error:
@@ -59,14 +59,19 @@ class JsonLines:
         except BaseException:
             self._release()
             raise
-        self._syncer = Syncer(
-            path, self._fd, self._length, self.last_sequence, seconds, self._marker.put
-        )
+        self.written = Written(self._fd, length, self._found, MAX_UNSYNCED_BYTES)
+        """The end of the file; `append` of it does what is done when nothing is wrong."""
+        self._syncer = Syncer(path, self.written, seconds, self._marker.put)
+
+    @property
+    def last_sequence(self) -> int:
+        """Sequence of the last leaf that was written."""
+        return self.written.sequence
 
     @property
     def synced_sequence(self) -> int:
         """Sequence of the last leaf that is known to be on the disk."""
-        return self._syncer.synced
+        return self.written.synced
 
     @property
     def failure(self) -> str:
@@ -77,34 +82,51 @@ class JsonLines:
     def append(self, leaves: Sequence[bytes]) -> None:
         """Write `leaves`. Raises RecordFailed when they are not all written; `last_sequence` says which
         are."""
-        if self._fd < 0:
-            raise self._failed("is closed; the gateway is stopping")
-        if wrong := self.failure:
-            raise RecordFailed(wrong)
-        if self._syncer.kept_bytes > MAX_UNSYNCED_BYTES:
-            raise self._failed(
-                f"has more than {MAX_UNSYNCED_BYTES} bytes that its disk does not take; see to the disk"
-            )
-        data = b"\n".join((*leaves, b""))
-        try:
-            if self._torn:
-                self._cut_back()
-            if not is_unchanged(self._fd, self._length):
-                self._say_changed()
-            written = os.write(self._fd, data)
-        except OSError as error:
-            self._torn = True
-            raise self._failed(f"cannot be written: {error.strerror}") from None
-        if written != len(data):
-            self._torn = True
-            kept = data[: data.rfind(b"\n", 0, written) + 1]
+        leaves = list(leaves)
+        first = self.written.append(leaves)
+        if first < 0:
+            self._append(leaves, self.written.take_part())
+        elif first:
+            self.wake()
+
+    def wake(self) -> None:
+        """Something was written where nothing waited for the disk."""
+        self._syncer.wake()
+
+    def _append(self, leaves: Sequence[bytes], part: tuple[bytes, int] | None) -> None:
+        """The same where something is wrong, or was; `part` is what was written of it by now."""
+        if part is None:
+            if self._fd < 0:
+                raise self._failed("is closed; the gateway is stopping")
+            if wrong := self.failure:
+                raise RecordFailed(wrong)
+            if self.written.kept_bytes > MAX_UNSYNCED_BYTES:
+                raise self._failed(
+                    f"has more than {MAX_UNSYNCED_BYTES} bytes that its disk does not take; see to the disk"
+                )
+            data = b"\n".join((*leaves, b""))
+            try:
+                if not self.written.sound:
+                    self._cut_back()
+                if not is_unchanged(self._fd, self.written.length):
+                    self._say_changed()
+                part = data, os.write(self._fd, data)
+            except OSError as error:
+                self.written.sound = False
+                raise self._failed(f"cannot be written: {error.strerror}") from None
+        data, written = part
+        if written == len(data):
+            self._wrote(data, len(leaves))
+            return
+        self.written.sound = False
+        kept = data[: data.rfind(b"\n", 0, written) + 1]
+        if kept:
             self._wrote(kept, kept.count(b"\n"))
-            with contextlib.suppress(OSError):
-                self._cut_back()
-            raise self._failed(
-                f"took {written} of {len(data)} bytes; make room on its disk and try again"
-            )
-        self._wrote(data, len(leaves))
+        with contextlib.suppress(OSError):
+            self._cut_back()
+        raise self._failed(
+            f"took {written} of {len(data)} bytes; make room on its disk and try again"
+        )
 
     def sync(self, notice: Callable[[], None] | None = None) -> None:
         """Have what was appended brought to the disk at once. `notice` is called from another thread when
@@ -115,6 +137,7 @@ class JsonLines:
         """Bring what was written to the disk and let go of the file."""
         if self._fd < 0:
             return
+        self.written.sound = False
         self._syncer.close()
         self._marker.close()
         self._release()
@@ -190,7 +213,7 @@ class JsonLines:
                 start = self._record_before(mark.size)
                 if self._whole_from(start, mark.size, mark.sequence) != mark.size:
                     raise self._not_a_record(start)
-            self.last_sequence = mark.sequence
+            self._found = mark.sequence
             end = self._whole_from(mark.size, length, mark.sequence + 1)
             if end > mark.size:
                 self._write_once_more(mark.size, end)
@@ -247,7 +270,7 @@ class JsonLines:
                 found = self._sequence_of(line, start)
                 if sequence is not None and found != sequence:
                     raise self._not_a_record(start)
-                self.last_sequence, sequence = found, found + 1
+                self._found, sequence = found, found + 1
                 start += len(line) + 1
         return start
 
@@ -310,24 +333,24 @@ class JsonLines:
         found = os.fstat(self._fd)
         if found.st_nlink == 0:
             self._broken = "was removed while it was written; start the gateway again"
-        elif found.st_size != self._length:
+        elif found.st_size != self.written.length:
             self._broken = (
-                f"has {found.st_size} bytes where {self._length} were written: somebody else "
+                f"has {found.st_size} bytes where {self.written.length} were written: somebody else "
                 "changed it; find out who, then start the gateway again"
             )
         if self._broken:
+            self.written.sound = False
             raise self._failed(self._broken)
 
     def _wrote(self, data: bytes, leaves: int) -> None:
-        if data:
-            self._length += len(data)
-            self.last_sequence += leaves
-            self._syncer.wrote(data, self.last_sequence)
+        if self.written.wrote(data, leaves):
+            self.wake()
 
     def _cut_back(self) -> None:
-        if os.fstat(self._fd).st_size > self._length:
-            os.ftruncate(self._fd, self._length)
-        self._torn = False
+        """Take away what was written without its end."""
+        if os.fstat(self._fd).st_size > self.written.length:
+            os.ftruncate(self._fd, self.written.length)
+        self.written.sound = not self._broken
 
     def _release(self) -> None:
         if self._fd >= 0:

@@ -60,10 +60,8 @@ class Gateway:
         """Which of the gateway's processes this is, 0 where there is one alone; cancel keys begin with it."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: asyncio.TimerHandle | None = None
-        self._committing: asyncio.Handle | None = None
-        metrics = gate.metrics
-        self.turn = Turn(self._commit_soon, metrics.to_backend_seconds, metrics.to_agent_seconds)
-        """What went the short way since the last commit."""
+        self.turn = Turn(asyncio.get_running_loop().call_soon, gate, self._commit, self._forward)
+        """What waits for the next write of the record, and writes it."""
         self._uncommitted: dict[Session, None] = {}
         """Sessions with commands whose events are not in the kernel yet, first come first."""
         self._unsynced: dict[Session, None] = {}
@@ -455,15 +453,12 @@ class Gateway:
         """Have what is recorded in the kernel, with one write for all sessions whose bytes came at the same
         time, and what `session` waits with forwarded then."""
         self._uncommitted[session] = None
-        self._commit_soon()
-
-    def _commit_soon(self) -> None:
-        if self._committing is None:
-            self._committing = asyncio.get_running_loop().call_soon(self._commit)
+        self.turn.others = True
+        self.turn.come()
 
     def _commit(self) -> None:
-        self._committing = None
         sessions, self._uncommitted = self._uncommitted, {}
+        self.turn.others = False
         try:
             self.gate.written()
         except RecordFailed as wrong:
@@ -471,10 +466,7 @@ class Gateway:
                 session.fail(wrong)
         else:
             # the short way is taken by who has nothing on the long one, so it comes first
-            if left := self.turn.forward():
-                self._forward(left)
-            if sessions:
-                self._forward(sessions)
+            self._forward((*self.turn.forward(), *sessions))
 
     def _forward(self, sessions: Iterable[Session]) -> None:
         for session in sessions:
@@ -561,7 +553,7 @@ class Gateway:
             await asyncio.wait(ending, timeout=self.config.limits.close_seconds)
         for task in list(self._tasks):
             task.cancel()
-        for timer in (self._writing, self._recording, self._committing):
+        for timer in (self._writing, self._recording):
             if timer:
                 timer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

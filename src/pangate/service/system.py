@@ -24,16 +24,11 @@ def forbid_dumps() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-_YOUNG = 10_000
-"""Objects that may be made before the collector of cycles looks at them. Sessions leave few."""
-
-
 def spare_collector() -> None:
     """What is there by now stays: the collector of cycles need not look at it again and again, and hold up
     the event loop for that long."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
 
 
 def lock_memory() -> str:
