@@ -679,7 +679,8 @@ def test_json_that_is_none_is_not_passed_otherwise_than_at_once(start, end):
 
 TOKENS = [
     '"', ":", ",", "{", "}", "[", "]", " ", "\\", "\n", "=>", '"cvv"', '"cvv": ', '"123"', "123",
-    '"track2": "', "x; " * 700, "words; " * 1100, "/" * 3000, 'track2"', "cvv", "\\u0063vv", '"a": "', '", ', "null",
+    '"track2": "', "x; " * 700,
+    "words; " * 1100, "/" * 3000, 'track2"', "cvv", "\\u0063vv", '"a": "', '", ', "null",
 ]  # fmt: skip
 
 
