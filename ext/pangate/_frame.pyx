@@ -16,6 +16,7 @@ cdef extern from "cell.h" nogil:
     enum:
         CELL_SAFE
         CELL_TEXT
+        CELL_LINE
         CELL_INT8
         CELL_ARRAY
         CELL_RECORD
@@ -422,7 +423,12 @@ cdef class Walker(Answers):
 
     def copy_cells(self, bint csv, int delimiter, int quote, int escape, bytes null not None,
                    bint header=False) -> None:
-        """COPY data that comes is rows of the plan, in text or csv; with `header` behind a line of names."""
+        """COPY data that comes is rows of the plan, in text or csv; with `header` behind a line of names.
+        ValueError for a mark that could be taken for a part of a number or of a mask."""
+        cdef int mark
+        for mark in [delimiter, quote, escape] if csv else [delimiter]:
+            if not 0 < mark < 0x80 or chr(mark).isalnum() or mark in b"*\\\r\n":
+                raise ValueError(f"{chr(mark)!r} is no mark of COPY behind which a card number would be seen")
         self.copying = COPY_CELLS
         self.copy_header = header
         self.null_text = null
@@ -643,7 +649,7 @@ cdef class Walker(Answers):
             self.begin(STREAM_CELLS, 0)
         self.copy_header = False
         copy_stream_begin(&self.cells, body, self.window, self.limit)
-        cell_stream_begin(&self.cell, CELL_TEXT, body, self.window, self.limit)
+        cell_stream_begin(&self.cell, CELL_LINE, body, self.window, self.limit)
         return 0
 
     cdef void begin(self, int how, Py_ssize_t head) noexcept nogil:
@@ -811,7 +817,7 @@ cdef class Walker(Answers):
             return 2
         if self.copy_header:  # names are text, whatever their columns are
             self.copy_header = False
-            if cell_mask(&self.env, CELL_TEXT, p, n) < 0:
+            if cell_mask(&self.env, CELL_LINE, p, n) < 0:
                 return 3
             if out != NULL:
                 memcpy(out, p, n)
@@ -822,7 +828,7 @@ cdef class Walker(Answers):
         made[0] = done
         if self.form.delimiter == c" " or self.form.delimiter == c"-":
             # It joins the cells to one chain, and a PAN may stand in two of them.
-            if cell_mask(&self.env, CELL_TEXT, out if out != NULL else p, done) < 0:
+            if cell_mask(&self.env, CELL_LINE, out if out != NULL else p, done) < 0:
                 return 3
         return 0
 

@@ -824,7 +824,9 @@ static long mask_cell(const cell_env_t *e, cell_op_t op, uint8_t *p, size_t n, i
     case CELL_SAFE:
         return 0;
     case CELL_TEXT:
-        return cell_is_document(e, p, n) ? cell_mask_text_document(e, p, n) : mask_text(r, kind, p, n, c);
+        return cell_is_document(e, p, n, 0) ? cell_mask_text_document(e, p, n) : mask_text(r, kind, p, n, c);
+    case CELL_LINE:
+        return mask_text(r, kind, p, n, c);
     case CELL_NUMBER:
         return (long)scan_mask(r, kind | SCAN_DIGITS, p, n, c);
     case CELL_JSON:
@@ -902,10 +904,11 @@ long cell_mask_piece(const cell_env_t *e, int kind, uint8_t *p, size_t n) {
     }
 }
 
-int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len) {
+int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len, int more) {
     if (!env->names || len <= 8) return 0;
     /* by its first bytes alone, so that it is the same of a text in pieces */
-    return cell[0] == '{' || cell[0] == '[' || names_hstore(cell, len < CELL_HEAD ? len : CELL_HEAD);
+    if (cell[0] == '{' || cell[0] == '[') return 1;
+    return len > CELL_HEAD ? names_hstore(cell, CELL_HEAD, 1) : names_hstore(cell, len, more);
 }
 
 long cell_mask_plain(const cell_env_t *env, uint8_t *text, size_t len) {

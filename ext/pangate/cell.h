@@ -37,6 +37,7 @@ enum cell_op {
     CELL_TSQUERY,     /* binary tsquery */
     CELL_BITS,        /* binary bit string: 4 bytes of length, then the bits */
     CELL_VERSIONED,   /* one version byte, then text */
+    CELL_LINE,        /* text that is no document of its own: a row of COPY, whose cells are masked by their types */
     CELL_FORCED,      /* text that is a PAN whatever its digits are */
     CELL_FORCED_INT8, /* binary bigint, the same */
     CELL_REFUSED,     /* not known: the result is refused */
@@ -79,11 +80,11 @@ long cell_mask(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len);
 
 #define CELL_HEAD 64 /* bytes that say whether a text is a document */
 
-/* For cell_stream.c. A value within `depth` others; whether a CELL_TEXT that begins with these bytes is looked
- * through as a document; a piece of such a one, of a text that is none, and of JSON; a piece of the hex digits of a
+/* For cell_stream.c. A value within `depth` others; whether a CELL_TEXT that begins with these bytes, and
+ * has more of them or not, is looked through as a document; a piece of such a one, of a text that is none, and of JSON; a piece of the hex digits of a
  * CELL_BYTEA, an even number of them. */
 long cell_mask_inner(const cell_env_t *env, cell_op_t op, uint8_t *cell, size_t len, int depth);
-int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len);
+int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len, int more);
 long cell_mask_text_document(const cell_env_t *env, uint8_t *text, size_t len);
 long cell_mask_plain(const cell_env_t *env, uint8_t *text, size_t len);
 long cell_mask_json(const cell_env_t *env, uint8_t *text, size_t len);

@@ -15,6 +15,10 @@ enum { HEAD, ELEMENTS, FIELDS, PAIRS };
 /* What a key of hstore may leave to its value beside the number of a rule. */
 enum { NO_RULE = -1, KEY_NEXT = -2, KEY_BEGUN = -3 };
 
+/* Of cell_value_t.wiping beside those of names.h: a string that was wiped is over, and what parts a key from its value
+ * may follow. */
+enum { WIPED_BEFORE = -1 };
+
 #define TRACK 96  /* bytes behind the first ^ of a track that may belong to it */
 #define AMOUNT NAME_AMOUNT
 #define TRIES 8 /* places that are looked at for a cut, before the window grows */
@@ -105,7 +109,7 @@ static size_t string_cut(const uint8_t *p, size_t n, size_t start) {
     size_t last = n > NAMES_TAIL ? n - NAMES_TAIL : 0;
     for (int tries = 0; tries < 8 * TRIES; tries++) {
         size_t c = text_cut(p, last);
-        if (c < start + 8) return 0;
+        if (c < start + 24) return 0; /* of a value that is as long as a code or a PIN nothing is passed before its end */
         if (!memchr(p + c - 6, '\\', 6)) return memchr(p + start, '\n', c - start) ? 0 : c;
         last = c - 1; /* not within an escape */
     }
@@ -188,18 +192,24 @@ static long mask_window(const cell_value_t *v, const cell_env_t *env, uint8_t *p
     if (!copy) return CELL_UNDECODABLE;
     *copy = '"';
     memcpy(copy + 1, p, n);
-    long found = mask_at(v, env, copy, n + 1);
+    long found = env->names && names_json_unseen(copy, n + 1) ? CELL_TOO_LONG : mask_at(v, env, copy, n + 1);
     memcpy(p, copy + 1, n);
     free(copy);
     return found;
 }
 
 /* A value in JSON that is wiped, up to its end or the end of the `n` bytes: as names_wipe_json leaves it. Returns
- * how many bytes of them it has. */
-static size_t wipe_open(cell_value_t *v, uint8_t *p, size_t n) {
+ * how many bytes of them it has, with the blanks behind a string; CELL_TOO_LONG when that was a key, of which nothing is
+ * known any more. */
+static long wipe_open(cell_value_t *v, uint8_t *p, size_t n) {
     for (size_t i = 0; i < n; i++, v->wiped++) {
         uint8_t byte = p[i];
         int ends = 0;
+        if (v->wiping == WIPED_BEFORE) {
+            if (memchr(" \t\n\r", byte, 4)) continue;
+            v->wiping = NAMES_NOTHING;
+            return byte == ':' || byte == '=' ? CELL_TOO_LONG : (long)i;
+        }
         if (v->wiping == NAMES_WIPED_NESTED)
             p[i] = v->wiped ? ' ' : '0';
         else
@@ -218,11 +228,11 @@ static size_t wipe_open(cell_value_t *v, uint8_t *p, size_t n) {
             ends = !--v->nested;
         }
         if (ends) {
-            v->wiping = NAMES_NOTHING;
-            return i + 1;
+            v->wiping = v->wiping == NAMES_WIPED_STRING ? WIPED_BEFORE : NAMES_NOTHING;
+            if (!v->wiping) return (long)i + 1;
         }
     }
-    return n;
+    return (long)n;
 }
 
 /* Whether a value can be masked in windows, and how many bytes it begins with that are not. */
@@ -243,6 +253,7 @@ static int can_be_cut(cell_op_t op, size_t *head) {
         *head = 5;
         return 1;
     case CELL_TEXT:
+    case CELL_LINE:
     case CELL_BYTES:
     case CELL_BYTEA:
     case CELL_JSON:
@@ -275,7 +286,7 @@ int cell_value_begin(cell_value_t *v, cell_op_t op, size_t window, size_t limit)
 }
 
 /* How the value goes on, by its first bytes. Returns how many of them are done. */
-static long begin(cell_value_t *v, const cell_env_t *env, const uint8_t *p, size_t have) {
+static long begin(cell_value_t *v, const cell_env_t *env, const uint8_t *p, size_t have, int ended) {
     size_t head;
     can_be_cut(v->op, &head);
     v->way = PARTS;
@@ -291,8 +302,9 @@ static long begin(cell_value_t *v, const cell_env_t *env, const uint8_t *p, size
         v->way = JSON;
         break;
     case CELL_TEXT: /* a document in a column of text has names whose values are wiped */
-        v->way = cell_is_document(env, p, have) ? DOCUMENT : TEXT;
+        v->way = cell_is_document(env, p, have, !ended) ? DOCUMENT : TEXT;
         break;
+    case CELL_LINE:
     case CELL_BYTES:
     case CELL_VERSIONED:
         v->way = TEXT;
@@ -314,15 +326,16 @@ long cell_value_mask(cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t 
     if (v->way == BEGUN) {
         if (have < CELL_HEAD && !ended) return 0;
         if (have < 8) return CELL_UNDECODABLE;
-        long first = begin(v, env, p, have);
+        long first = begin(v, env, p, have, ended);
         if (first < 0) return first;
         done = (size_t)first;
     }
     while (done < have) {
         if (v->wiping) {
-            size_t wiped = wipe_open(v, p + done, have - done);
-            if (v->starred) memset(p + done, '*', wiped);
-            done += wiped;
+            long wiped = wipe_open(v, p + done, have - done);
+            if (wiped < 0) return wiped;
+            if (v->starred) memset(p + done, '*', (size_t)wiped);
+            done += (size_t)wiped;
             continue;
         }
         size_t size = have - done < v->wanted ? have - done : v->wanted;
@@ -339,7 +352,7 @@ long cell_value_mask(cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t 
             }
         }
         long found = mask_window(v, env, p + done, size);
-        if (found < 0) return CELL_UNDECODABLE;
+        if (found < 0) return found;
         if (v->starred) memset(p + done, '*', size);
         /* what is a number whatever it holds is one */
         *hits += CELL_KIND(v->op) == CELL_FORCED ? found && !v->found : (uint64_t)found;
@@ -374,10 +387,13 @@ static void wipe_piece(const cell_stream_t *s, uint8_t *p, size_t n) {
     case WIPE_ZEROS:
         memset(p, 0, n);
         return;
-    case WIPE_NUMERIC: /* so many digits, each of them 0 */
-        while (skip < n && from + skip < 2) skip++;
-        memset(p + skip, 0, n - skip);
+    case WIPE_NUMERIC: { /* so many digits as its length says, each of them 0 */
+        size_t digits = (s->length - 8) / 2;
+        memset(p, 0, n);
+        if (!from && n) p[0] = (uint8_t)(digits >> 8);
+        if (from < 2 && from + n > 1) p[1 - from] = (uint8_t)digits;
         return;
+    }
     case WIPE_JSON:
         wipe_json(p, n, from, s->length);
         return;
@@ -393,7 +409,7 @@ static void wipe_piece(const cell_stream_t *s, uint8_t *p, size_t n) {
 }
 
 int cell_stream_wipe(cell_stream_t *s, int wipe, size_t len) {
-    if (wipe == WIPE_NULL || (wipe == WIPE_NUMERIC && len < 8) || (wipe == WIPE_JSONB && len < 2)) return 0;
+    if (wipe == WIPE_NULL || (wipe == WIPE_NUMERIC && (len < 8 || len & 1 || len > 8 + 2 * 65535)) || (wipe == WIPE_JSONB && len < 2)) return 0;
     s->left = s->length = len;
     s->depth = s->wrong = 0;
     s->in_value = 1;

@@ -13,16 +13,20 @@ static inline int nibble(uint8_t b) {
     return b >= 'a' && b <= 'f' ? b - 'a' + 10 : -1;
 }
 
-int name_fits(int shape, const uint8_t *value, size_t len) {
+/* Whether a value looks so; `cut` when its text ends within it, so that it may be the beginning of one that does. */
+static int fits(int shape, const uint8_t *value, size_t len, int cut) {
     if (shape == NAME_ANY) return len > 0;
     size_t digits = 0, hex = 0;
     for (size_t i = 0; i < len; i++) {
         digits += is_digit(value[i]);
         hex += nibble(value[i]) >= 0;
     }
-    if (shape == NAME_CODE) return digits == len && (len == 3 || len == 4);
-    return (digits == len && len >= 4 && len <= 12) || (hex == len && len == 16);
+    size_t few = cut ? 1 : shape == NAME_CODE ? 3 : 4;
+    if (shape == NAME_CODE) return digits == len && len >= few && len <= 4;
+    return (digits == len && len >= few && len <= 12) || (hex == len && (len == 16 || (cut && len && len < 16)));
 }
+
+int name_fits(int shape, const uint8_t *value, size_t len) { return fits(shape, value, len, 0); }
 
 /* The last words of a name in lower case with '_' between them, written from the end of `out` backwards:
  * a rule is about last words, so more than the longest rule is never needed. */
@@ -81,9 +85,11 @@ static size_t parted(const uint8_t *p, size_t n, size_t at) {
     return at + 1 < n && p[at] == '=' && p[at + 1] == '>' ? 2 : 0;
 }
 
-int names_hstore(const uint8_t *p, size_t n) {
+int names_hstore(const uint8_t *p, size_t n, int more) {
     if (!n || p[0] != '"') return 0;
-    return parted(p, n, string_end(p, n, 0)) == 2; /* the shortest key comes first */
+    size_t end = string_end(p, n, 0); /* the shortest key comes first */
+    /* one that goes on is a key, or prose; that has lines */
+    return more && end + 2 > n ? !memchr(p, '\n', n) : parted(p, n, end) == 2;
 }
 
 static size_t nested_end(const uint8_t *p, size_t n, size_t at) {
@@ -104,45 +110,81 @@ static size_t nested_end(const uint8_t *p, size_t n, size_t at) {
 static size_t key_byte(const uint8_t *p, size_t n, uint8_t *byte) {
     *byte = *p;
     if (*p != '\\' || n < 2) return 1;
-    *byte = p[1];
+    *byte = memchr("bfnrt", p[1], 5) ? '.' : p[1];
     if (n < 6 || p[1] != 'u') return 2;
     int high = nibble(p[2]) << 4 | nibble(p[3]), low = nibble(p[4]) << 4 | nibble(p[5]);
     *byte = high == 0 && low > 0 && low < 0x80 ? (uint8_t)low : '.';
     return 6;
 }
 
-/* A key may be spelled with escapes. Its last words count. */
-static int find_key(const names_t *names, const uint8_t *key, size_t len) {
-    uint8_t plain[4 * NAME_LONGEST], byte;
-    if (!memchr(key, '\\', len)) return names_find(names, key, len);
-    if (len > 6 * sizeof plain) key += len - 6 * sizeof plain, len = 6 * sizeof plain;
+#define KEY_BYTES (4 * NAME_LONGEST) /* of a key without escapes, that are enough for the last words of it */
+
+/* The last bytes of a key without its escapes, one for all that stand beside each other and are no letters. Returns how
+ * many these are. */
+static size_t plain_key(const uint8_t *key, size_t len, uint8_t plain[KEY_BYTES]) {
+    uint8_t ring[KEY_BYTES], byte;
     size_t have = 0;
-    for (size_t i = 0; i < len; have++) {
+    int was = 1;
+    for (size_t i = 0; i < len;) {
         i += key_byte(key + i, len - i, &byte);
-        plain[have % sizeof plain] = byte;
+        int letter = is_upper(byte) || is_lower(byte) || is_digit(byte);
+        if (letter || was) ring[have++ % KEY_BYTES] = byte;
+        was = letter;
     }
-    if (have <= sizeof plain) return names_find(names, plain, have);
-    uint8_t last[sizeof plain];
-    size_t first = have % sizeof plain;
-    memcpy(last, plain + first, sizeof plain - first);
-    memcpy(last + sizeof plain - first, plain, first);
-    return names_find(names, last, sizeof last);
+    size_t first = have > KEY_BYTES ? have % KEY_BYTES : 0, size = have > KEY_BYTES ? KEY_BYTES : have;
+    memcpy(plain, ring + first, size - first);
+    memcpy(plain + size - first, ring, first);
+    return size;
 }
 
-static int wipe_value(const name_rule_t *rule, uint8_t *p, size_t start, size_t end) {
+/* A key may be spelled with escapes. Its last words count. */
+static int find_key(const names_t *names, const uint8_t *key, size_t len) {
+    uint8_t plain[KEY_BYTES];
+    if (!memchr(key, '\\', len)) return names_find(names, key, len);
+    return names_find(names, plain, plain_key(key, len, plain));
+}
+
+/* Behind a value without quotes. It has none within it either: what begins with one is a string, whatever it follows. */
+static size_t scalar_end(const uint8_t *p, size_t n, size_t at) {
+    while (at < n && !is_space(p[at]) && !memchr(",}]\"", p[at], 4)) at++;
+    return at;
+}
+
+/* Whether the string from `start` to `end` has no quote that ends it. */
+static int is_open(const uint8_t *p, size_t start, size_t end) {
+    size_t slashes = 0;
+    if (end - start < 2 || p[end - 1] != '"') return 1;
+    while (p[end - 2 - slashes] == '\\') slashes++;
+    return slashes & 1;
+}
+
+static int wipe_value(const name_rule_t *rule, uint8_t *p, size_t start, size_t end, size_t n) {
     if (p[start] == '"') {
-        size_t inside = end - start - 2;
-        if (end - start < 2 || !name_fits(rule->shape, p + start + 1, inside)) return 0;
-        size_t stars = inside < 3 ? inside : 3;
+        int open = is_open(p, start, end);
+        size_t inside = end - start - 2 + (size_t)open, stars = inside < 3 ? inside : 3;
+        if (!fits(rule->shape, p + start + 1, inside, open)) return 0;
         memset(p + start + 1, '*', stars);
+        if (start + 1 + stars == end) return 1;
         p[start + 1 + stars] = '"';
-        memset(p + start + 2 + stars, ' ', inside - stars);
+        memset(p + start + 2 + stars, ' ', end - start - 2 - stars);
         return 1;
     }
-    if (p[start] != '{' && p[start] != '[' && !name_fits(rule->shape, p + start, end - start)) return 0;
+    if (p[start] != '{' && p[start] != '[' && !fits(rule->shape, p + start, end - start, end == n)) return 0;
     p[start] = '0';
     memset(p + start + 1, ' ', end - start - 1);
     return 1;
+}
+
+/* Behind the string at `start`; when it is a key, behind what parts it from its value as well, and then `*rule` is what
+ * its name falls under, -1 for nothing. */
+static size_t after_string(const names_t *names, const uint8_t *p, size_t n, size_t start, int *rule) {
+    size_t end = string_end(p, n, start), at = end;
+    *rule = -1;
+    while (at < n && is_space(p[at])) at++;
+    size_t mark = parted(p, n, at);
+    if (!mark || end - start < 2) return end;
+    *rule = find_key(names, p + start + 1, end - start - 2);
+    return at + mark;
 }
 
 long names_wipe_json(const names_t *names, uint8_t *p, size_t n) {
@@ -150,26 +192,24 @@ long names_wipe_json(const names_t *names, uint8_t *p, size_t n) {
     size_t at = 0;
     while (at < n) {
         uint8_t *quote = memchr(p + at, '"', n - at);
+        int rule;
         if (!quote) break;
-        size_t start = (size_t)(quote - p), end = string_end(p, n, start);
-        at = end;
-        while (at < n && is_space(p[at])) at++;
-        size_t mark = parted(p, n, at);
-        if (!mark || end - start < 2) continue;
-        int rule = find_key(names, p + start + 1, end - start - 2);
-        if (rule < 0) continue;
-        at += mark;
-        while (at < n && is_space(p[at])) at++;
-        if (at >= n) break;
-        size_t value = at;
-        if (p[at] == '"')
-            at = string_end(p, n, at);
-        else if (p[at] == '{' || p[at] == '[')
-            at = nested_end(p, n, at);
-        else
-            while (at < n && !is_space(p[at]) && p[at] != ',' && p[at] != '}' && p[at] != ']') at++;
-        if (at == value || memchr("tfnN", p[value], 4)) continue; /* NULL is hstore's */
-        wiped += wipe_value(&names->rules[rule], p, value, at);
+        at = after_string(names, p, n, (size_t)(quote - p), &rule);
+        while (rule >= 0) {
+            int next = -1;
+            while (at < n && is_space(p[at])) at++;
+            if (at >= n) break;
+            size_t value = at, end;
+            if (p[at] == '"') { /* in what is no JSON it may be a key itself */
+                end = string_end(p, n, at);
+                at = after_string(names, p, n, at, &next);
+            } else {
+                end = at = p[at] == '{' || p[at] == '[' ? nested_end(p, n, at) : scalar_end(p, n, at);
+            }
+            if (end == value || memchr("tfnN", p[value], 4)) break; /* NULL is hstore's */
+            wiped += wipe_value(&names->rules[rule], p, value, end, n);
+            rule = next;
+        }
     }
     return wiped;
 }
@@ -210,15 +250,13 @@ size_t names_json_cut(const names_t *names, const uint8_t *p, size_t n, size_t l
         }
         at = next + mark;
         if (!names || find_key(names, p + start + 1, end - start - 2) < 0) continue;
-        /* what is wiped is wiped whole */
+        /* what is wiped is wiped whole; a string is the next that is looked at */
         while (at < n && is_space(p[at])) at++;
         if (at == n) break;
-        if (p[at] == '"')
-            at = string_end(p, n, at);
-        else if (p[at] == '{' || p[at] == '[')
+        if (p[at] == '{' || p[at] == '[')
             at = nested_end(p, n, at);
-        else
-            while (at < n && !is_space(p[at]) && p[at] != ',' && p[at] != '}' && p[at] != ']') at++;
+        else if (p[at] != '"')
+            at = scalar_end(p, n, at);
         if (at == n) break;
     }
     return cut;
@@ -247,14 +285,23 @@ int names_json_open(const names_t *names, const uint8_t *p, size_t n, size_t *st
         if (at == n) break;
         *start = at;
         if (p[at] == '"') {
-            at = string_end(p, n, at);
-            /* one that goes on is too long for a code or a PIN */
-            if (at == n) return names->rules[rule].shape == NAME_ANY ? NAMES_WIPED_STRING : NAMES_STRING;
+            /* one that goes on is too long for a code or a PIN; one that does not is looked at next */
+            if (string_end(p, n, at) == n)
+                return names->rules[rule].shape == NAME_ANY ? NAMES_WIPED_STRING : NAMES_STRING;
         } else if (p[at] == '{' || p[at] == '[') {
             at = nested_end(p, n, at);
             if (at == n) return NAMES_WIPED_NESTED;
-        } else
-            while (at < n && !is_space(p[at]) && p[at] != ',' && p[at] != '}' && p[at] != ']') at++;
+        } else {
+            at = scalar_end(p, n, at);
+        }
     }
     return NAMES_NOTHING;
+}
+
+int names_json_unseen(const uint8_t *p, size_t n) {
+    uint8_t plain[KEY_BYTES], words[2 * NAME_LONGEST];
+    size_t end = string_end(p, n, 0), next = end;
+    while (next < n && is_space(p[next])) next++;
+    if (end < 2 || !parted(p, n, next)) return 0;
+    return last_words(plain, plain_key(p + 1, end - 2, plain), words) > 2;
 }

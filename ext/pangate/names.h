@@ -34,11 +34,14 @@ int names_find(const names_t *names, const uint8_t *name, size_t len);
 /* Whether a value looks like what the rule is about. */
 int name_fits(int shape, const uint8_t *value, size_t len);
 
-/* Whether a text of which these are the first bytes may be hstore as the server writes it. */
-int names_hstore(const uint8_t *p, size_t n);
+/* Whether a text of which these are the first bytes may be hstore as the server writes it; `more` when it goes on, and
+ * then it may be as long as the end of its first key is not among them. */
+int names_hstore(const uint8_t *p, size_t n, int more);
 
 /* Wipe the values of such keys in JSON text, or in hstore, in place and at the same length: a string becomes "***" and
- * blanks, a number or what is nested 0 and blanks. Returns how many. */
+ * blanks, a number or what is nested 0 and blanks. A value that the text ends within is wiped when it may be the
+ * beginning of one. What is no JSON is read so that no key is missed: a string before a colon is one, wherever it
+ * stands. Returns how many. */
 long names_wipe_json(const names_t *names, uint8_t *p, size_t n);
 
 /* The last place up to `last` to cut JSON text of `n` bytes, so that each side wiped and masked by itself is the whole
@@ -53,6 +56,10 @@ enum { NAMES_NOTHING, NAMES_STRING, NAMES_WIPED_STRING, NAMES_WIPED_NESTED };
 /* Which of them goes on at the end of the `n` bytes, and where it begins. */
 int names_json_open(const names_t *names, const uint8_t *p, size_t n, size_t *start);
 
-#define NAMES_TAIL 1024 /* last bytes of a key that are enough to know it by, escapes and all */
+#define NAMES_TAIL 1024 /* last bytes of a key by which it is mostly known, escapes and all */
+
+/* Whether the text begins with a string that is a key and not known: it is what is left of one, and it has so few
+ * letters that words in front of them count. */
+int names_json_unseen(const uint8_t *p, size_t n);
 
 #endif

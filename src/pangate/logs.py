@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 import threading
+import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
@@ -21,6 +22,9 @@ SESSION: ContextVar[str] = ContextVar("session", default="")
 it calls logs, is told apart by it."""
 
 log = logging.getLogger("pangate")
+
+EPISODE_SECONDS = 60.0
+"""Without the same trouble, until it counts as over."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -45,6 +49,20 @@ def configure(settings: LogSettings, level: str | None = None) -> None:
     sys.excepthook = _unhandled
     sys.unraisablehook = _unraisable
     threading.excepthook = _unraisable
+
+
+class Episode:
+    """Trouble that comes again and again while it lasts, of which one line is enough."""
+
+    def __init__(self, seconds: float = EPISODE_SECONDS) -> None:
+        self._seconds = seconds
+        self._last = -seconds
+
+    def begins(self, now: float | None = None) -> bool:
+        """Say that there is trouble now. Whether there was none for so long that this is to be logged."""
+        now = time.monotonic() if now is None else now
+        since, self._last = now - self._last, now
+        return since >= self._seconds
 
 
 def _add_session(record: logging.LogRecord) -> bool:

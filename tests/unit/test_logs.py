@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+from pangate.logs import Episode
+
 PREPARE = """
 import logging, sys, threading, warnings
 from pangate import logs
@@ -14,6 +16,13 @@ logs.configure(LogSettings(format={format!r}, level="info"), {level!r})
 log = logging.getLogger("pangate.test")
 """
 PAN = "4111111111111111"
+
+
+def test_trouble_is_told_once_while_it_lasts():
+    trouble = Episode(60)
+    assert [trouble.begins(now) for now in (5, 5.1, 64, 124, 183.9, 250)] == [
+        True, False, False, True, False, True,
+    ]  # fmt: skip
 
 
 def run(code: str, form: str = "json", level: str | None = None) -> str:

@@ -1,18 +1,23 @@
 """Names of sensitive data as keys in JSON and hstore, judged by the library's own reading of names and by
 a plain walk over the parsed document."""
 
+import csv
 import json
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pgwire
 from pangate import _frame
+from pangate.errors import LimitReached, ProtocolError
 from pangate.masking import default_scanner
 from pangate.masking.column import GLUED, SENSITIVE, Columns
 from pangate.protocols.postgres.catalog import NameRules
 
+CORPUS = Path(__file__).parents[1] / "corpus" / "documents.csv"
 SCANNER = default_scanner()
 RULES = NameRules({"secret": "wipe"})
 LIBRARY = Columns({"secret": "wipe"})
@@ -108,6 +113,7 @@ def test_what_is_no_json_stays_in_its_bounds(junk, parts):
         (b'{"cvv": 1234}', b'{"cvv": 0   }'),
         (b'{"cvv": [1, {"a": "]"}], "b": 1}', b'{"cvv": 0              , "b": 1}'),
         (b'{"cvv": null, "cvv2": true}', b'{"cvv": null, "cvv2": true}'),
+        (rb'{"cvv\n": "123"}', rb'{"cvv\n": "***"}'),
         (rb'{"\u0063vv": "123"}', rb'{"\u0063vv": "***"}'),
         (b'{"%b\\u005fcvv": "123"}' % (b"x" * 200), b'{"%b\\u005fcvv": "***"}' % (b"x" * 200)),
         (b'{"pin": "110001 x", "pin2": 1}', b'{"pin": "110001 x", "pin2": 1}'),
@@ -133,6 +139,10 @@ def test_values(value, shown):
         (b'"a\\"b cvv"=>"123"', b'"a\\"b cvv"=>"***"'),
         (b'"a"=>"", "%b cvv"=>"123"' % (b"x" * 80), b'"a"=>"", "%b cvv"=>"***"' % (b"x" * 80)),
         (b'"%b cvv"=>"123"' % (b"x" * 50), b'"%b cvv"=>"***"' % (b"x" * 50)),
+        (b'"%b cvv"=>"123"' % (b"x" * 90), b'"%b cvv"=>"***"' % (b"x" * 90)),
+        (b'"%b"=>"1", "cvv"=>"12"' % (b"x" * 63), b'"%b"=>"1", "cvv"=>"**"' % (b"x" * 63)),
+        (b'"%b\n cvv"=>"123"' % (b"x" * 60), b'"%b\n cvv"=>"123"' % (b"x" * 60)),  # prose
+        (b'"%b" cvv: 123' % (b"x" * 90), b'"%b" cvv: 123' % (b"x" * 90)),
         (b'"cvv": "123"', b'"cvv": "123"'),  # no more than a text that begins with a quote
         (b'"cvv" => "123" or so', b'"cvv" => "123" or so'),
     ],
@@ -140,6 +150,51 @@ def test_values(value, shown):
 def test_text_of_hstore(value, shown):
     assert mask(TEXT, value)[1] == shown
     assert mask(TEXT, value, None)[1] == value
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b'{"cvv": "1', b'{"cvv": "*'),
+        (b'{"cid": "123', b'{"cid": "***'),
+        (b'{"cid": "1234', b'{"cid": "***"'),
+        (b'{"cid": "12345', b'{"cid": "12345'),
+        (b'{"cid": "1\\"', b'{"cid": "1\\"'),
+        (b'{"cid": 12', b'{"cid": 0 '),
+        (b'{"cid": 12, "a": 12', b'{"cid": 12, "a": 12'),
+        (b'{"secret": "cvv": "123", "x": "y"}', b'{"secret": "***": "***", "x": "y"}'),
+    ],
+)
+def test_what_is_cut_or_is_no_json(value, shown):
+    assert mask(JSON, value)[1] == shown
+    assert mask(TEXT, value)[1] == shown
+
+
+def documents_of_the_corpus() -> list[dict[str, str]]:
+    with CORPUS.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("row", documents_of_the_corpus(), ids=lambda row: row["name"])
+def test_corpus(row):
+    """At once, and with a limit that is shorter than the long ones: there it may be refused as well."""
+    text = row["document"].replace("{LONG}", "words; " * 1500)
+    text = text.replace("{SIGNS}", "/" * 6000).replace("{ESCAPES}", "\\n" * 3000)
+    value, gone = text.encode(), row["gone"].encode()
+    assert gone in value
+    for op in (TEXT, JSON):
+        assert gone not in mask(op, value)[1]
+        for padding in (b"", b" " * 5000):  # a document of any length is cut somewhere
+            walker = _frame.Walker(SCANNER, 4096, 512)
+            walker.names = RULES.names
+            walker.load(pgwire.row(value + padding))
+            shown = b""
+            try:
+                assert walker.advance(_frame.Plan([op])) == 0
+            except (LimitReached, ProtocolError):
+                assert len(value + padding) > 4096
+            shown = b"".join(map(bytes, walker.release()))
+            assert gone not in shown[7:]
 
 
 def test_hstore():

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from pangate.audit.events import WORKERS, records
 from pangate.audit.index import Hit, Index, Query, Total
-from pangate.audit.lines import sequence_of
+from pangate.audit.lines import MAX_LINE, sequence_of
 from pangate.audit.reader import CHECKPOINT
 
 FIRST = "first"
@@ -67,7 +67,8 @@ def _has_record(directory: Path) -> bool:
 
 
 def last_sequence(path: Path) -> int:
-    """The sequence of the last event in the file at `path`; 0 when there is none. Raises OSError."""
+    """The sequence of the last event in the file at `path`; 0 when there is none within its last `MAX_LINE`
+    bytes, which may all be zeros where what was there is retired. Raises OSError."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         take = _TAIL
@@ -75,11 +76,12 @@ def last_sequence(path: Path) -> int:
             start = max(0, size - take)
             file.seek(start)
             for line in reversed(file.read(size - start).split(b"\n")):
-                if line.startswith(b"{") and (found := sequence_of(line)):
+                event = line.lstrip(b"\0")  # which stand where what was before it is retired
+                if event.startswith(b"{") and (found := sequence_of(event)):
                     return found
-            if start == 0:
+            if start == 0 or take == MAX_LINE:
                 return 0
-            take *= 16
+            take = min(16 * take, MAX_LINE)
 
 
 def by_time(

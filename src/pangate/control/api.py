@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -24,6 +24,7 @@ from pangate.approvals.channels import ChannelFailed, Message, NotBelieved
 from pangate.approvals.desk import Desk
 from pangate.control.faults import report
 from pangate.control.openapi import document
+from pangate.control.streams import Stream
 from pangate.errors import AuthenticationFailed, RecordFailed, Refused, StateFailed
 from pangate.gate import Gate
 from pangate.model import Principal
@@ -296,7 +297,7 @@ class _Api:
         except BaseException:
             self._over(person.name)
             raise
-        return _Stream(self._changes(person), lambda: self._over(person.name))
+        return Stream(self._changes(person), HEADERS, lambda: self._over(person.name))
 
     def _over(self, name: str) -> None:
         self._watches[name] -= 1
@@ -407,20 +408,6 @@ class _Api:
         return (
             Response(status_code=200, headers=HEADERS) if found is None else _json(_request(found))
         )
-
-
-class _Stream(StreamingResponse):
-    """Server-sent events. `over` is called when they end, however that is."""
-
-    def __init__(self, content: AsyncIterator[str], over: Callable[[], None]) -> None:
-        super().__init__(content, headers=HEADERS, media_type="text/event-stream")
-        self._over = over
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._over()
 
 
 def _json(content: object, status: int = 200) -> Response:

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pangate.auth.oidc import network_of
 from pangate.config.approvals import ControlSettings
+from pangate.logs import Episode
 
 log = logging.getLogger("pangate")
 
@@ -69,11 +70,13 @@ class Accepting:
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        trouble = Episode()
         while True:
             try:
                 sock, address = await loop.sock_accept(listener)
             except OSError as wrong:
-                log.error("the control plane cannot accept a connection: %s", wrong.strerror)
+                if trouble.begins():
+                    log.error("the control plane cannot accept a connection: %s", wrong.strerror)
                 await asyncio.sleep(REFUSED_SECONDS)
                 continue
             task = loop.create_task(self._welcome(sock, network_of(str(address[0]))))

@@ -26,7 +26,7 @@ from pangate.errors import (
     ResourceUnavailable,
 )
 from pangate.gate import Gate, GateSession, call_soon
-from pangate.logs import SESSION
+from pangate.logs import SESSION, Episode
 from pangate.protocols import (
     Codec,
     Count,
@@ -139,12 +139,14 @@ class Gateway:
         """Accept agents until cancelled."""
         sockets.allow_descriptors(self.config.limits.max_sessions)
         loop = asyncio.get_running_loop()
+        trouble = Episode()
         while True:
             try:
                 sock, address = await loop.sock_accept(listener)
             except OSError as wrong:
                 # out of descriptors: the ones that are open go on
-                log.error("cannot accept a connection: %s", wrong.strerror)
+                if trouble.begins():
+                    log.error("cannot accept a connection: %s", wrong.strerror)
                 await asyncio.sleep(0.1)
                 continue
             origin = f"{address[0]}:{address[1]}" if address else "unix"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import re
@@ -9,12 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from starlette.requests import ClientDisconnect, Request
 
 import pangate.control.console
 from console_office import FORM, URL, console_office
 from pangate.approvals import Counted
 from pangate.control.console import PAGES
-from pangate.control.console.web import ANYBODY, HEADERS
+from pangate.control.console.approvals import live
+from pangate.control.console.sessions import MOST_STREAMS
+from pangate.control.console.web import ANYBODY, HEADERS, Visit
 
 PAN = "4111111111111111"
 TEMPLATES = Path(pangate.control.console.__file__).parent / "templates"
@@ -679,6 +683,26 @@ async def test_live_lists_are_bounded_for_a_person_in_all_their_sessions(office)
     assert (await browser.get("/console/approvals/live")).status_code == 429
     second.streams, first.streams = 0, 4
     assert (await browser.get("/console/approvals/live")).status_code == 429, "of one session"
+
+
+async def test_live_lists_that_are_asked_for_at_once_are_counted(office):
+    """Each from when it is granted: of what is sent first nobody may have taken anything yet."""
+    _, session = signed_in(office, "approver")
+    visit = Visit(Request({"type": "http"}), session, "192.0.2.7:9")
+    answers = [await live(office.web, visit) for _ in range(MOST_STREAMS + 3)]
+    granted = [one for one in answers if one.status_code == 200]
+    assert len(granted) == session.streams == MOST_STREAMS
+
+    async def gone() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def broken(message: object) -> None:
+        raise OSError
+
+    for one in granted:
+        with contextlib.suppress(ClientDisconnect):
+            await one({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, broken)
+    assert session.streams == 0
 
 
 async def test_without_tls_on_loopback(tmp_path, at, monkeypatch):

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from markupsafe import Markup
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from pangate.approvals import DecisionRefused
 from pangate.approvals.people import groups_of, sign_in_missing
 from pangate.control.console import texts
 from pangate.control.console.sessions import MOST_STREAMS
 from pangate.control.console.web import DECIDING, REQUESTS, Page, Refusal, Visit, Web
+from pangate.control.streams import Stream
 from pangate.store import Choice, Decision, Request, Review
 
 MOST_SHOWN = 200
@@ -71,14 +72,17 @@ async def live(web: Web, visit: Visit) -> Response:
     most = web.gate.config.control.max_watches
     if sum(one.streams for one in mine) >= most or visit.session.streams >= MOST_STREAMS:
         return Response(status_code=429, headers=web.headers)
-    return StreamingResponse(
-        _changes(web, visit), headers=web.headers, media_type="text/event-stream"
-    )
+    # counted before anything is waited for: many may ask at once
+    visit.session.streams += 1
+    return Stream(_changes(web, visit), web.headers, lambda: _over(visit))
+
+
+def _over(visit: Visit) -> None:
+    visit.session.streams -= 1
 
 
 async def _changes(web: Web, visit: Visit) -> AsyncIterator[str]:
     session = visit.session
-    session.streams += 1
     changes = web.desk.watch()
     following = asyncio.ensure_future(anext(changes))
     ending = asyncio.ensure_future(web.ending.wait())
@@ -100,7 +104,6 @@ async def _changes(web: Web, visit: Visit) -> AsyncIterator[str]:
                 yield "data: changed\n\n"
         yield "data: over\n\n"
     finally:
-        session.streams -= 1
         for task in (following, ending):
             task.cancel()
         await asyncio.gather(following, ending, return_exceptions=True)

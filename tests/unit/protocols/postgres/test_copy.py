@@ -60,6 +60,18 @@ def copied(
     return [body for kind, body in split(seen) if kind == "d"]
 
 
+@pytest.mark.parametrize("mark", [b"7", b"*", b"x", b"A", b"\\", b"\n", b"\0", b"\xe9"])
+def test_no_mark_that_could_be_a_part_of_a_number_or_a_mask(mark):
+    walker = _frame.Walker(default_scanner(), 1000)
+    comma, quote = ord(","), ord('"')
+    for given_ in ((*mark, quote, quote), (comma, *mark, quote), (comma, quote, *mark)):
+        with pytest.raises(ValueError, match="no mark of COPY"):
+            walker.copy_cells(True, *given_, b"")
+    with pytest.raises(ValueError, match="no mark of COPY"):
+        walker.copy_cells(False, *mark, quote, quote, b"")
+    walker.copy_cells(False, comma, *mark, *mark, b"")  # of text these are none
+
+
 def test_the_server_describes_it_first(bench):
     bench.agent(query("copy cards (a, b) to stdout"))
     sent = split(bench.sent())

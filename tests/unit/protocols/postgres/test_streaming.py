@@ -385,6 +385,16 @@ def test_the_text_of_hstore_in_windows_is_the_text_at_once(values, cuts):
     assert_at_once([TEXT], value, splits=[[stream], pieces(stream, cuts), bytewise(stream)])
 
 
+@pytest.mark.parametrize("length", range(55, 70))
+def test_the_first_key_of_a_long_text_of_hstore_may_be_long(length):
+    value = b'"%b"=>"1", ' % (b"x" * length) + b", ".join(
+        [b'"%b cvv"=>"123"' % (b"y" * length)] * 9
+    )
+    splits = [[row(value) + row(None)], bytewise(row(value) + row(None))]
+    assert assert_at_once([TEXT], value, splits=splits)
+    assert b"123" not in masked(TEXT, value)[1]
+
+
 def test_long_text_of_hstore_passes():
     for shift in range(WINDOW + 1):
         one = b'"b"=>NULL, "cvv"=>"123", "a%b"=>"%b"' % (b"x" * shift, PAN)
@@ -526,11 +536,17 @@ def test_wiped_json_in_a_long_row_is_json(kind, value):
         assert json.loads(shown.removeprefix(b"\1")) in ("***", 0)
 
 
-def test_a_wiped_numeric_in_a_long_row_is_zero():
-    value = struct.pack("!hhHh5h", 5, 2, 0x4000, 4, 7377, 7377, 7377, 7377, 7377)
-    out = Out(Plan([TEXT, TEXT], [0, _frame.WIPES["numeric"]]), bytewise(row(LONG_ROW, value)))
-    (shown,) = (cells(body)[1] for _, body in split(out.data))
-    assert shown == struct.pack("!hhHh5h", 5, 0, 0, 0, 0, 0, 0, 0, 0)
+@pytest.mark.parametrize("digits", [5, 0x7377])
+def test_a_wiped_numeric_in_a_long_row_is_zero(digits):
+    """Of as many digits as it has room for, whatever it says of itself."""
+    value = struct.pack("!hhHh5h", digits, 2, 0x4000, 4, 7377, 7377, 7377, 7377, 7377)
+    for chunks in ([row(LONG_ROW, value)], bytewise(row(LONG_ROW, value))):
+        out = Out(Plan([TEXT, TEXT], [0, _frame.WIPES["numeric"]]), chunks)
+        (shown,) = (cells(body)[1] for _, body in split(out.data))
+        assert shown == struct.pack("!hhHh5h", 5, 0, 0, 0, 0, 0, 0, 0, 0)
+    odd = Out(Plan([TEXT, TEXT], [0, _frame.WIPES["numeric"]]), [row(LONG_ROW, value + b"7")])
+    assert odd.error
+    assert b"7" not in odd.data[11 + len(LONG_ROW) :]
 
 
 def test_what_has_to_be_whole_may_be_as_long_as_the_limit():
@@ -659,6 +675,21 @@ def test_json_that_is_none_is_not_passed_otherwise_than_at_once(start, end):
     ):
         for op in (JSON, TEXT):
             assert_json_at_once(op, start + middle + end)
+
+
+TOKENS = [
+    '"', ":", ",", "{", "}", "[", "]", " ", "\\", "\n", "=>", '"cvv"', '"cvv": ', '"123"', "123",
+    '"track2": "', "x; " * 700,
+    "words; " * 1100, "/" * 3000, 'track2"', "cvv", "\\u0063vv", '"a": "', '", ', "null",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(TOKENS), min_size=2, max_size=16), st.integers(0, 10**6))
+@settings(max_examples=500, deadline=None)
+@example(['"cvv": ', '"', "words; " * 1100, 'cvv"', ":", '"cvv": ', '"123"'], 0)
+def test_what_is_no_json_at_all_in_windows(tokens, cut):
+    for op in (JSON, TEXT):
+        assert_json_at_once(op, ("{" + "".join(tokens) + " " * 9).encode(), [cut])
 
 
 def test_little_is_held():
