@@ -91,7 +91,9 @@ a way to end leaves would be there sixty times."""
 async def test_a_thousand_connections_leave_nothing(postgres, trial):
     """The gateway as it is served; all ways to end, and those that fail at each stage of the login."""
     limits = "auth_failures_per_minute = 100000"
-    with Trial(postgres, effects=EVERYTHING, limits=limits) as made:
+    # what waits for an owner ends soon
+    pool = "pool = { idle_seconds = 1 }"
+    with Trial(postgres, effects=EVERYTHING, limits=limits, resource=pool) as made:
         guest = Guest(made.host, made.port, context(made), made.token())
 
         def memory() -> int:
@@ -119,7 +121,12 @@ async def test_a_thousand_connections_leave_nothing(postgres, trial):
 @pytest.mark.skipif(os.geteuid() != 0, reason="reads the memory of a process that is private")
 def test_idle_sessions_are_small(postgres, trial):
     """benchmarks/idle_sessions.py measures it; here it is bounded: everything, TLS on both sides included."""
-    with Trial(postgres, effects=EVERYTHING, limits="max_sessions = 300") as made:
+    with Trial(
+        postgres,
+        effects=EVERYTHING,
+        limits="max_sessions = 300",
+        resource="pool = { max_connections = 300 }",
+    ) as made:
         secure = context(made)
 
         async def open_all(count: int) -> int:

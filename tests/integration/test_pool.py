@@ -21,7 +21,6 @@ from servers import past, session, through
 
 pytestmark = pytest.mark.integration
 
-USED_AGAIN = "pool = { idle_seconds = 300 }"
 NOTHING = "select null"
 
 STATES = {
@@ -96,7 +95,7 @@ ENDS = {
 @pytest.fixture(scope="module")
 def pooled(postgres, trial) -> Iterator[Trial]:
     """A gateway of its own, in front of the tables of the other one."""
-    with Trial(postgres, effects=EVERYTHING, resource=USED_AGAIN) as running:
+    with Trial(postgres, effects=EVERYTHING) as running:
         yield running
 
 
@@ -282,8 +281,7 @@ def test_the_record_says_which_backend_served_whom(pooled):
 def test_the_database_knows_who_it_serves(postgres):
     with Trial(
         postgres,
-        resource=f"{USED_AGAIN}\n"
-        'application_name = "{application}/{principal}"\n'
+        resource='application_name = "{application}/{principal}"\n'
         'principal_setting = "pangate.principal"',
     ) as trial:
         asked = "select current_setting('application_name'), current_setting('pangate.principal')"
@@ -302,7 +300,7 @@ def test_the_database_knows_who_it_serves(postgres):
 
 
 def test_at_most_so_many_connections_and_everybody_has_their_turn(postgres):
-    with Trial(postgres, resource="pool = { idle_seconds = 300, max_connections = 2 }") as trial:
+    with Trial(postgres, resource="pool = { max_connections = 2 }") as trial:
         dsn = through(trial, trial.token("one"))
 
         async def visitor(number: int) -> tuple[int, int]:
@@ -339,7 +337,7 @@ def test_a_session_that_finds_no_connection_is_told_so(postgres):
 
 
 def test_no_pool(postgres):
-    with Trial(postgres) as trial:
+    with Trial(postgres, resource="pool = { idle_seconds = 0 }") as trial:
         first, _ = visit(trial, "one")
         second, _ = visit(trial, "one")
         assert second != first

@@ -694,8 +694,7 @@ class _Check:
                 "limits.max_sessions", f"is less than process.workers; it must be at least {least}"
             )
         for resource in values["resources"]:
-            most = resource.pool.max_connections if resource is not None else None
-            if most is not None and most < least:
+            if resource is not None and resource.pool.max_connections < least:
                 self.problem(
                     f"resources[{resource.name}].pool.max_connections",
                     f"is less than process.workers; it must be at least {least}",

@@ -165,12 +165,13 @@ class Gateway:
         if len(self._sessions) > self.config.limits.max_sessions:
             await self._turn_away(session, sock)
             return
+        loop = asyncio.get_running_loop()
+        session.late = loop.call_later(self.config.limits.login_seconds, session.too_late)
         try:
-            async with asyncio.timeout(self.config.limits.login_seconds):
+            async with asyncio.timeout_at(session.late.when()):
                 await self._preface(session, sock)
-                await asyncio.wait({session.settled})
         except TimeoutError:
-            session.fail(LimitReached("the login took too long (limits.login_seconds)"))
+            session.too_late()
         except sockets.CertificateRefused as wrong:
             try:
                 session.gate.refused_certificate(sockets.why(wrong))

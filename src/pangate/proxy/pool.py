@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pangate.errors import PangateError
 from pangate.protocols import Login, Resting
+from pangate.proxy import sockets
 
 if TYPE_CHECKING:
     from pangate.config import PoolSettings
@@ -23,6 +24,9 @@ log = logging.getLogger("pangate")
 CREDENTIAL_SECONDS = 5.0
 """How long a credential counts as the resource's after it was read: until then, what was logged in with it
 may be used again without reading it."""
+
+FRESH_SECONDS = 1.0
+"""How long a connection that was made as new counts as being there without being asked."""
 
 CLEAN_SECONDS = 30.0
 """How long a resource may take to make a connection as new."""
@@ -44,6 +48,11 @@ class Connection:
         self.since = born
         """When it began to wait."""
         self.transport: asyncio.Transport
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was made as new a moment ago."""
+        return asyncio.get_running_loop().time() - self.since < FRESH_SECONDS
 
     @property
     def process(self) -> int:
@@ -91,6 +100,7 @@ class _Waiting(asyncio.Protocol):
             and self._resting is not None
             and self._resting.between_messages
             and not self.connection.transport.is_closing()
+            and not sockets.peer_closed(self.connection.transport)
         )
 
 
@@ -239,8 +249,7 @@ class Pool:
             waiting.connection.owners += 1
             self.reused += 1
             return waiting.connection
-        most = self._settings.max_connections
-        if most is not None and self._open >= most and not self._make_room():
+        if self._open >= self._settings.max_connections and not self._make_room():
             return False
         self._open += 1
         return None

@@ -168,7 +168,8 @@ class _BackendSide(_Peer):
         """Go through `login`; nothing is read from the resource afterwards until `begin`. Raises
         ResourceUnavailable and ProtocolError."""
         loop = asyncio.get_running_loop()
-        self.transport.write(login.start())
+        if begin := login.start():
+            self.transport.write(begin)
         while not login.done:
             if not self._arrived and not self.gone:
                 self._waiter = loop.create_future()
@@ -279,8 +280,8 @@ class Session:
         self._idle: asyncio.TimerHandle | None = None
         self._active = 0.0
         self._loop = loop = asyncio.get_running_loop()
-        self.settled: asyncio.Future[None] = loop.create_future()
-        """Done when the login is over, one way or the other."""
+        self.late: asyncio.TimerHandle | None = None
+        """Ends the session when its login is not over by then."""
         self.over: asyncio.Future[None] = loop.create_future()
         """Done when the session is."""
         self.gone: asyncio.Future[None] = loop.create_future()
@@ -557,6 +558,7 @@ class Session:
             except AuthenticationFailed as wrong:
                 self._reject(wrong)
                 return
+            self.gateway.write_soon()  # at the latest; what follows needs it sooner or not
             self.resource = admission.resource
             limits = self.gateway.config.limits
             try:
@@ -604,7 +606,8 @@ class Session:
                 self.from_backend(login.rest)
             if not self.closed:
                 self._set_timers(ask.way, admission.principal.expires_at, grant.limits.max_seconds)
-                self.settled.set_result(None)
+                if self.late is not None:
+                    self.late.cancel()
                 self._start_pump(self.backend)
                 self.backend.begin()
         except PangateError as wrong:
@@ -643,6 +646,8 @@ class Session:
         Raises CredentialError, ResourceUnavailable and ProtocolError."""
         resource = admission.resource
         pool = self.gateway.pool(resource)
+        if resource.principal_setting is not None:
+            self.gate.written()  # law 2: what names the session there comes after its record
         asked = {**self.codec.settings, **self._application(admission)}
         secret = None
         if not pool.knows_credential:
@@ -652,7 +657,9 @@ class Session:
         if resource.principal_setting is not None:
             own[resource.principal_setting] = admission.principal.name
         while connection := await self._take_place(pool, (settings, pool.credential)):
-            login = self.codec.adopt(connection.parameters, connection.key, own)
+            login = self.codec.adopt(
+                connection.parameters, connection.key, own, look=not connection.fresh
+            )
             side = _BackendSide(self)
             side.take_over(connection)
             if await self._try(side, login):
@@ -660,6 +667,7 @@ class Session:
         try:
             if secret is None:
                 secret = await self._read_credential(pool, resource)
+            self.gate.written()
             first = await self._dial(resource, secret, asked)
         except BaseException:
             if self.backend is None:
@@ -812,6 +820,10 @@ class Session:
             )
         self._watch()
 
+    def too_late(self) -> None:
+        """The login is not over within limits.login_seconds."""
+        self._reached("the login took too long (limits.login_seconds)")
+
     def _reached(self, limit: str) -> None:
         self.fail(LimitReached(limit))
 
@@ -882,14 +894,16 @@ class Session:
             return
         self.closed = True
         self.pump.end()
-        for timer in self._timers:
-            timer.cancel()
-        if self._idle:
-            self._idle.cancel()
+        for timer in (*self._timers, self._idle, self.late):
+            if timer is not None:
+                timer.cancel()
         self.gateway.forget(self)
         try:
             self.gate.end(reason, success=success)
-            self.gate.written()
+            if success:
+                self.gateway.write_soon()  # with the ends of others
+            else:
+                self.gate.written()
         except PangateError as wrong:
             log.error("the end of the session could not be recorded: %s", wrong)
         self._give_back()
@@ -905,9 +919,8 @@ class Session:
         for task in (self._login, self._errand):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
-        for future in (self.settled, self.over):
-            if not future.done():
-                future.set_result(None)
+        if not self.over.done():
+            self.over.set_result(None)
 
     def _abort(self) -> None:
         """A peer did not take the last bytes within limits.close_seconds."""
