@@ -35,9 +35,7 @@ from pangate.trial import Trial
 
 PAN, MASKED = b"4111111111111111", b"************1111"
 WIDTH = 1000
-FLOOD = (
-    f"select n, '{PAN.decode()}' as pan, repeat('x', {WIDTH}) from generate_series(1, {{rows}}) n"
-)
+FLOOD = f"select generate_series(1, {{rows}}) as n, '{PAN.decode()}' as pan, repeat('x', {WIDTH})"
 """What a slow reader asks for; the masked row follows from its number."""
 
 SIP, PAUSE = 4096, 0.5
@@ -73,6 +71,10 @@ class Asking(Agent):
     async def begin(self, trial: Trial, context: ssl.SSLContext | None, token: str) -> None:
         await self.connect(trial.host, trial.port, context)
         await self.log_in(token)
+
+    def leave(self) -> None:
+        """Go without a word."""
+        self.writer.transport.abort()
 
     async def ask(self, number: int) -> None:
         """Raises CrowdError when the answer is not the one to this question."""
@@ -209,7 +211,7 @@ async def run(trial: Trial, options: argparse.Namespace, tls: bool) -> dict[str,
             print(f"{name}: {one['tps']:.0f} tps, p99 {one['p99_us'] / 1000:.1f} ms", flush=True)
     await each(idle, lambda agent: agent.ask(number[agent] + 1))
     for agent in idle:
-        agent.writer.transport.abort()
+        agent.leave()
     found: dict[str, object] = {
         "idle": options.idle, "active": options.active, "slow": options.slow,
         "tls": "on both sides" if tls else "off", "idle_kib": round(per_idle, 1),
@@ -229,7 +231,7 @@ def main() -> int:
     words.add_argument("--idle", type=int, default=5000, help="sessions that say nothing (5000)")
     words.add_argument("--active", type=int, default=500, help="clients of pgbench (500)")
     words.add_argument("--slow", type=int, default=20, help="readers that hardly read (20)")
-    words.add_argument("--seconds", type=int, default=10, help="of one pgbench (10)")
+    words.add_argument("--seconds", type=int, default=30, help="of one pgbench (30)")
     words.add_argument("--rounds", type=int, default=2, help="pairs of pgbench (2)")
     words.add_argument("--no-tls", action="store_true", help="TLS on neither side")
     words.add_argument(

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 
 import psycopg
@@ -341,3 +342,36 @@ def test_no_pool(postgres):
         first, _ = visit(trial, "one")
         second, _ = visit(trial, "one")
         assert second != first
+
+
+def test_a_connection_is_ready_before_anybody_asks(postgres):
+    with Trial(
+        postgres, resource="pool = { ready = 1, idle_seconds = 1, max_seconds = 600 }"
+    ) as trial:
+
+        def waiting() -> list[int]:
+            # of this gateway alone: other trials have their own connections at the server
+            lines = trial.log.read_text()
+            assert "made ahead" not in lines
+            with psycopg.connect(past(trial)) as connection:
+                rows = connection.execute(
+                    "select pid from pg_stat_activity where usename = 'payments_service' and state = 'idle' "
+                    "and query like '%setseed(%' and application_name = 'nightly'"
+                ).fetchall()
+            return [pid for (pid,) in rows]
+
+        with psycopg.connect(
+            through(trial, trial.token("one"), application_name="nightly"), autocommit=True
+        ) as first:
+            process = ask(first, "select pg_backend_pid()")
+            until(lambda: len(waiting()) == 1, "another connection is ready")
+            (ready,) = waiting()
+            assert ready != process
+            second, _ = visit(trial, "two", application_name="nightly")
+            assert second == ready
+        events = [json.loads(line) for line in trial.audit.read_text().splitlines()]
+        owners = [one["data"]["owner"] for one in events if one["code"] == "session.connected"]
+        assert owners == [1, 1], "nobody had it before"
+        # and it waits longer than what has no owner otherwise does
+        time.sleep(3)
+        until(lambda: len(waiting()) == 1, "one is left")

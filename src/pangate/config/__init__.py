@@ -307,6 +307,15 @@ class PoolSettings(Settings, frozen=True, kw_only=True):
             "PostgreSQL's own `max_connections` is 100 by default, three of them for superusers."
         ),
     ] = 80
+    ready: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Connections that are logged in before anybody asks for them, with the settings of "
+            "the session that came last; as many wait however long nobody comes. Each worker has its own.",
+        ),
+    ] = 0
 
 
 class ResourceSettings(Settings, frozen=True, kw_only=True):

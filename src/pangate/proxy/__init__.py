@@ -38,6 +38,7 @@ from pangate.protocols import (
     open_knowledge,
 )
 from pangate.proxy import sockets
+from pangate.proxy.ahead import Ahead
 from pangate.proxy.pool import Pool
 from pangate.proxy.session import Session
 
@@ -128,6 +129,8 @@ class Gateway:
         if known is not None and known[0] == resource:
             return known[1]
         pool = Pool(resource.pool)
+        if resource.pool.ready:
+            pool.ahead = Ahead(self, resource, pool)
         if self.config.resources_by_name.get(resource.name) == resource:
             self._pools[resource.name] = resource, pool
         return pool

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pangate.errors import PangateError
@@ -18,6 +18,7 @@ from pangate.proxy import sockets
 if TYPE_CHECKING:
     from pangate.config import PoolSettings
     from pangate.protocols import Codec
+    from pangate.proxy.ahead import Ahead
 
 log = logging.getLogger("pangate")
 
@@ -30,6 +31,11 @@ FRESH_SECONDS = 1.0
 
 CLEAN_SECONDS = 30.0
 """How long a resource may take to make a connection as new."""
+
+
+def fits(asked: Mapping[str, str], credential: bytes) -> Hashable:
+    """What a session that asks for these settings has to have in common with a connection."""
+    return tuple(sorted(asked.items())), credential
 
 
 class Connection:
@@ -119,8 +125,12 @@ class Pool:
         self._asking: deque[tuple[Hashable, asyncio.Future[Connection | None]]] = deque()
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
+        self._kept: Hashable = None
+        """What `settings.ready` connections that wait longer than others fit."""
         self.credential = b""
         self._credential_until = 0.0
+        self.ahead: Ahead | None = None
+        """Who makes connections before they are asked for (settings.ready)."""
         self.reused = 0
         """How often a connection had a further owner."""
 
@@ -163,6 +173,20 @@ class Pool:
             else:
                 self._asking = deque(entry for entry in self._asking if entry[1] is not turn)
             raise
+
+    def place_ahead(self, asked: Mapping[str, str]) -> bool:
+        """Take the place of a connection that nobody asks for yet: when fewer than `settings.ready` wait that
+        fit, and there is room without ending another."""
+        settings = self._settings
+        if self._closed or self._asking or self._open >= settings.max_connections:
+            return False
+        like = fits(asked, self.credential)
+        cleaning = sum(waiting.connection.fits == like for waiting in self._cleaning)
+        if len(self._waiting.get(like, ())) + cleaning >= settings.ready:
+            return False
+        self._kept = like
+        self._open += 1
+        return True
 
     def leave(self) -> None:
         """A connection that was taken is closed."""
@@ -247,7 +271,7 @@ class Pool:
             waiting.over = True
             waiting.connection.transport.pause_reading()
             waiting.connection.owners += 1
-            self.reused += 1
+            self.reused += waiting.connection.owners > 1
             return waiting.connection
         if self._open >= self._settings.max_connections and not self._make_room():
             return False
@@ -295,10 +319,15 @@ class Pool:
         self._sweeping = None
         now = asyncio.get_running_loop().time()
         settings = self._settings
+        keep = self._waiting.get(self._kept, [])[-settings.ready :] if settings.ready else []
         for waiting in self._without_owner():
             connection = waiting.connection
             idle, age = now - connection.since, now - connection.born
-            if idle >= settings.idle_seconds or age >= settings.max_seconds:
+            if age >= settings.max_seconds or (
+                idle >= settings.idle_seconds and waiting not in keep
+            ):
                 self.drop(waiting)
-        if self._without_owner():
+        if self.ahead is not None:
+            self.ahead.look()
+        if self.ahead is not None or self._without_owner():
             self._sweep_later()

@@ -47,7 +47,7 @@ from pangate.protocols import (
 )
 from pangate.proxy import sockets
 from pangate.proxy.held import Held
-from pangate.proxy.pool import Connection, Pool
+from pangate.proxy.pool import Connection, Pool, fits
 
 if TYPE_CHECKING:
     from pangate.proxy import Gateway
@@ -149,6 +149,7 @@ class _BackendSide(_Peer):
     def take_over(self, connection: Connection) -> None:
         """The connection had another owner before."""
         self.connection, self.transport, self.reused = connection, connection.transport, True
+        self.transport.set_write_buffer_limits(*WRITE_LIMITS)
         self._held = LOGIN  # the pool has paused it
         self.transport.set_protocol(self)
 
@@ -272,6 +273,8 @@ class Session:
         self._login: asyncio.Task[None] | None = None
         self._place: Pool | None = None
         """Where the connection to the resource has its place."""
+        self._asked: Mapping[str, str] = {}
+        """The settings with which that logged in."""
         self._in_line = False
         """Whether it waits for a connection that others have."""
         self.spoilt = False
@@ -610,6 +613,8 @@ class Session:
                     self.late.cancel()
                 self._start_pump(self.backend)
                 self.backend.begin()
+                if self._place is not None and self._place.ahead is not None:
+                    self._place.ahead.like(self._asked)
         except PangateError as wrong:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
@@ -648,15 +653,14 @@ class Session:
         pool = self.gateway.pool(resource)
         if resource.principal_setting is not None:
             self.gate.written()  # law 2: what names the session there comes after its record
-        asked = {**self.codec.settings, **self._application(admission)}
+        self._asked = asked = {**self.codec.settings, **self._application(admission)}
         secret = None
         if not pool.knows_credential:
             secret = await self._read_credential(pool, resource)
-        settings = tuple(sorted(asked.items()))
         own = {}
         if resource.principal_setting is not None:
             own[resource.principal_setting] = admission.principal.name
-        while connection := await self._take_place(pool, (settings, pool.credential)):
+        while connection := await self._take_place(pool, fits(asked, pool.credential)):
             login = self.codec.adopt(
                 connection.parameters, connection.key, own, look=not connection.fresh
             )
@@ -675,8 +679,8 @@ class Session:
             raise
         assert self.backend is not None
         born = asyncio.get_running_loop().time()
-        fits = settings, secret.digest
-        made = Connection(fits, dict(first.parameters), first.key, self.codec.farewell, born)
+        like = fits(asked, secret.digest)
+        made = Connection(like, dict(first.parameters), first.key, self.codec.farewell, born)
         made.transport = self.backend.transport
         self.backend.connection = made
         if not own:
@@ -693,9 +697,9 @@ class Session:
         pool.credential_was_read(secret.digest)
         return secret
 
-    async def _take_place(self, pool: Pool, fits: Hashable) -> Connection | None:
+    async def _take_place(self, pool: Pool, like: Hashable) -> Connection | None:
         self._in_line = True
-        connection = await pool.take(fits)
+        connection = await pool.take(like)
         self._in_line = False
         self._place = pool
         return connection
