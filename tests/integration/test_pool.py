@@ -16,6 +16,7 @@ import pytest
 
 from conftest import EVERYTHING
 from pangate.protocols.postgres.messages import message
+from pangate.proxy.pool import FRESH_SECONDS
 from pangate.trial import Trial, until
 from pgwire import bind, execute, parse, query, split
 from servers import past, session, through
@@ -268,6 +269,26 @@ def test_connections_that_ended_while_they_waited(pooled):
     pooled.postgres.psql(f"select pg_terminate_backend({first})")
     second, answers = visit(pooled, "two", "select 42")
     assert (second != first, answers) == (True, [42])
+
+
+def test_who_has_waited_is_asked_whether_it_is_there(pooled):
+    """What a connection ran last, when its owner has said nothing yet, tells."""
+
+    def last(waited: float) -> str:
+        first, _ = visit(pooled, "one")
+        at_rest(pooled, first)
+        time.sleep(waited)
+        with psycopg.connect(through(pooled, pooled.token("two"))):
+            events = map(json.loads, pooled.audit.read_text().splitlines())
+            found = [event for event in events if event["code"] == "session.connected"][-1]
+            process = found["data"]["backend"]
+            with psycopg.connect(past(pooled)) as connection:
+                text = ask(connection, f"select query from pg_stat_activity where pid = {process}")
+        return str(text)
+
+    assert last(FRESH_SECONDS + 0.3) == ""
+    # a slow machine needs more than one try to come in time
+    until(lambda: "setseed" in last(0.0), "one that is not asked", 60)
 
 
 def test_the_record_says_which_backend_served_whom(pooled):
