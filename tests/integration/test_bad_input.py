@@ -69,7 +69,8 @@ def own(postgres, trial):
 @pytest.fixture(scope="module")
 def quick(postgres, trial):
     """A gateway that waits for nobody for long."""
-    with Trial(postgres, effects=EVERYTHING, limits=f"login_seconds = 0.6\n{MANY}") as running:
+    limits, pool = f"login_seconds = 0.6\n{MANY}", "pool = { idle_seconds = 0.5 }"
+    with Trial(postgres, effects=EVERYTHING, limits=limits, resource=pool) as running:
         yield running
 
 

@@ -46,7 +46,8 @@ def counted() -> Counter[str]:
 
 async def test_no_object_and_no_task_outlives_its_connection(postgres: EmbeddedPostgres, trial):
     """The gateway in this process, so that its tasks can be counted."""
-    with Trial(postgres, effects=EVERYTHING, limits="auth_failures_per_minute = 100000") as made:
+    limits, pool = "auth_failures_per_minute = 100000", "pool = { idle_seconds = 0.5 }"
+    with Trial(postgres, effects=EVERYTHING, limits=limits, resource=pool) as made:
         made.stop_gateway()
         settings = config.load(made.config)
         recorder, authenticator = open_recorder(settings), open_authenticator(settings)
@@ -62,7 +63,12 @@ async def test_no_object_and_no_task_outlives_its_connection(postgres: EmbeddedP
                 if round_:
                     await guests(guest, 10 * len(WAYS))
                 async with asyncio.timeout(20):
-                    while gateway._sessions or gateway._closing or gateway._tasks:
+                    while (
+                        gateway._sessions
+                        or gateway._closing
+                        or gateway._tasks
+                        or any(pool.open for pool in gateway.pools.values())
+                    ):
                         await asyncio.sleep(0.05)
                 await asyncio.sleep(0.3)
                 now = (
