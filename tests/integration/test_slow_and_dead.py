@@ -511,7 +511,12 @@ def test_a_database_that_restarts_under_load():
     """Each agent gets one clear error, connects again and goes on; the gateway is the same."""
     with (
         EmbeddedPostgres() as server,
-        Trial(server, effects=EVERYTHING, limits="max_sessions = 200") as own,
+        Trial(
+            server,
+            effects=EVERYTHING,
+            limits="max_sessions = 200",
+            resource="pool = { idle_seconds = 0.5 }",
+        ) as own,
     ):
         token = own.token()
         assert own.psql(token, "select 1").returncode == 0

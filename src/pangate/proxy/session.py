@@ -904,10 +904,7 @@ class Session:
         self.gateway.forget(self)
         try:
             self.gate.end(reason, success=success)
-            if success:
-                self.gateway.write_soon()  # with the ends of others
-            else:
-                self.gate.written()
+            self.gate.written()
         except PangateError as wrong:
             log.error("the end of the session could not be recorded: %s", wrong)
         self._give_back()
