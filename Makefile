@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 SOURCES := setup.py $(wildcard ext/pangate/*)
 
-.PHONY: help build demo test test-parts bench bench-gateway soak lint format fuzz sanitize docs clean
+.PHONY: help build demo test test-parts bench bench-gateway soak crowd lint format fuzz sanitize docs clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ bench-gateway: .venv/built  ## the gateway beside its peers (BENCH_ARGS="--quick
 
 soak: .venv/built  ## an hour of mixed load with memory sampled (BENCH_ARGS="--minutes 10" for less; as root)
 	@$(PY) benchmarks/soak.py $(BENCH_ARGS)
+
+crowd: .venv/built  ## 5,000 idle, 500 active sessions and slow readers (BENCH_ARGS="--idle 500" for less; as root)
+	@$(PY) benchmarks/crowd.py $(BENCH_ARGS)
 
 lint: .venv/built  ## ruff, mypy, cython-lint
 	@wrong=""; \

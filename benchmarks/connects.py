@@ -60,7 +60,8 @@ def main() -> int:
     with (
         unwinding_signals(),
         EmbeddedPostgres() as postgres,
-        Trial(postgres, limits=limits) as trial,
+        # what waits for an owner ends soon
+        Trial(postgres, limits=limits, resource="pool = { idle_seconds = 1 }") as trial,
     ):
         found = uvloop.run(run(trial, options.connections))
     # the first tenth loads what is loaded once

@@ -200,6 +200,7 @@ def main() -> int:
             with Trial(
                 postgres,
                 limits=f"max_sessions = {count + 60}",
+                resource=f"pool = {{ max_connections = {count + 60} }}",
                 listen="" if tls else "allow_plaintext_loopback = true",
                 tls="verify-full" if tls else "disable",
             ) as trial:

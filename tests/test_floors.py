@@ -40,6 +40,7 @@ SHARED = {
         "codes",
         "events",
         "marks",
+        "shelf",
         "syncer",
         "syslog",
         "lines",

@@ -162,7 +162,7 @@ def pangate(
         effects='effects = ["read", "write"]',
         limits=f"max_sessions = 2000{limits}",
         audit="" if "sealing" in parts else "seal_seconds = 1",
-        resource=f"pool = {{ idle_seconds = {PEER_IDLE_SECONDS} }}\n",
+        resource=f"pool = {{ idle_seconds = {PEER_IDLE_SECONDS}, max_connections = 1000 }}\n",
         tables=RULES + (f"[process]\nworkers = {workers}\n" if workers > 1 else ""),
     )
     taken = [part for part in parts if part != "sealing"]

@@ -18,11 +18,11 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import string
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol
 
 from pangate import policy
@@ -66,6 +66,9 @@ UNKNOWN = "unknown"
 MOST_NAMES = 100
 """An event lists so many relations and functions at the most; the statement itself has them all."""
 
+
+_NAMES = bytes(ord("a") + byte % 26 for byte in range(256))
+"""Makes letters of random bytes."""
 
 UNBOUND = RoleSettings(name="none", match={}, resources=())
 """A role whose settings are what they are when nobody says anything."""
@@ -144,6 +147,8 @@ class Gate:
         self.recorder = recorder
         self.recordings = recordings
         self.mask_text = pan_mask()
+        self.masked = _masked_by(self.mask_text)
+        """The parameters that a resource reports of itself, as they may be kept."""
         self.metrics = Metrics()
         self.record_failure = ""
         """Why the record cannot be written now; empty when it can."""
@@ -274,7 +279,7 @@ class GateSession:
         self._origin = origin
         self._address = origin.rsplit(":", 1)[0]
         # letters only: digits in a row could read as a card number, and be masked in the record
-        self.id = "".join(secrets.choice(string.ascii_lowercase) for _ in range(16))
+        self.id = secrets.token_bytes(16).translate(_NAMES).decode()
         self._admission: Admission | None = None
         self._config = gate.config
         """The configuration by which the admission stands."""
@@ -304,7 +309,8 @@ class GateSession:
 
     async def admit(self, ask: Authenticate) -> Admission:
         """Authenticate and authorise. Raises Refused, recorded already, with what the agent may
-        read."""
+        read. What is returned is recorded by the next `written`: before that nothing is sent to the
+        resource for the session, and nothing to the agent."""
         self._asked = ask.resource
         try:
             principal = await self._authenticate(ask.credential, self._address)
@@ -336,7 +342,6 @@ class GateSession:
                 "config": self._config.digest,
             },
         )
-        self.written()
         return self._admission
 
     def begin_recording(self, parameters: Mapping[str, str], notice: Callable[[], None]) -> None:
@@ -346,12 +351,11 @@ class GateSession:
         grant = self._admitted().grant
         # A reload may have taken the role away; what its settings were is not known here any more.
         role = self._config.roles_by_name.get(grant.role, UNBOUND)
-        mask = self._gate.mask_text
         about = {
             "role": grant.role,
             "resource": grant.resource,
             "record": role.record,
-            "parameters": {mask(name): mask(value) for name, value in parameters.items()},
+            "parameters": self._gate.masked(tuple(parameters.items())),
         }
         size = role.record_bytes if role.record == "full" else 0
         self._recording = self._gate.recordings.open(
@@ -917,6 +921,18 @@ def too_many(role: str, most: int) -> str:
         f"this identity has {most} open sessions, the most that its role allows "
         f"(roles[{role}].limits.max_sessions); close one"
     )
+
+
+def _masked_by(
+    mask: Callable[[str], str],
+) -> Callable[[tuple[tuple[str, str], ...]], Mapping[str, str]]:
+    """Masks names and values; a resource says the same to nearly all sessions."""
+
+    @lru_cache(maxsize=64)
+    def masked(items: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+        return {mask(name): mask(value) for name, value in items}
+
+    return masked
 
 
 def _letters(config: Config) -> str:

@@ -70,6 +70,7 @@ class Resources(Trial):
         for name, lines in zip(names, self._resources.values(), strict=True):
             defaults = {
                 "host": '"127.0.0.1"', "port": str(self.postgres.port), "database": '"postgres"',
+                "pool": "{ idle_seconds = 0 }",  # a login each
                 "user": f'"svc_{name}"', "password": f'{{ file = "{secret}" }}',
                 "ca": f'"{self.postgres.authority.ca}"',
             }  # fmt: skip

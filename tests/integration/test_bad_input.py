@@ -55,8 +55,9 @@ TOKEN_FAULT = "the password must be a valid, unexpired identity token"
 @pytest.fixture(scope="module")
 def own(postgres, trial):
     """A gateway that takes many failed logins from one address. At the end it has said of none of what it
-    was given here that it did not understand itself."""
-    with Trial(postgres, effects=EVERYTHING, limits=MANY) as running:
+    was given here that it did not understand itself. What waits for an owner ends soon."""
+    pool = "pool = { idle_seconds = 1 }"
+    with Trial(postgres, effects=EVERYTHING, limits=MANY, resource=pool) as running:
         yield running
         log = running.log.read_text()
         assert "Traceback" not in log
@@ -68,7 +69,8 @@ def own(postgres, trial):
 @pytest.fixture(scope="module")
 def quick(postgres, trial):
     """A gateway that waits for nobody for long."""
-    with Trial(postgres, effects=EVERYTHING, limits=f"login_seconds = 0.6\n{MANY}") as running:
+    limits, pool = f"login_seconds = 0.6\n{MANY}", "pool = { idle_seconds = 0.5 }"
+    with Trial(postgres, effects=EVERYTHING, limits=limits, resource=pool) as running:
         yield running
 
 
@@ -426,7 +428,12 @@ def alone():
     """A server and a gateway of their own, for what would hurt others."""
     with (
         EmbeddedPostgres() as server,
-        Trial(server, effects=EVERYTHING, limits="connect_seconds = 1") as running,
+        Trial(
+            server,
+            effects=EVERYTHING,
+            limits="connect_seconds = 1",
+            resource="pool = { idle_seconds = 0 }",
+        ) as running,
     ):
         yield running
 

@@ -46,7 +46,8 @@ def counted() -> Counter[str]:
 
 async def test_no_object_and_no_task_outlives_its_connection(postgres: EmbeddedPostgres, trial):
     """The gateway in this process, so that its tasks can be counted."""
-    with Trial(postgres, effects=EVERYTHING, limits="auth_failures_per_minute = 100000") as made:
+    limits, pool = "auth_failures_per_minute = 100000", "pool = { idle_seconds = 0.5 }"
+    with Trial(postgres, effects=EVERYTHING, limits=limits, resource=pool) as made:
         made.stop_gateway()
         settings = config.load(made.config)
         recorder, authenticator = open_recorder(settings), open_authenticator(settings)
@@ -62,7 +63,12 @@ async def test_no_object_and_no_task_outlives_its_connection(postgres: EmbeddedP
                 if round_:
                     await guests(guest, 10 * len(WAYS))
                 async with asyncio.timeout(20):
-                    while gateway._sessions or gateway._closing or gateway._tasks:
+                    while (
+                        gateway._sessions
+                        or gateway._closing
+                        or gateway._tasks
+                        or any(pool.open for pool in gateway.pools.values())
+                    ):
                         await asyncio.sleep(0.05)
                 await asyncio.sleep(0.3)
                 now = (
@@ -91,7 +97,9 @@ a way to end leaves would be there sixty times."""
 async def test_a_thousand_connections_leave_nothing(postgres, trial):
     """The gateway as it is served; all ways to end, and those that fail at each stage of the login."""
     limits = "auth_failures_per_minute = 100000"
-    with Trial(postgres, effects=EVERYTHING, limits=limits) as made:
+    # what waits for an owner ends soon
+    pool = "pool = { idle_seconds = 1 }"
+    with Trial(postgres, effects=EVERYTHING, limits=limits, resource=pool) as made:
         guest = Guest(made.host, made.port, context(made), made.token())
 
         def memory() -> int:
@@ -119,7 +127,12 @@ async def test_a_thousand_connections_leave_nothing(postgres, trial):
 @pytest.mark.skipif(os.geteuid() != 0, reason="reads the memory of a process that is private")
 def test_idle_sessions_are_small(postgres, trial):
     """benchmarks/idle_sessions.py measures it; here it is bounded: everything, TLS on both sides included."""
-    with Trial(postgres, effects=EVERYTHING, limits="max_sessions = 300") as made:
+    with Trial(
+        postgres,
+        effects=EVERYTHING,
+        limits="max_sessions = 300",
+        resource="pool = { max_connections = 300 }",
+    ) as made:
         secure = context(made)
 
         async def open_all(count: int) -> int:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 
 import psycopg
@@ -15,13 +16,13 @@ import pytest
 
 from conftest import EVERYTHING
 from pangate.protocols.postgres.messages import message
+from pangate.proxy.pool import FRESH_SECONDS
 from pangate.trial import Trial, until
 from pgwire import bind, execute, parse, query, split
 from servers import past, session, through
 
 pytestmark = pytest.mark.integration
 
-USED_AGAIN = "pool = { idle_seconds = 300 }"
 NOTHING = "select null"
 
 STATES = {
@@ -96,7 +97,7 @@ ENDS = {
 @pytest.fixture(scope="module")
 def pooled(postgres, trial) -> Iterator[Trial]:
     """A gateway of its own, in front of the tables of the other one."""
-    with Trial(postgres, effects=EVERYTHING, resource=USED_AGAIN) as running:
+    with Trial(postgres, effects=EVERYTHING) as running:
         yield running
 
 
@@ -270,6 +271,26 @@ def test_connections_that_ended_while_they_waited(pooled):
     assert (second != first, answers) == (True, [42])
 
 
+def test_who_has_waited_is_asked_whether_it_is_there(pooled):
+    """What a connection ran last, when its owner has said nothing yet, tells."""
+
+    def last(waited: float) -> str:
+        first, _ = visit(pooled, "one")
+        at_rest(pooled, first)
+        time.sleep(waited)
+        with psycopg.connect(through(pooled, pooled.token("two"))):
+            events = map(json.loads, pooled.audit.read_text().splitlines())
+            found = [event for event in events if event["code"] == "session.connected"][-1]
+            process = found["data"]["backend"]
+            with psycopg.connect(past(pooled)) as connection:
+                text = ask(connection, f"select query from pg_stat_activity where pid = {process}")
+        return str(text)
+
+    assert last(FRESH_SECONDS + 0.3) == ""
+    # a slow machine needs more than one try to come in time
+    until(lambda: "setseed" in last(0.0), "one that is not asked", 60)
+
+
 def test_the_record_says_which_backend_served_whom(pooled):
     process, _ = visit(pooled, "ci-job-77")
     events = map(json.loads, pooled.audit.read_text().splitlines())
@@ -282,8 +303,7 @@ def test_the_record_says_which_backend_served_whom(pooled):
 def test_the_database_knows_who_it_serves(postgres):
     with Trial(
         postgres,
-        resource=f"{USED_AGAIN}\n"
-        'application_name = "{application}/{principal}"\n'
+        resource='application_name = "{application}/{principal}"\n'
         'principal_setting = "pangate.principal"',
     ) as trial:
         asked = "select current_setting('application_name'), current_setting('pangate.principal')"
@@ -302,7 +322,7 @@ def test_the_database_knows_who_it_serves(postgres):
 
 
 def test_at_most_so_many_connections_and_everybody_has_their_turn(postgres):
-    with Trial(postgres, resource="pool = { idle_seconds = 300, max_connections = 2 }") as trial:
+    with Trial(postgres, resource="pool = { max_connections = 2 }") as trial:
         dsn = through(trial, trial.token("one"))
 
         async def visitor(number: int) -> tuple[int, int]:
@@ -339,7 +359,40 @@ def test_a_session_that_finds_no_connection_is_told_so(postgres):
 
 
 def test_no_pool(postgres):
-    with Trial(postgres) as trial:
+    with Trial(postgres, resource="pool = { idle_seconds = 0 }") as trial:
         first, _ = visit(trial, "one")
         second, _ = visit(trial, "one")
         assert second != first
+
+
+def test_a_connection_is_ready_before_anybody_asks(postgres):
+    with Trial(
+        postgres, resource="pool = { ready = 1, idle_seconds = 1, max_seconds = 600 }"
+    ) as trial:
+
+        def waiting() -> list[int]:
+            # of this gateway alone: other trials have their own connections at the server
+            lines = trial.log.read_text()
+            assert "made ahead" not in lines
+            with psycopg.connect(past(trial)) as connection:
+                rows = connection.execute(
+                    "select pid from pg_stat_activity where usename = 'payments_service' and state = 'idle' "
+                    "and query like '%setseed(%' and application_name = 'nightly'"
+                ).fetchall()
+            return [pid for (pid,) in rows]
+
+        with psycopg.connect(
+            through(trial, trial.token("one"), application_name="nightly"), autocommit=True
+        ) as first:
+            process = ask(first, "select pg_backend_pid()")
+            until(lambda: len(waiting()) == 1, "another connection is ready")
+            (ready,) = waiting()
+            assert ready != process
+            second, _ = visit(trial, "two", application_name="nightly")
+            assert second == ready
+        events = [json.loads(line) for line in trial.audit.read_text().splitlines()]
+        owners = [one["data"]["owner"] for one in events if one["code"] == "session.connected"]
+        assert owners == [1, 1], "nobody had it before"
+        # and it waits longer than what has no owner otherwise does
+        time.sleep(3)
+        until(lambda: len(waiting()) == 1, "one is left")

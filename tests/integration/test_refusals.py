@@ -262,7 +262,9 @@ def test_too_many_sessions(postgres):
 
 
 def test_a_backend_that_is_down_comes_back_or_ends_mid_session():
-    with EmbeddedPostgres() as postgres, Trial(postgres) as own:
+    # a login each: one that waits would not see that the password was changed
+    pool = "pool = { idle_seconds = 0 }"
+    with EmbeddedPostgres() as postgres, Trial(postgres, resource=pool) as own:
         connection = psycopg.connect(
             host=own.host, port=own.port, user="a", password=own.token(), dbname="payments",
             sslmode="require", autocommit=True,

@@ -57,7 +57,10 @@ def memory(pid: int) -> int:
 
 @pytest.fixture(scope="module")
 def own(postgres, trial):
-    with Trial(postgres, effects=EVERYTHING, limits="auth_failures_per_minute = 100000") as running:
+    # what waits for an owner ends soon
+    pool = "pool = { idle_seconds = 0.5 }"
+    limits = "auth_failures_per_minute = 100000"
+    with Trial(postgres, effects=EVERYTHING, limits=limits, resource=pool) as running:
         yield running
         assert "Traceback" not in running.log.read_text()
         assert "internal error" not in running.log.read_text()
@@ -72,7 +75,10 @@ def strict(postgres, trial):
         dead_peer_seconds = 2
         close_seconds = 0.5
     """
-    with Trial(postgres, effects=EVERYTHING, limits=textwrap.dedent(limits)) as running:
+    pool = "pool = { idle_seconds = 0.5 }"
+    with Trial(
+        postgres, effects=EVERYTHING, limits=textwrap.dedent(limits), resource=pool
+    ) as running:
         yield running
         assert "Traceback" not in running.log.read_text()
 
@@ -505,7 +511,12 @@ def test_a_database_that_restarts_under_load():
     """Each agent gets one clear error, connects again and goes on; the gateway is the same."""
     with (
         EmbeddedPostgres() as server,
-        Trial(server, effects=EVERYTHING, limits="max_sessions = 200") as own,
+        Trial(
+            server,
+            effects=EVERYTHING,
+            limits="max_sessions = 200",
+            resource="pool = { idle_seconds = 0.5 }",
+        ) as own,
     ):
         token = own.token()
         assert own.psql(token, "select 1").returncode == 0

@@ -175,6 +175,10 @@ fsync = "always"
         (WHOLE + "[limits]\nidle_seconds = inf\n", ["limits.idle_seconds: must be a finite"]),
         (WHOLE + "[limits]\nlogin_seconds = 0\n", ["limits.login_seconds: expected a number > 0"]),
         (WHOLE + "[limits]\nlogin_seconds = -1.5\n", ["limits.login_seconds: expected"]),
+        (RESOURCE + "pool = { ready = 3, max_connections = 2 }\n" + WHOLE.replace(RESOURCE, ""),
+         ["resources[payments].pool.ready: is more than max_connections"]),
+        (RESOURCE + "pool = { ready = 1, idle_seconds = 0 }\n" + WHOLE.replace(RESOURCE, ""),
+         ["resources[payments].pool.ready: has no effect with idle_seconds = 0"]),
         # listen
         (WHOLE.replace("allow_plaintext_loopback = true", ""), ["listen.certificate: missing"]),
         (LISTEN + 'host = "0.0.0.0"\n' + WHOLE.replace(LISTEN, ""),

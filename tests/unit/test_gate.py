@@ -86,9 +86,10 @@ async def test_a_session_from_admission_to_end(gate, issuer):
     meaning = sql.understand(text)
     verdict = session.decide(Statement("query", text, ("378282246310005",), meaning=meaning))
     assert verdict.action == "allow"
-    # decided, and not yet written: whoever forwards calls `written` first
-    assert events(gate)[-1]["code"] == "session.start"
+    # admitted and decided, and not yet written: whoever forwards calls `written` first
+    assert events(gate)[-1]["code"] == "log.start"
     session.written()
+    assert events(gate)[-2]["code"] == "session.start"
     recorded = events(gate)[-1]
     assert recorded["code"] == "statement.allowed"
     assert recorded["data"]["text"] == "select '************1111' from charges"

@@ -34,6 +34,7 @@ from pangate.audit.recorded import (
     Damaged,
     Reading,
 )
+from pangate.audit.shelf import Shelf
 from pangate.errors import RecordFailed
 from pangate.ledger.letters import letters
 from pangate.protocols import Buffer, Excerpt, open_excerpt
@@ -72,7 +73,8 @@ class Recordings:
 
     def __init__(self, directory: Path, *, sync: bool = True) -> None:
         self.folder = directory / FOLDER
-        self.sync = sync
+        self.shelf = Shelf(sync=sync)
+        """Where the files of sessions that are over go."""
         module = recorded.zstd()
         options = module.CompressionParameter
 
@@ -89,7 +91,7 @@ class Recordings:
             for easy in (True, False)
         }
         self._days: set[str] = set()
-        self._queue: queue.SimpleQueue[Recording | int | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Recording | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = 0
         self._held: set[Recording] = set()
@@ -165,6 +167,7 @@ class Recordings:
         if thread is not None:
             self._queue.put(None)
             thread.join()
+        self.shelf.close()
 
     # --- between the sessions and the thread ------------------------------------------------------
 
@@ -177,10 +180,10 @@ class Recordings:
             if over:
                 self._held.add(recording)
                 recording.full = True
-        self.hand_over(recording)
+        self._hand_over(recording)
 
-    def hand_over(self, work: Recording | int) -> None:
-        """Have the thread write the blocks of a recording, or sync and close a file."""
+    def _hand_over(self, work: Recording) -> None:
+        """Have the thread write the blocks of a recording."""
         self._queue.put(work)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="recordings", daemon=True)
@@ -214,17 +217,7 @@ class Recordings:
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
-            if isinstance(work, int):
-                self._put_away(work)
-            else:
-                work.write_blocks()
-
-    def _put_away(self, file: int) -> None:
-        # What is wrong with the disk shows with the next write; this file's digest is in the ledger.
-        with contextlib.suppress(OSError):
-            if self.sync:
-                os.fdatasync(file)
-        os.close(file)
+            work.write_blocks()
 
 
 class Recording:
@@ -248,7 +241,9 @@ class Recording:
         """Why its file cannot be written; empty when it can."""
         self.waiting = 0
         self._owner = owner
-        self._path = owner.folder / f"{name}.open"
+        # text, not paths: every session has these
+        self._path = f"{owner.folder}/{name}.open"
+        self._ended = f"{owner.folder}/{name}.rec"
         self._began = time.monotonic()
         self.frames = Frames(self._began, rows is None and size is None)
         """What was gathered, and is not a block yet."""
@@ -280,7 +275,7 @@ class Recording:
             self.end()
             with contextlib.suppress(OSError):
                 # Nothing of a session is in it, and its number stands in no event.
-                self._path.with_suffix(".rec").unlink()
+                os.unlink(self._ended)  # noqa: PTH108
             raise RecordFailed(failure)
         self._marked = self._written
 
@@ -330,11 +325,11 @@ class Recording:
         `failure` is in it when the file is not what it should be."""
         with self._lock:
             self._write_blocks(here=True)
-            self._write_parts(self.frames.take()[0], here=True)
+            gathered = self._joined(self.frames.take()[0])
             summary = {"sent": self.frames.sent_bytes, "cut": self._cut_summary()}
             now = self.frames.micros
             last = self._frame(END, now, _json(summary))
-            self._write(b"".join([*self._gap_frame(now), last]), here=True)
+            self._write(b"".join([gathered, *self._gap_frame(now), last]), here=True)
             if not self.failure:
                 self._check_unchanged()
             data: dict[str, object] = {**self._extent(), **summary}
@@ -342,8 +337,8 @@ class Recording:
                 data["failure"] = self.failure
         self._owner.forget(self)
         with contextlib.suppress(OSError):
-            self._path.rename(self._path.with_suffix(".rec"))
-        self._owner.hand_over(self._fd)
+            os.rename(self._path, self._ended)  # noqa: PTH104
+        self._owner.shelf.put(self._fd)
         self._fd = -1
         return data
 
@@ -357,21 +352,22 @@ class Recording:
     def _write_blocks(self, *, here: bool) -> None:
         while self._blocks:
             parts, size = self._blocks.popleft()
-            self._write_parts(parts, here=here)
+            self._write(self._joined(parts), here=here)
             self._owner.done(self, size)
             if self.failure and not here:
                 self.notice()
 
-    def _write_parts(self, parts: _Block, *, here: bool) -> None:
+    def _joined(self, parts: _Block) -> bytes | bytearray:
+        """The frames of `parts` as they are written."""
         try:
             if isinstance(parts, tuple):
                 data, frames = parts
                 self._frames += frames
-                self._write(data, here=here)
-            else:
-                self._write(b"".join(self._frames_of(parts)), here=here)
+                return data
+            return b"".join(self._frames_of(parts))
         except Exception as wrong:  # noqa: BLE001 - the session ends, the thread does not
             self.failure = f"the recording {self._path} cannot be made: internal error: {wrong!r}"
+            return b""
 
     def _write(self, data: bytes | bytearray, *, here: bool) -> None:
         if self.failure or not data:
@@ -463,7 +459,7 @@ class Recording:
 
     def _check_unchanged(self) -> None:
         try:
-            found, there = os.fstat(self._fd), self._path.lstat()
+            found, there = os.fstat(self._fd), os.lstat(self._path)
         except OSError as wrong:
             self.failure = _failed(
                 f"the recording {self._path} is not there any more", wrong

@@ -295,17 +295,27 @@ class PoolSettings(Settings, frozen=True, kw_only=True):
             description="How long a connection without an owner waits for one, in seconds; 0 closes "
             "each with its session.",
         ),
-    ] = 0.0
+    ] = 300.0
     max_seconds: Annotated[
         Seconds, Meta(description="A connection of this age has no further owner, in seconds.")
     ] = 3600.0
     max_connections: Annotated[
-        Count | None,
+        Count,
         Meta(
-            description="Connections to the resource at the same time; a session that finds none waits its "
-            "turn, limits.connect_seconds at most."
+            description="Connections of sessions to the resource at the same time, those that wait for an "
+            "owner too; a session that finds none waits its turn, limits.connect_seconds at most. "
+            "PostgreSQL's own `max_connections` is 100 by default, three of them for superusers."
         ),
-    ] = None
+    ] = 80
+    ready: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Connections that are logged in before anybody asks for them, with the settings of "
+            "the session that came last; as many wait however long nobody comes. Each worker has its own.",
+        ),
+    ] = 0
 
 
 class ResourceSettings(Settings, frozen=True, kw_only=True):

@@ -495,6 +495,14 @@ class _Check:
                 f'"disable" would send the password and card numbers to {resource.host} in clear; '
                 'it is for loopback addresses and unix sockets only. Use "verify-full"',
             )
+        pool = resource.pool
+        if pool.ready > (pool.max_connections if pool.idle_seconds else 0):
+            self.problem(
+                f"{key}.pool.ready",
+                "is more than max_connections"
+                if pool.idle_seconds
+                else "has no effect with idle_seconds = 0; take one away",
+            )
         if resource.ca is not None:
             self.certificates(resource.ca, f"{key}.ca")
             if resource.tls == "disable":
@@ -694,8 +702,7 @@ class _Check:
                 "limits.max_sessions", f"is less than process.workers; it must be at least {least}"
             )
         for resource in values["resources"]:
-            most = resource.pool.max_connections if resource is not None else None
-            if most is not None and most < least:
+            if resource is not None and resource.pool.max_connections < least:
                 self.problem(
                     f"resources[{resource.name}].pool.max_connections",
                     f"is less than process.workers; it must be at least {least}",

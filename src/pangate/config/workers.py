@@ -51,8 +51,6 @@ def _own_path(settings: AnchorSettings | SinkSettings, number: int) -> Any:
 
 
 def _part(resource: ResourceSettings, workers: int) -> ResourceSettings:
-    most = resource.pool.max_connections
-    if most is None:
-        return resource
-    pool = msgspec.structs.replace(resource.pool, max_connections=most // workers)
+    most = resource.pool.max_connections // workers
+    pool = msgspec.structs.replace(resource.pool, max_connections=most)
     return msgspec.structs.replace(resource, pool=pool)

@@ -443,9 +443,15 @@ class Codec(Protocol):
         the resource reported, `key` is its cancel key."""
 
     def adopt(
-        self, parameters: Mapping[str, str], key: bytes, settings: Mapping[str, str]
+        self,
+        parameters: Mapping[str, str],
+        key: bytes,
+        settings: Mapping[str, str],
+        *,
+        look: bool = True,
     ) -> Login:
-        """What makes a clean connection this session's, with further `settings`."""
+        """What makes a clean connection this session's, with further `settings`. Without these, and without
+        `look`, the resource is not asked whether it is still there, and the login is done at once."""
 
     def resting(self, parameters: dict[str, str]) -> Resting:
         """Who listens to a connection that nobody has; `parameters` are kept up to date."""

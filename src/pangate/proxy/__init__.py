@@ -38,6 +38,7 @@ from pangate.protocols import (
     open_knowledge,
 )
 from pangate.proxy import sockets
+from pangate.proxy.ahead import Ahead
 from pangate.proxy.pool import Pool
 from pangate.proxy.session import Session
 
@@ -126,6 +127,8 @@ class Gateway:
         if known is not None and known[0] == resource:
             return known[1]
         pool = Pool(resource.pool)
+        if resource.pool.ready:
+            pool.ahead = Ahead(self, resource, pool)
         if self.config.resources_by_name.get(resource.name) == resource:
             self._pools[resource.name] = resource, pool
         return pool
@@ -165,12 +168,13 @@ class Gateway:
         if len(self._sessions) > self.config.limits.max_sessions:
             await self._turn_away(session, sock)
             return
+        loop = asyncio.get_running_loop()
+        session.late = loop.call_later(self.config.limits.login_seconds, session.too_late)
         try:
-            async with asyncio.timeout(self.config.limits.login_seconds):
+            async with asyncio.timeout_at(session.late.when()):
                 await self._preface(session, sock)
-                await asyncio.wait({session.settled})
         except TimeoutError:
-            session.fail(LimitReached("the login took too long (limits.login_seconds)"))
+            session.too_late()
         except sockets.CertificateRefused as wrong:
             try:
                 session.gate.refused_certificate(sockets.why(wrong))

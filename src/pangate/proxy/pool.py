@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pangate.errors import PangateError
 from pangate.protocols import Login, Resting
+from pangate.proxy import sockets
 
 if TYPE_CHECKING:
     from pangate.config import PoolSettings
     from pangate.protocols import Codec
+    from pangate.proxy.ahead import Ahead
 
 log = logging.getLogger("pangate")
 
@@ -24,8 +26,16 @@ CREDENTIAL_SECONDS = 5.0
 """How long a credential counts as the resource's after it was read: until then, what was logged in with it
 may be used again without reading it."""
 
+FRESH_SECONDS = 1.0
+"""How long a connection that was made as new counts as being there without being asked."""
+
 CLEAN_SECONDS = 30.0
 """How long a resource may take to make a connection as new."""
+
+
+def fits(asked: Mapping[str, str], credential: bytes) -> Hashable:
+    """What a session that asks for these settings has to have in common with a connection."""
+    return tuple(sorted(asked.items())), credential
 
 
 class Connection:
@@ -44,6 +54,11 @@ class Connection:
         self.since = born
         """When it began to wait."""
         self.transport: asyncio.Transport
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was made as new a moment ago."""
+        return asyncio.get_running_loop().time() - self.since < FRESH_SECONDS
 
     @property
     def process(self) -> int:
@@ -91,6 +106,7 @@ class _Waiting(asyncio.Protocol):
             and self._resting is not None
             and self._resting.between_messages
             and not self.connection.transport.is_closing()
+            and not sockets.peer_closed(self.connection.transport)
         )
 
 
@@ -109,8 +125,12 @@ class Pool:
         self._asking: deque[tuple[Hashable, asyncio.Future[Connection | None]]] = deque()
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
+        self._kept: Hashable = None
+        """What `settings.ready` connections that wait longer than others fit."""
         self.credential = b""
         self._credential_until = 0.0
+        self.ahead: Ahead | None = None
+        """Who makes connections before they are asked for (settings.ready)."""
         self.reused = 0
         """How often a connection had a further owner."""
 
@@ -153,6 +173,20 @@ class Pool:
             else:
                 self._asking = deque(entry for entry in self._asking if entry[1] is not turn)
             raise
+
+    def place_ahead(self, asked: Mapping[str, str]) -> bool:
+        """Take the place of a connection that nobody asks for yet: when fewer than `settings.ready` wait that
+        fit, and there is room without ending another."""
+        settings = self._settings
+        if self._closed or self._asking or self._open >= settings.max_connections:
+            return False
+        like = fits(asked, self.credential)
+        cleaning = sum(waiting.connection.fits == like for waiting in self._cleaning)
+        if len(self._waiting.get(like, ())) + cleaning >= settings.ready:
+            return False
+        self._kept = like
+        self._open += 1
+        return True
 
     def leave(self) -> None:
         """A connection that was taken is closed."""
@@ -237,10 +271,9 @@ class Pool:
             waiting.over = True
             waiting.connection.transport.pause_reading()
             waiting.connection.owners += 1
-            self.reused += 1
+            self.reused += waiting.connection.owners > 1
             return waiting.connection
-        most = self._settings.max_connections
-        if most is not None and self._open >= most and not self._make_room():
+        if self._open >= self._settings.max_connections and not self._make_room():
             return False
         self._open += 1
         return None
@@ -286,10 +319,15 @@ class Pool:
         self._sweeping = None
         now = asyncio.get_running_loop().time()
         settings = self._settings
+        keep = self._waiting.get(self._kept, [])[-settings.ready :] if settings.ready else []
         for waiting in self._without_owner():
             connection = waiting.connection
             idle, age = now - connection.since, now - connection.born
-            if idle >= settings.idle_seconds or age >= settings.max_seconds:
+            if age >= settings.max_seconds or (
+                idle >= settings.idle_seconds and waiting not in keep
+            ):
                 self.drop(waiting)
-        if self._without_owner():
+        if self.ahead is not None:
+            self.ahead.look()
+        if self.ahead is not None or self._without_owner():
             self._sweep_later()

@@ -47,7 +47,7 @@ from pangate.protocols import (
 )
 from pangate.proxy import sockets
 from pangate.proxy.held import Held
-from pangate.proxy.pool import Connection, Pool
+from pangate.proxy.pool import Connection, Pool, fits
 
 if TYPE_CHECKING:
     from pangate.proxy import Gateway
@@ -149,6 +149,7 @@ class _BackendSide(_Peer):
     def take_over(self, connection: Connection) -> None:
         """The connection had another owner before."""
         self.connection, self.transport, self.reused = connection, connection.transport, True
+        self.transport.set_write_buffer_limits(*WRITE_LIMITS)
         self._held = LOGIN  # the pool has paused it
         self.transport.set_protocol(self)
 
@@ -168,7 +169,8 @@ class _BackendSide(_Peer):
         """Go through `login`; nothing is read from the resource afterwards until `begin`. Raises
         ResourceUnavailable and ProtocolError."""
         loop = asyncio.get_running_loop()
-        self.transport.write(login.start())
+        if begin := login.start():
+            self.transport.write(begin)
         while not login.done:
             if not self._arrived and not self.gone:
                 self._waiter = loop.create_future()
@@ -271,6 +273,8 @@ class Session:
         self._login: asyncio.Task[None] | None = None
         self._place: Pool | None = None
         """Where the connection to the resource has its place."""
+        self._asked: Mapping[str, str] = {}
+        """The settings with which that logged in."""
         self._in_line = False
         """Whether it waits for a connection that others have."""
         self.spoilt = False
@@ -279,8 +283,8 @@ class Session:
         self._idle: asyncio.TimerHandle | None = None
         self._active = 0.0
         self._loop = loop = asyncio.get_running_loop()
-        self.settled: asyncio.Future[None] = loop.create_future()
-        """Done when the login is over, one way or the other."""
+        self.late: asyncio.TimerHandle | None = None
+        """Ends the session when its login is not over by then."""
         self.over: asyncio.Future[None] = loop.create_future()
         """Done when the session is."""
         self.gone: asyncio.Future[None] = loop.create_future()
@@ -557,6 +561,7 @@ class Session:
             except AuthenticationFailed as wrong:
                 self._reject(wrong)
                 return
+            self.gateway.write_soon()  # at the latest; what follows needs it sooner or not
             self.resource = admission.resource
             limits = self.gateway.config.limits
             try:
@@ -604,9 +609,12 @@ class Session:
                 self.from_backend(login.rest)
             if not self.closed:
                 self._set_timers(ask.way, admission.principal.expires_at, grant.limits.max_seconds)
-                self.settled.set_result(None)
+                if self.late is not None:
+                    self.late.cancel()
                 self._start_pump(self.backend)
                 self.backend.begin()
+                if self._place is not None and self._place.ahead is not None:
+                    self._place.ahead.like(self._asked)
         except PangateError as wrong:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
@@ -643,16 +651,19 @@ class Session:
         Raises CredentialError, ResourceUnavailable and ProtocolError."""
         resource = admission.resource
         pool = self.gateway.pool(resource)
-        asked = {**self.codec.settings, **self._application(admission)}
+        if resource.principal_setting is not None:
+            self.gate.written()  # law 2: what names the session there comes after its record
+        self._asked = asked = {**self.codec.settings, **self._application(admission)}
         secret = None
         if not pool.knows_credential:
             secret = await self._read_credential(pool, resource)
-        settings = tuple(sorted(asked.items()))
         own = {}
         if resource.principal_setting is not None:
             own[resource.principal_setting] = admission.principal.name
-        while connection := await self._take_place(pool, (settings, pool.credential)):
-            login = self.codec.adopt(connection.parameters, connection.key, own)
+        while connection := await self._take_place(pool, fits(asked, pool.credential)):
+            login = self.codec.adopt(
+                connection.parameters, connection.key, own, look=not connection.fresh
+            )
             side = _BackendSide(self)
             side.take_over(connection)
             if await self._try(side, login):
@@ -660,6 +671,7 @@ class Session:
         try:
             if secret is None:
                 secret = await self._read_credential(pool, resource)
+            self.gate.written()
             first = await self._dial(resource, secret, asked)
         except BaseException:
             if self.backend is None:
@@ -667,8 +679,8 @@ class Session:
             raise
         assert self.backend is not None
         born = asyncio.get_running_loop().time()
-        fits = settings, secret.digest
-        made = Connection(fits, dict(first.parameters), first.key, self.codec.farewell, born)
+        like = fits(asked, secret.digest)
+        made = Connection(like, dict(first.parameters), first.key, self.codec.farewell, born)
         made.transport = self.backend.transport
         self.backend.connection = made
         if not own:
@@ -685,9 +697,9 @@ class Session:
         pool.credential_was_read(secret.digest)
         return secret
 
-    async def _take_place(self, pool: Pool, fits: Hashable) -> Connection | None:
+    async def _take_place(self, pool: Pool, like: Hashable) -> Connection | None:
         self._in_line = True
-        connection = await pool.take(fits)
+        connection = await pool.take(like)
         self._in_line = False
         self._place = pool
         return connection
@@ -812,6 +824,10 @@ class Session:
             )
         self._watch()
 
+    def too_late(self) -> None:
+        """The login is not over within limits.login_seconds."""
+        self._reached("the login took too long (limits.login_seconds)")
+
     def _reached(self, limit: str) -> None:
         self.fail(LimitReached(limit))
 
@@ -882,10 +898,9 @@ class Session:
             return
         self.closed = True
         self.pump.end()
-        for timer in self._timers:
-            timer.cancel()
-        if self._idle:
-            self._idle.cancel()
+        for timer in (*self._timers, self._idle, self.late):
+            if timer is not None:
+                timer.cancel()
         self.gateway.forget(self)
         try:
             self.gate.end(reason, success=success)
@@ -905,9 +920,8 @@ class Session:
         for task in (self._login, self._errand):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
-        for future in (self.settled, self.over):
-            if not future.done():
-                future.set_result(None)
+        if not self.over.done():
+            self.over.set_result(None)
 
     def _abort(self) -> None:
         """A peer did not take the last bytes within limits.close_seconds."""

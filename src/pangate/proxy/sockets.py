@@ -144,7 +144,10 @@ async def receive(sock: socket.socket, size: int) -> bytes:
     loop = asyncio.get_running_loop()
     data = b""
     while len(data) < size:
-        more = await loop.sock_recv(sock, size - len(data))
+        try:
+            more = sock.recv(size - len(data))  # it is here mostly
+        except BlockingIOError:
+            more = await loop.sock_recv(sock, size - len(data))
         if not more:
             raise EOFError("the agent went away")
         data += more
@@ -165,6 +168,17 @@ async def say_last(sock: socket.socket, data: bytes) -> None:
 
 async def peek(sock: socket.socket) -> int:
     """The next byte of `sock`, left where it is. EOFError when there is none."""
+    try:
+        data = sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        await _readable(sock)
+        data = sock.recv(1, socket.MSG_PEEK)
+    if not data:
+        raise EOFError("the agent went away")
+    return data[0]
+
+
+async def _readable(sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     readable: asyncio.Future[None] = loop.create_future()
 
@@ -177,10 +191,6 @@ async def peek(sock: socket.socket) -> int:
         await readable
     finally:
         loop.remove_reader(sock)
-    data = sock.recv(1, socket.MSG_PEEK)
-    if not data:
-        raise EOFError("the agent went away")
-    return data[0]
 
 
 class _Telling(ssl.SSLObject):

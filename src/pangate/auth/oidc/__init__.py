@@ -17,6 +17,7 @@ from base64 import urlsafe_b64decode
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -258,6 +259,7 @@ class Throttle:
         return now, count if window == now - 1 else 0, 0
 
 
+@lru_cache(maxsize=4096)
 def network_of(origin: str) -> str:
     """The part of an address, with or without a port, that stands for one sender."""
     host = origin

@@ -81,6 +81,9 @@ MAX_MEANINGS = 64
 POISON = "PANGATE REFUSED A STATEMENT"
 """What the server gets in the place of a refused statement: a syntax error, whatever the state."""
 
+MAX_GREETINGS = 64
+"""Different sets of parameters of one server whose masked form is kept."""
+
 _ENOUGH = 65_536
 """Bytes that wait behind a statement being decided before no more are asked for."""
 
@@ -394,10 +397,15 @@ class PostgresCodec(Repeats):
         return renewal.clean(parameters, key, in_transaction=self._status != b"I")
 
     def adopt(
-        self, parameters: Mapping[str, str], key: bytes, settings: Mapping[str, str]
+        self,
+        parameters: Mapping[str, str],
+        key: bytes,
+        settings: Mapping[str, str],
+        *,
+        look: bool = True,
     ) -> renewal.Renewal:
         """Set `settings`."""
-        return renewal.adopt(parameters, key, settings)
+        return renewal.adopt(parameters, key, settings, look=look)
 
     def resting(self, parameters: dict[str, str]) -> renewal.Resting:
         """Who takes notices and parameters."""
@@ -429,18 +437,27 @@ class PostgresCodec(Repeats):
         self._encoding = parameters.get("client_encoding", "UTF8")
         self._check_encoding(self._encoding)
         self._check_strings(parameters.get("standard_conforming_strings", "on"))
-        greeting = message(b"R", (0).to_bytes(4, "big"))
-        for name, value in parameters.items():
-            masked = bytearray(messages.text(name) + messages.text(value))
-            self._walker.mask_text(masked)
-            greeting += message(b"S", bytes(masked))
-        greeting += message(b"K", key) + message(b"Z", b"I")
-        actions: list[Action] = [ToFrontend(greeting)]
+        of = (mask, *parameters.items())
+        greeting = knowledge.greetings.get(of)
+        if greeting is None:
+            greeting = self._greeting(parameters)
+            if len(knowledge.greetings) < MAX_GREETINGS:
+                knowledge.greetings[of] = greeting
+        ready = message(b"K", key) + message(b"Z", b"I")
+        actions: list[Action] = [ToFrontend(greeting + ready)]
         self._state = self._command
         self._begun = True
         self._lane.begin(knowledge)
         self._read(actions)
         return actions
+
+    def _greeting(self, parameters: Mapping[str, str]) -> bytes:
+        greeting = message(b"R", (0).to_bytes(4, "big"))
+        for name, value in parameters.items():
+            masked = bytearray(messages.text(name) + messages.text(value))
+            self._walker.mask_text(masked)
+            greeting += message(b"S", bytes(masked))
+        return greeting
 
     def _command(self, actions: list[Action]) -> bool:
         inbox = self._inbox

@@ -229,6 +229,9 @@ class Catalog:
         """Views that came later than what is known of views, and were asked for."""
         self._lineages: dict[str, Lineage] = {}
         self._touching: dict[int, tuple[Understanding, bool]] = {}
+        self.greetings: dict[tuple[object, ...], bytes] = {}
+        """What agents are told at the end of their logins, by what the server says of itself and how it is
+        masked: nearly all are told the same."""
 
     def expire(self) -> None:
         """Read everything again when it is needed."""

@@ -39,14 +39,17 @@ def clean(parameters: Mapping[str, str], key: bytes, *, in_transaction: bool) ->
     temporary tables, listens, advisory locks, sequence values and the state of random()."""
     seed = secrets.randbelow(1 << 53) / (1 << 53)
     queries = ["ROLLBACK"] if in_transaction else []
-    queries += ["DISCARD ALL", "RESET ROLE", f"SELECT pg_catalog.setseed({seed!r})"]
+    # DISCARD ALL has to stand alone; each query is an answer more to wait for
+    queries += ["DISCARD ALL", f"RESET ROLE; SELECT pg_catalog.setseed({seed!r})"]
     return Renewal(queries, parameters, key)
 
 
-def adopt(parameters: Mapping[str, str], key: bytes, settings: Mapping[str, str]) -> Renewal:
-    """See that the server is there, and set what belongs to the next owner."""
+def adopt(
+    parameters: Mapping[str, str], key: bytes, settings: Mapping[str, str], *, look: bool
+) -> Renewal:
+    """See that the server is there, if that has to be looked at, and set what belongs to the next owner."""
     queries = [f"SET {_name(name)} TO {_literal(value)}" for name, value in settings.items()]
-    return Renewal(queries or [""], parameters, key)
+    return Renewal(queries or ([""] if look else []), parameters, key)
 
 
 class Renewal:
@@ -62,7 +65,7 @@ class Renewal:
         self.parameters = dict(parameters)
         self.key = key
         self.rest = b""
-        self.done = False
+        self.done = not queries
 
     def bind(self, binding: bytes) -> None:
         """The connection is authenticated already."""

@@ -1,0 +1,149 @@
+"""Connections to a resource that are logged in before anybody asks for them (resources.pool.ready)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pangate import credentials
+from pangate.config import ResourceSettings, is_loopback
+from pangate.errors import PangateError
+from pangate.masking import default_scanner
+from pangate.protocols import Codec, open_codec
+from pangate.proxy import sockets
+from pangate.proxy.pool import Connection, Pool, fits
+
+if TYPE_CHECKING:
+    from pangate.proxy import Gateway
+
+log = logging.getLogger("pangate")
+
+
+class _LoggingIn(asyncio.Protocol):
+    """The connection's protocol up to the end of its login. A stream would close with its writer."""
+
+    def __init__(self) -> None:
+        self._arrived = bytearray()
+        self._over = False
+        self._came = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self._arrived += data
+        self._came.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over = True
+        self._came.set()
+
+    async def more(self) -> bytes:
+        """What has come. EOFError when nothing will."""
+        await self._came.wait()
+        data = bytes(self._arrived)
+        if not data and self._over:
+            raise EOFError("the resource closed the connection")
+        self._arrived.clear()
+        if not self._over:
+            self._came.clear()
+        return data
+
+
+class Ahead:
+    """Keeps so many connections of one pool waiting, for a session like the last one that came.
+
+    They are made one after the other; when one fails, nothing is tried before the next session comes or
+    the pool looks through what waits."""
+
+    def __init__(self, gateway: Gateway, resource: ResourceSettings, pool: Pool) -> None:
+        self._gateway, self._resource, self._pool = gateway, resource, pool
+        self._asked: Mapping[str, str] | None = None
+        self._working = False
+
+    def like(self, asked: Mapping[str, str]) -> None:
+        """A session came that asked for these settings."""
+        self._asked = asked
+        self.look()
+
+    def look(self) -> None:
+        """Make what is missing."""
+        if self._asked is not None and not self._working:
+            self._working = True
+            self._gateway.run_for(self._work())
+
+    async def _work(self) -> None:
+        try:
+            while self._asked is not None and self._pool.place_ahead(self._asked):
+                if not await self._one_more(self._asked):
+                    return
+        except Exception as wrong:
+            log.error("internal error", exc_info=wrong)
+        finally:
+            self._working = False
+
+    async def _one_more(self, asked: Mapping[str, str]) -> bool:
+        pool, seconds = self._pool, self._gateway.config.limits.connect_seconds
+        rests = False
+        try:
+            async with asyncio.timeout(seconds):
+                connection, codec = await self._log_in(asked)
+            rests = pool.rest(connection, codec)
+            if not rests:
+                connection.transport.write(codec.farewell)
+                connection.transport.close()
+        except (PangateError, OSError, EOFError) as wrong:
+            log.warning(
+                "resource %s: no connection could be made ahead: %s",
+                self._resource.name, str(wrong) or "it took too long (limits.connect_seconds)",
+            )  # fmt: skip
+        finally:
+            if not rests:
+                pool.leave()
+        return rests
+
+    async def _log_in(self, asked: Mapping[str, str]) -> tuple[Connection, Codec]:
+        resource, limits = self._resource, self._gateway.config.limits
+        loop = asyncio.get_running_loop()
+        secret = await credentials.read(resource, limits.credential_seconds)
+        self._pool.credential_was_read(secret.digest)
+        codec = open_codec(
+            resource.protocol, default_scanner(), tls="none",
+            max_message=limits.max_message_bytes, token_bytes=limits.token_bytes,
+        )  # fmt: skip
+        sock, context = await self._gateway.connect(resource, codec)
+        transport, side = await loop.create_connection(
+            _LoggingIn,
+            sock=sock,
+            ssl=context,
+            server_hostname=resource.host if context else None,
+            ssl_shutdown_timeout=limits.close_seconds if context else None,
+        )
+        try:
+            login = codec.login(
+                resource.user,
+                resource.database,
+                secret.reveal(),
+                cleartext=context is not None or is_loopback(resource.host) or resource.unix,
+                settings=asked,
+            )
+            if context is not None:
+                login.bind(sockets.end_point(transport))
+            transport.write(login.start())
+            while not login.done:
+                data = await side.more()
+                # in a thread: what the server asks of a password may take as long as the server likes
+                if answer := await loop.run_in_executor(None, login.feed, data):
+                    transport.write(answer)
+        except BaseException:
+            transport.abort()
+            raise
+        connection = Connection(
+            fits(asked, secret.digest),
+            dict(login.parameters),
+            login.key,
+            codec.farewell,
+            loop.time(),
+        )
+        connection.owners = 0
+        connection.transport = transport
+        return connection, codec
