@@ -69,10 +69,14 @@ cdef class Frames:
     cdef readonly uint64_t sent_bytes
     cdef bytearray framed
     cdef uint64_t count
+    cdef long long room        # bytes that may be sent until somebody has to choose; -1 for any number
+    cdef long long gathered    # of those in `framed`
     cdef list parts
 
     cdef uint64_t moment(self) noexcept
     cdef uint8_t *frame(self, uint8_t kind, uint64_t micros, Py_ssize_t size) except NULL
+    cdef tuple block(self)
+    cdef bint fits(self, Py_ssize_t size) except -1
     cdef int note(self, bytes kind, const uint8_t *data, Py_ssize_t size) except -1
     cdef int number(self, bytes kind, uint32_t number) except -1
     cdef int place(self, bytes kind, uint32_t number, uint64_t place) except -1

@@ -214,9 +214,10 @@ cdef class Written:
         return first
 
     cpdef int append(self, list leaves) except -2:
-        """Write leaves, each a line, with one write: 1 when nothing was kept before, so that somebody has to see
-        to the disk, otherwise 0. -1 when not all of it was written, or nothing may be (not `sound`, `failing`,
-        the file changed, too much is kept, something was begun): `take_part` has what was begun."""
+        """Write leaves, each a line, with one write: 1 when nothing was kept before, so that somebody has to
+        see to the disk, otherwise 0. -1 when not all of it was written, or nothing may be (not `sound`,
+        `failing`, the file changed, too much is kept, something was begun): `take_part` has what was
+        begun."""
         cdef bytes data
         cdef Py_ssize_t size, done
         if self.part is not None or not self.sound or self.failing or self.total - self.let_go > self.most:
@@ -243,10 +244,11 @@ cdef class Written:
 @cython.final
 cdef class Frames:
     """What was gathered of a recording that began at `began`, in seconds of the monotonic clock: frames as
-    they are written when all is kept (`whole`), otherwise (kind, microseconds, data) for whoever chooses."""
+    they are written while all is kept (`whole`, and no more than `room` bytes were sent, -1 for any number),
+    otherwise (kind, microseconds, data) for whoever chooses."""
 
-    def __init__(self, double began, bint whole):
-        self.began, self.whole = began, whole
+    def __init__(self, double began, bint whole, long long room=-1):
+        self.began, self.whole, self.room = began, whole, room
         self.parts, self.framed = [], bytearray()
 
     @property
@@ -255,14 +257,32 @@ cdef class Frames:
         return self.moment()
 
     def take(self):
-        """(Frames as bytes and their number, or the parts; their size), and begin anew."""
+        """((Frames as bytes, their number, what they have of what was sent) or the parts, their size), and
+        begin anew. A part of no kind is of such frames."""
         size, self.size = self.size, 0
         if self.whole:
-            made = (self.framed, <object>self.count)
-            self.framed, self.count = bytearray(), 0
-            return made, size
+            return self.block(), size
         parts, self.parts = self.parts, []
         return parts, size
+
+    cdef tuple block(self):
+        made = (self.framed, <object>self.count, <object>self.gathered)
+        self.framed, self.count, self.gathered = bytearray(), 0, 0
+        return made
+
+    cdef bint fits(self, Py_ssize_t size) except -1:
+        """Whether so many bytes that are sent are kept, and nobody has to choose."""
+        if not self.whole:
+            return False
+        if self.room >= 0:
+            if size > self.room:
+                self.whole = False
+                if self.count:
+                    self.parts.append((b"", 0, self.block()))
+                return False
+            self.room -= size
+        self.gathered += size
+        return True
 
     cdef uint64_t moment(self) noexcept:
         return <uint64_t>((seconds_of(CLOCK_MONOTONIC) - self.began) * 1e6)
@@ -313,7 +333,7 @@ cdef class Frames:
 
     cdef int one(self, data, const uint8_t *p, Py_ssize_t size) except -1:
         """`data`, which is these bytes, is on its way; nobody changes it from now on."""
-        if self.whole:
+        if self.fits(size):
             self.note(b"s", p, size)
         else:
             self.parts.append((b"s", self.moment(), [data]))
@@ -331,7 +351,7 @@ cdef class Frames:
             size += len(buffer)
         if not size:
             return
-        if self.whole:
+        if self.fits(size):
             p = self.frame(c"s", micros, size)
             for buffer in buffers:
                 view = buffer

@@ -54,14 +54,32 @@ def test_frames_are_as_they_are_written():
     made.finished(7, 2**40)
     assert made.sent_bytes == 5
     size = made.size
-    (data, count), taken = made.take()
-    assert (count, taken, len(data)) == (3, size, size)
+    (data, count, sent), taken = made.take()
+    assert (count, sent, taken, len(data)) == (3, 5, size, size)
     assert frames(data) == [
         (STATEMENT, struct.pack("<I", 7)),
         (SENT, b"abcde"),
         (FINISHED, struct.pack("<IQ", 7, 2**40)),
     ]
-    assert made.take() == ((b"", 0), 0)
+    assert made.take() == ((b"", 0, 0), 0)
+
+
+def test_frames_are_chosen_from_once_there_is_no_room():
+    made = Frames(time.monotonic(), True, 5)
+    made.statement(1)
+    made.sent([b"abc"])
+    (data, count, sent), _ = made.take()
+    assert (count, sent) == (2, 3)
+    made.sent([b"de"])
+    made.sent([b"f"])
+    made.finished(1, 6)
+    parts, _ = made.take()
+    assert [kind for kind, _, _ in parts] == [b"", SENT, FINISHED]
+    data, count, sent = parts[0][2]
+    assert (frames(data), count, sent) == ([(SENT, b"de")], 1, 2)
+    assert parts[1][2] == [b"f"]
+    made.sent([b"g"])
+    assert [kind for kind, _, _ in made.take()[0]] == [SENT]
 
 
 def test_parts_are_left_to_whoever_chooses():

@@ -121,7 +121,7 @@ class Recorder:
         """What is recorded and not yet flushed."""
         self.written: Written | None = getattr(sink, "written", None)
         """The end of the file that it goes to, where it is a file that only grows."""
-        self.wake: Callable[[], None] = getattr(sink, "wake", int)
+        self.wake: Callable[[], None] = getattr(sink, "wake", lambda: None)
         """Has what was written there brought to the disk, where nothing waited for that."""
         if sink.repaired_bytes:
             self._record_own("audit.repaired", {"removed_bytes": sink.repaired_bytes})

@@ -63,8 +63,8 @@ FLUSH_SECONDS = 1.0
 """How long what was sent may wait to be in the file."""
 
 _Part = tuple[bytes, int, Any]
-_Block = list[_Part] | tuple[bytearray, int]
-"""Parts to choose from, or frames as they are written and their number."""
+_Block = list[_Part] | tuple[bytearray, int, int]
+"""Parts to choose from, or frames as they are written, their number, and what they have of what was sent."""
 
 
 class Recordings:
@@ -245,7 +245,7 @@ class Recording:
         self._path = f"{owner.folder}/{name}.open"
         self._ended = f"{owner.folder}/{name}.rec"
         self._began = time.monotonic()
-        self.frames = Frames(self._began, rows is None and size is None)
+        self.frames = Frames(self._began, rows is None, -1 if size is None else size)
         """What was gathered, and is not a block yet."""
         self._blocks: deque[tuple[_Block, int]] = deque()
         self._lock = threading.Lock()  # over the blocks being written, and all below
@@ -361,9 +361,7 @@ class Recording:
         """The frames of `parts` as they are written."""
         try:
             if isinstance(parts, tuple):
-                data, frames = parts
-                self._frames += frames
-                return data
+                return self._all_of(*parts)
             return b"".join(self._frames_of(parts))
         except Exception as wrong:  # noqa: BLE001 - the session ends, the thread does not
             self.failure = f"the recording {self._path} cannot be made: internal error: {wrong!r}"
@@ -387,10 +385,20 @@ class Recording:
         except OSError as wrong:
             self.failure = _failed(f"the recording {self._path} cannot be written", wrong).detail
 
+    def _all_of(self, data: bytearray, frames: int, sent: int) -> bytearray:
+        """Frames of which nothing is left out, with so many bytes of what was sent."""
+        self._frames += frames
+        if self._room is not None:
+            self._room -= sent
+        return data
+
     def _frames_of(self, parts: list[_Part]) -> list[Buffer]:
         """The frames of `parts` as buffers, less what is not to be recorded."""
         out: list[Buffer] = []
         for kind, micros, data in parts:
+            if not kind:
+                out.append(self._all_of(*data))
+                continue
             if kind != SENT:
                 out += self._gap_frame(micros)
                 out.append(self._frame(kind, micros, data))

@@ -42,8 +42,8 @@ class Syncer:
         self._thread.start()
 
     def wake(self) -> None:
-        """Something was written where nothing was kept. Otherwise the thread knows of it, and to wake it costs
-        more than to write."""
+        """Something was written where nothing was kept. Otherwise the thread knows of it, and to wake it
+        costs more than to write."""
         with self._changed:
             self._changed.notify()
 
