@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import threading
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from hypothesis import settings
 
@@ -67,12 +70,49 @@ def postgres() -> Iterator[EmbeddedPostgres]:
         yield server
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that are marked `pools` are run in both modes of the pool."""
+    if metafunc.definition.get_closest_marker("pools") and "trial" in metafunc.fixturenames:
+        metafunc.parametrize("trial", ["session", "transaction"], indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def trial(postgres: EmbeddedPostgres) -> Iterator[Trial]:
+def trial(request: pytest.FixtureRequest, postgres: EmbeddedPostgres) -> Iterator[Trial]:
     """The gateway in front of it, as `pangate serve` runs it, and an issuer of tokens."""
-    with Trial(postgres, effects=EVERYTHING) as running:
-        postgres.psql(CARDS.replace("{pans}", "','".join(PANS)))
-        yield running
+    lent = getattr(request, "param", "session") == "transaction"
+    resource = 'pool = { mode = "transaction", idle_seconds = 300 }' if lent else ""
+    with Trial(postgres, effects=EVERYTHING, resource=resource) as running:
+        if not postgres.psql("select to_regclass('cards')", "postgres", "-At").strip():
+            postgres.psql(CARDS.replace("{pans}", "','".join(PANS)))
+        with passers_by(running) if lent else contextlib.nullcontext():
+            yield running
+
+
+@contextlib.contextmanager
+def passers_by(trial: Trial) -> Iterator[None]:
+    """Other sessions that come and take connections all the time, so that a test hardly has one twice."""
+    over = threading.Event()
+
+    def pass_by() -> None:
+        with contextlib.ExitStack() as stack:
+            opened = []
+            for _ in range(2):
+                connection = psycopg.connect(
+                    host=trial.host, port=trial.port, user="agent", dbname="payments", autocommit=True,
+                    password=trial.token("passer-by", seconds=86_400), sslmode="require",
+                )  # fmt: skip
+                opened.append(stack.enter_context(contextlib.closing(connection)))
+            while not over.wait(0.002):
+                for connection in opened:
+                    connection.execute("select 42", prepare=True)
+
+    passing = threading.Thread(target=pass_by)
+    passing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        passing.join()
 
 
 @pytest.fixture(scope="session")

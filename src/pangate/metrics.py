@@ -57,6 +57,8 @@ class Metrics(Collector):
         self.failed_statements = 0
         self.masked: Counter[str] = Counter()
         """Card numbers that were masked in results, by network."""
+        self.pinned: Counter[str] = Counter()
+        """Sessions that keep their connection where others part with it, by what of them made it so."""
         self.given = Given()
         """Rows, and their bytes, that agents were given."""
         self.record_failures = 0
@@ -72,6 +74,7 @@ class Metrics(Collector):
         self._by_code = {
             "session.start": self._session_start,
             "session.end": self._session_end,
+            "session.pinned": self._session_pinned,
             "statement.allowed": self._statement,
             "statement.denied": self._statement,
             "statement.finished": self._finished,
@@ -105,6 +108,10 @@ class Metrics(Collector):
     def _session_end(self, event: Event) -> None:
         self.ended["ok" if event.success else "error"] += 1
 
+    def _session_pinned(self, event: Event) -> None:
+        what = str(event.data["detail"])
+        self.pinned[_bounded(self.pinned, what)] += 1
+
     def _statement(self, event: Event) -> None:
         key = str(event.data["kind"]), str(event.data["verdict"])
         self.statements[key] = self.statements.get(key, 0) + 1
@@ -129,6 +136,12 @@ class Metrics(Collector):
         yield counter("sessions_ended", "Sessions that ended.", self.ended, "outcome")
         yield counter(
             "sessions_refused", "Connections that were not admitted.", self.refused, "code"
+        )
+        yield counter(
+            "sessions_pinned",
+            "Sessions that keep their connection to the resource, by what made it so.",
+            self.pinned,
+            "what",
         )
         yield counter(
             "auth_failures", "Credentials that were not accepted.", self.auth_failures, "reason"

@@ -141,6 +141,11 @@ class Part(NamedTuple):
     shown: tuple[str, ...] = ()
     """Columns of a SELECT that it does no more than show, and the names that it gives them, as often as they
     stand in it."""
+    lasting: str = ""
+    """What in it may leave something in its session that does not end with its transaction; empty when
+    nothing is known to."""
+    deallocates: str | None = None
+    """The prepared statement that it takes away; empty for all."""
 
 
 class Understanding(NamedTuple):

@@ -22,7 +22,7 @@ from conftest import PANS
 from pangate.masking import DIGITS, default_scanner
 from pangate.trial import until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.pools]
 
 
 def number(value: int) -> int:

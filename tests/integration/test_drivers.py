@@ -24,7 +24,7 @@ from psycopg.types.composite import CompositeInfo, register_composite
 from conftest import PANS
 from servers import as_agent, assert_clean, assert_equal_but_for_masks, masked, past, through
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.pools]
 
 ROWS = 250
 COLUMNS = "id, t, v, p, n, d, j, jb, b, ta, na, da, x"

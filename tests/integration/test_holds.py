@@ -140,9 +140,10 @@ class Room:
         )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def place(postgres):
-    with Trial(postgres, effects=EVERYTHING, tables=RULES) as made:
+@pytest.fixture(scope="module", params=["session", "transaction"])
+def place(request, postgres):
+    pool = f'pool = {{ mode = "{request.param}", idle_seconds = 300 }}'
+    with Trial(postgres, effects=EVERYTHING, tables=RULES, resource=pool) as made:
         made.stop_gateway()
         postgres.psql("grant create on schema public to payments_service")
         yield made
@@ -198,6 +199,20 @@ async def test_psql_waits_and_goes_on(room: Room):
     assert statements[0]["data"]["request"] == request.id
     codes = [event["code"] for event in room.events()]
     assert codes.index("approval.decided") < codes.index("statement.allowed")
+
+
+async def test_what_waits_has_a_connection_only_where_it_keeps_one(room: Room):
+    settings = room.gateway.config.resources_by_name["payments"].pool
+    async with room.psycopg() as connection:
+        await connection.execute("select 1")
+        waits = asyncio.create_task(connection.execute("drop table payments_old"))
+        await room.waiting()
+        pool = room.gateway.pools["payments"]
+        assert pool.open - pool.waiting == (1 if settings.mode == "session" else 0)
+        await room.decide()
+        await asyncio.wait_for(waits, 20)
+        assert not room.exists("payments_old")
+        assert pool.open - pool.waiting == 1, "DDL pins"
 
 
 async def test_psql_is_denied_and_goes_on(room: Room):

@@ -18,7 +18,7 @@ from pangate.protocols.postgres.messages import message
 from pangate.trial import until
 from servers import assert_clean, masked, number, numbers, psql, rest, service, session
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.pools]
 
 OBJECTS = """
 create table vault (

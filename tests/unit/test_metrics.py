@@ -43,6 +43,8 @@ def test_every_event_is_counted_where_it_belongs():
         event("config.reloaded"),
         event("config.refused", False),
         event("session.cancel"),
+        event("session.pinned", detail="SET"),
+        event("session.pinned", detail="SET"),
     ):
         metrics.count(one)
     metrics.given.rows += 4
@@ -62,6 +64,7 @@ def test_every_event_is_counted_where_it_belongs():
         ("pangate_statements_failed_total",): 1,
         ("pangate_masked_total", "visa"): 2,
         ("pangate_masked_total", "amex"): 1,
+        ("pangate_sessions_pinned_total", "SET"): 2,
         ("pangate_rows_total",): 4,
         ("pangate_row_bytes_total",): 42,
         ("pangate_config_reloads_total", "ok"): 1,

@@ -115,6 +115,10 @@ CODES: dict[str, Code] = {
     "session.cancel": Code("a cancel request was passed on"),
     "session.connected": Code("which process of the resource serves the session"),
     "session.end": Code("a session ended: totals, and why"),
+    "session.pinned": Code(
+        'the session keeps its connection from now on (`pool.mode = "transaction"`): what may have left '
+        "something there"
+    ),
     "session.recorded": Code("what the session was sent up to here, by its digest", "10.2.1.1"),
     "session.recording": Code("all that the session was sent, by its digest", "10.2.1.1"),
     "session.refused": Code("a connection that never came to a login", "10.2.1.4"),

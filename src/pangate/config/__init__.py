@@ -287,6 +287,13 @@ class PoolSettings(Settings, frozen=True, kw_only=True):
     """How connections to a resource are used again. Between two owners, everything that the first one left is
     taken away; a connection that ran what could leave more is closed instead."""
 
+    mode: Annotated[
+        Literal["session", "transaction"],
+        Meta(
+            description="Whether a session keeps its connection to its end, or parts with it after each "
+            "transaction that leaves nothing."
+        ),
+    ] = "session"
     idle_seconds: Annotated[
         float,
         Meta(

@@ -27,6 +27,7 @@ from pangate.config import (
     IssuerSettings,
     ListenSettings,
     MonitorSettings,
+    PoolSettings,
     ResourceSettings,
     RoleSettings,
     description_of,
@@ -479,6 +480,20 @@ class _Check:
         elif self.files and shutil.which(command[0]) is None:
             self.problem(key, f"there is no program {command[0]}; install it or give its full path")
 
+    def pool(self, pool: PoolSettings, key: str) -> None:
+        if pool.ready > (pool.max_connections if pool.idle_seconds else 0):
+            self.problem(
+                f"{key}.ready",
+                "is more than max_connections"
+                if pool.idle_seconds
+                else "has no effect with idle_seconds = 0; take one away",
+            )
+        if pool.mode == "transaction" and not pool.idle_seconds:
+            self.problem(
+                f"{key}.idle_seconds",
+                'must be more than 0 with mode = "transaction": otherwise each transaction would log in anew',
+            )
+
     def resource(self, resource: ResourceSettings, key: str) -> None:
         for name in ("name", "database", "user"):
             if not getattr(resource, name).isprintable():
@@ -495,14 +510,9 @@ class _Check:
                 f'"disable" would send the password and card numbers to {resource.host} in clear; '
                 'it is for loopback addresses and unix sockets only. Use "verify-full"',
             )
-        pool = resource.pool
-        if pool.ready > (pool.max_connections if pool.idle_seconds else 0):
-            self.problem(
-                f"{key}.pool.ready",
-                "is more than max_connections"
-                if pool.idle_seconds
-                else "has no effect with idle_seconds = 0; take one away",
-            )
+        pool: PoolSettings | None = resource.pool
+        if pool is not None:  # it is wrong in itself otherwise
+            self.pool(pool, f"{key}.pool")
         if resource.ca is not None:
             self.certificates(resource.ca, f"{key}.ca")
             if resource.tls == "disable":
@@ -522,7 +532,6 @@ class _Check:
                 self.problem(
                     f"{key}.certificate", 'has no effect with tls = "disable"; take one away'
                 )
-
         if resource.application_name is not None:
             self.template(
                 resource.application_name,

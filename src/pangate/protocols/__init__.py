@@ -3,9 +3,9 @@
 A codec is the protocol machine of one connection: bytes in, actions out, no sockets and no clock. It is
 made for one connection and shared with nothing. Three rules hold for every codec:
 
-* `Execute` and `Authenticate` are always the last action of the list they stand in: the codec then reads
-  nothing more of what the agent sent until `resume` or `ready` is called, and keeps the rest. `Learn` is the
-  same for what the resource sent, until `learned` is called.
+* `Execute`, `Reach` and `Authenticate` are always the last action of the list they stand in: the codec
+  then reads nothing more of what the agent sent until `resume`, `reached` or `ready` is called, and keeps the
+  rest. `Learn` is the same for what the resource sent, until `learned` is called.
 * Splitting the bytes in any way gives the same bytes out (joined) and the same statements.
 * Bytes that the protocol does not allow, or that the codec does not know, raise `ProtocolError`;
   what is understood and not passed (a limit, an encoding, replication) raises `Refused`. Nothing
@@ -100,6 +100,12 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """What the agent sent needs a connection to the resource, and the session has parted with its own. Answer
+    with `reached`; until then the codec keeps what comes."""
+
+
+@dataclass(frozen=True, slots=True)
 class StartTLS:
     """Send `reply`, then speak TLS; the codec goes on inside it."""
 
@@ -122,6 +128,7 @@ Action = (
     | Described
     | Cancel
     | Learn
+    | Reach
     | StartTLS
     | Close
 )
@@ -452,6 +459,53 @@ class Codec(Protocol):
     ) -> Login:
         """What makes a clean connection this session's, with further `settings`. Without these, and without
         `look`, the resource is not asked whether it is still there, and the login is done at once."""
+
+    # One connection after another, for whoever called `lend`:
+
+    away: bool
+    """Whether the session has no connection: before `resume` comes `reached` then."""
+
+    def lend(self) -> None:
+        """Before `ready`: from then on the session may part with its connection whenever `lendable` says
+        so."""
+
+    def carry(self) -> object:
+        """What is known of a connection that is new: what it keeps of sessions beyond their use of it. For
+        `taken`, `renew` and `reached` of whichever session has it."""
+
+    def taken(self, carried: object) -> None:
+        """Before `ready`: the connection is the one with this."""
+
+    @property
+    def pinned(self) -> str:
+        """What of its statements makes the session keep its connection to the end, since it may have left
+        something there that does not end with a transaction; empty when nothing did."""
+
+    @property
+    def lendable(self) -> bool:
+        """Whether the session leaves nothing on its connection that it could need again, and nothing is under
+        way."""
+
+    def part(self) -> None:
+        """The session has no connection any more."""
+
+    def renew(
+        self,
+        parameters: Mapping[str, str],
+        key: bytes,
+        settings: Mapping[str, str],
+        carried: object,
+        *,
+        kin: bool,
+    ) -> tuple[Login, object]:
+        """What makes a connection that another session has parted with this one's, with further `settings`,
+        and what it carries then. `kin` says that both are of one identity."""
+
+    def unchanged(self, parameters: Mapping[str, str], key: bytes) -> Login:
+        """The same for a connection that nobody else has had meanwhile."""
+
+    def reached(self, carried: object, parameters: Mapping[str, str]) -> list[Action]:
+        """There is a connection again, about which the resource reported `parameters`."""
 
     def resting(self, parameters: dict[str, str]) -> Resting:
         """Who listens to a connection that nobody has; `parameters` are kept up to date."""

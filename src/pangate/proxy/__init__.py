@@ -274,6 +274,9 @@ class Gateway:
                 answer = await loop.sock_recv(sock, len(codec.tls_accepted))
             except OSError:
                 answer = b""
+            except BaseException:
+                sock.close()  # its session has gone
+                raise
             if answer != codec.tls_accepted:
                 sock.close()
                 log.error("resource %s: the server does not speak TLS", resource.name)
@@ -340,12 +343,13 @@ class Gateway:
 
     async def _send_cancel(self, session: Session, resource: ResourceSettings) -> None:
         session.spoilt = True  # it may come late, and would hit the next owner
+        key = session.backend_key  # of the connection that it has now
         sock, context = await self.connect(resource, session.codec)
         reader, writer = await asyncio.open_connection(
             sock=sock, ssl=context, server_hostname=resource.host if context else None
         )
         try:
-            writer.write(session.codec.cancel_request(session.backend_key))
+            writer.write(session.codec.cancel_request(key))
             await writer.drain()
             await reader.read()  # the server closes when it has done it
         finally:
@@ -555,7 +559,9 @@ class Gateway:
             )
         for pool in self.pools.values():
             pool.close()
-        if ending := {session.gone for session in self._closing}:
+        closing = [asyncio.ensure_future(pool.gone()) for pool in self.pools.values()]
+        self._tasks.update(closing)
+        if ending := {*closing, *(session.gone for session in self._closing)}:
             await asyncio.wait(ending, timeout=self.config.limits.close_seconds)
         for task in list(self._tasks):
             task.cancel()

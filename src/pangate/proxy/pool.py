@@ -53,6 +53,10 @@ class Connection:
         self.owners = 1
         self.since = born
         """When it began to wait."""
+        self.parted: tuple[object, Hashable] | None = None
+        """Which session parted with it, and of which identity that is; None when it is as new."""
+        self.carried: object | None = None
+        """What the codec knows of it."""
         self.transport: asyncio.Transport
 
     @property
@@ -67,13 +71,19 @@ class Connection:
 
 
 class _Waiting(asyncio.Protocol):
-    """The connection's protocol while it has no owner: is made as new, then waits."""
+    """The connection's protocol while it has no owner: is made as new, where `cleaning` is what does that,
+    then waits."""
 
-    def __init__(self, pool: Pool, connection: Connection, cleaning: Login, codec: Codec) -> None:
+    def __init__(
+        self, pool: Pool, connection: Connection, cleaning: Login | None, codec: Codec
+    ) -> None:
         self._pool, self.connection = pool, connection
         self._cleaning: Login | None = cleaning
-        self._codec = codec
         self._resting: Resting | None = None
+        if cleaning is None:
+            self._resting = codec.resting(connection.parameters)
+        else:
+            self._codec = codec
         self.over = False
         """Whether the pool counts it no more."""
 
@@ -97,6 +107,7 @@ class _Waiting(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.drop(self)
+        self._pool.lost(self.connection)
 
     @property
     def usable(self) -> bool:
@@ -108,6 +119,16 @@ class _Waiting(asyncio.Protocol):
             and not self.connection.transport.is_closing()
             and not sockets.peer_closed(self.connection.transport)
         )
+
+
+class _Ending(asyncio.Protocol):
+    """The connection's protocol when nobody wants to hear more of it."""
+
+    def __init__(self, pool: Pool, connection: Connection) -> None:
+        self._pool, self._connection = pool, connection
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.lost(self._connection)
 
 
 class Pool:
@@ -123,6 +144,9 @@ class Pool:
         self._cleaning: set[_Waiting] = set()
         self._open = 0
         self._asking: deque[tuple[Hashable, asyncio.Future[Connection | None]]] = deque()
+        self._ending: set[Connection] = set()
+        """Connections that were told to close, without an owner, and have not yet."""
+        self._all_lost: asyncio.Future[None] | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
         self._kept: Hashable = None
@@ -145,6 +169,11 @@ class Pool:
         self._credential_until = asyncio.get_running_loop().time() + CREDENTIAL_SECONDS
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing is used again."""
+        return self._closed
+
+    @property
     def open(self) -> int:
         """Connections that are open or being opened."""
         return self._open
@@ -159,9 +188,9 @@ class Pool:
         """Sessions that wait for a connection."""
         return len(self._asking)
 
-    async def take(self, fits: Hashable) -> Connection | None:
-        """A connection that fits, or None for the place of a new one."""
-        if not self._asking and (found := self._find(fits)) is not False:
+    async def take(self, fits: Hashable, rather: Connection | None = None) -> Connection | None:
+        """A connection that fits, `rather` if it waits, or None for the place of a new one."""
+        if not self._asking and (found := self._find(fits, rather)) is not False:
             return found or None
         turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._asking.append((fits, turn))
@@ -205,6 +234,7 @@ class Pool:
         ):
             return False
         cleaning = codec.clean(connection.parameters, connection.key)
+        connection.parted = connection.carried = None
         waiting = _Waiting(self, connection, cleaning, codec)
         self._cleaning.add(waiting)
         connection.since = now
@@ -214,6 +244,41 @@ class Pool:
         asyncio.get_running_loop().call_later(CLEAN_SECONDS, self._give_up, waiting)
         self._sweep_later()
         return True
+
+    def lend(self, connection: Connection, codec: Codec) -> bool:
+        """Take a connection back as it is, from a session that goes on without it and has left what `codec`
+        knows of. False when it is not used again; then the caller says `end`."""
+        now = asyncio.get_running_loop().time()
+        if self._closed or now - connection.born > self._settings.max_seconds:
+            return False
+        connection.since = now
+        waiting = _Waiting(self, connection, None, codec)
+        connection.transport.set_protocol(waiting)
+        connection.transport.resume_reading()
+        self._waiting.setdefault(connection.fits, []).append(waiting)
+        self._sweep_later()
+        self._serve()
+        return True
+
+    def end(self, connection: Connection) -> None:
+        """Close a connection that was taken, of which its session wants to hear nothing more."""
+        self._ending.add(connection)
+        connection.transport.set_protocol(_Ending(self, connection))
+        connection.transport.write(connection.farewell)
+        connection.transport.close()
+        self.leave()
+
+    def lost(self, connection: Connection) -> None:
+        """A connection without an owner is closed."""
+        self._ending.discard(connection)
+        if self._all_lost is not None and not self._ending and not self._all_lost.done():
+            self._all_lost.set_result(None)
+
+    async def gone(self) -> None:
+        """Until connections that were told to close have."""
+        if self._ending:
+            self._all_lost = asyncio.get_running_loop().create_future()
+            await self._all_lost
 
     def _give_up(self, waiting: _Waiting) -> None:
         if waiting in self._cleaning:
@@ -240,6 +305,7 @@ class Pool:
                 del self._waiting[waiting.connection.fits]
         transport = waiting.connection.transport
         if not transport.is_closing():
+            self._ending.add(waiting.connection)
             transport.write(waiting.connection.farewell)
             transport.close()
         self._open -= 1
@@ -256,9 +322,14 @@ class Pool:
     def _without_owner(self) -> list[_Waiting]:
         return [*self._cleaning, *(one for line in self._waiting.values() for one in line)]
 
-    def _find(self, fits: Hashable) -> Connection | Literal[False] | None:
+    def _find(
+        self, fits: Hashable, rather: Connection | None = None
+    ) -> Connection | Literal[False] | None:
         """A connection, None for the place of a new one, False when there is neither."""
         line = self._waiting.get(fits)
+        if rather is not None and line is not None and line[-1].connection is not rather:
+            # it is put where it is found first
+            line.sort(key=lambda waiting: waiting.connection is rather)
         while line:
             waiting = line[-1]  # the one that waited least: the others may end
             if not waiting.usable:

@@ -39,6 +39,7 @@ from pangate.protocols import (
     Finished,
     Learn,
     Login,
+    Reach,
     StartTLS,
     ToBackend,
     ToFrontend,
@@ -47,6 +48,7 @@ from pangate.protocols import (
 )
 from pangate.proxy import sockets
 from pangate.proxy.held import Held
+from pangate.proxy.lending import Lending
 from pangate.proxy.pool import Connection, Pool, fits
 
 if TYPE_CHECKING:
@@ -141,10 +143,12 @@ class _BackendSide(_Peer):
         super().__init__(session)
         self._arrived = bytearray()
         self._waiter: asyncio.Future[None] | None = None
-        self._in_login = True
+        self.in_login = True
         self.connection: Connection | None = None
         """What the pool knows of it, from the end of the login on."""
         self.reused = False
+        self.forsaken = False
+        """Whether its place in the pool is given up already."""
 
     def take_over(self, connection: Connection) -> None:
         """The connection had another owner before."""
@@ -157,7 +161,7 @@ class _BackendSide(_Peer):
         if self.reused:
             # the connection was made in the name of another session
             SESSION.set(self.session.gate.id)
-        if not self._in_login:
+        if not self.in_login:
             self.session.from_backend(data)
             return
         # a step at a time, and nothing past the login before the codec is ready for it
@@ -190,15 +194,16 @@ class _BackendSide(_Peer):
 
     def begin(self) -> None:
         """From now on, what comes is the session's."""
-        self._in_login = False
+        self.in_login = False
         self.release(LOGIN)
         if self.gone:
             self.session.backend_lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.session.leave_pool()
-        if self._in_login:
+        if not self.forsaken:
+            self.session.leave_pool()
+        if self.in_login:
             self._wake()
         else:
             self.session.backend_lost(exc)
@@ -271,6 +276,8 @@ class Session:
         self.held: Held | None = None
         """The statement that waits for people."""
         self._login: asyncio.Task[None] | None = None
+        self.lending: Lending | None = None
+        """The session's way from one connection to the next, where it does not keep its first."""
         self._place: Pool | None = None
         """Where the connection to the resource has its place."""
         self._asked: Mapping[str, str] = {}
@@ -396,6 +403,8 @@ class Session:
                         verdict = self.gate.decide(action.statement)
                         if verdict.open:
                             self._hold(action.statement, verdict)
+                        elif self.lending is not None and self.codec.away:
+                            self.lending.fetch(verdict)
                         else:
                             following = self.codec.resume(verdict)
                     case Authenticate():
@@ -406,6 +415,9 @@ class Session:
                         )
                     case Learn():
                         self._learn(action)
+                    case Reach():
+                        assert self.lending is not None
+                        self.lending.fetch(None)
                     case Close():
                         closing = action.reason
                     case StartTLS():
@@ -414,6 +426,8 @@ class Session:
         self._send()
         if self.held is not None:
             self.held.look()
+        if self.lending is not None:
+            self.lending.look()
         if closing and self._waiting:
             self._last_word = closing
             self.agent.hold(DISK)
@@ -517,6 +531,9 @@ class Session:
         if self.closed:
             return
         self._active = asyncio.get_running_loop().time()
+        if self.lending is not None and self.codec.away:
+            self.lending.fetch(verdict)
+            return
         try:
             self._run(self.codec.resume(verdict))
         except PangateError as wrong:
@@ -549,7 +566,7 @@ class Session:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
             self.crashed(wrong)
-        if not self.closed and self._errand is None:
+        if not self.closed and self._errand is None and self.backend is not None:
             self.backend.release(LEARN)
 
     # --- login --------------------------------------------------------------------------------
@@ -563,27 +580,10 @@ class Session:
                 return
             self.gateway.write_soon()  # at the latest; what follows needs it sooner or not
             self.resource = admission.resource
-            limits = self.gateway.config.limits
-            try:
-                async with asyncio.timeout(limits.connect_seconds):
-                    login = await self._reach(admission)
-            except TimeoutError:
-                if self._in_line:
-                    most = admission.resource.pool.max_connections
-                    raise LimitReached(
-                        f"all {most} connections to the resource are in use (pool.max_connections) "
-                        "and none was free in time (limits.connect_seconds); try again"
-                    ) from None
-                raise ResourceUnavailable(
-                    "the resource did not answer in time (limits.connect_seconds); "
-                    "try again, or tell whoever runs the gateway"
-                ) from None
-            except CredentialError as wrong:
-                log.error("resource %s: %s", admission.resource.name, wrong)
-                raise ResourceUnavailable(
-                    "the gateway cannot read its credential for this resource; "
-                    "tell whoever runs the gateway"
-                ) from None
+            if admission.resource.pool.mode == "transaction":
+                self.codec.lend()
+                self.lending = Lending(self, admission, self.gateway.pool(admission.resource))
+            login = await self.reach(admission)
             assert self.backend is not None
             assert self.backend.connection is not None
             self.backend_key = login.key
@@ -596,6 +596,8 @@ class Session:
                 },
             )
             self.gate.written()
+            if self.lending is not None:
+                self.lending.begin(self.backend.connection, login)
             self.key = self.gateway.new_key(self)
             grant = admission.grant
             knowledge = self.gateway.knowledge(admission.resource)
@@ -611,10 +613,13 @@ class Session:
                 self._set_timers(ask.way, admission.principal.expires_at, grant.limits.max_seconds)
                 if self.late is not None:
                     self.late.cancel()
-                self._start_pump(self.backend)
+                if self.lending is None:
+                    self._start_pump(self.backend)
                 self.backend.begin()
                 if self._place is not None and self._place.ahead is not None:
                     self._place.ahead.like(self._asked)
+                if self.lending is not None:
+                    self.lending.look()
         except PangateError as wrong:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
@@ -646,11 +651,36 @@ class Session:
             self.agent.transport.write(challenge)
             self.from_agent(b"")  # its answer may be here already
 
+    async def reach(self, admission: Admission) -> Login:
+        """A connection to the resource that is this session's, within limits.connect_seconds. Raises
+        LimitReached, ResourceUnavailable and ProtocolError."""
+        try:
+            async with asyncio.timeout(self.gateway.config.limits.connect_seconds):
+                return await self._reach(admission)
+        except TimeoutError:
+            if self._in_line:
+                most = admission.resource.pool.max_connections
+                raise LimitReached(
+                    f"all {most} connections to the resource are in use (pool.max_connections) "
+                    "and none was free in time (limits.connect_seconds); try again"
+                ) from None
+            raise ResourceUnavailable(
+                "the resource did not answer in time (limits.connect_seconds); "
+                "try again, or tell whoever runs the gateway"
+            ) from None
+        except CredentialError as wrong:
+            log.error("resource %s: %s", admission.resource.name, wrong)
+            raise ResourceUnavailable(
+                "the gateway cannot read its credential for this resource; "
+                "tell whoever runs the gateway"
+            ) from None
+
     async def _reach(self, admission: Admission) -> Login:
-        """A connection to the resource that is this session's: one that had another owner, or a new one.
-        Raises CredentialError, ResourceUnavailable and ProtocolError."""
+        """One that had another owner, or a new one. Raises CredentialError, ResourceUnavailable and
+        ProtocolError."""
         resource = admission.resource
-        pool = self.gateway.pool(resource)
+        lending = self.lending
+        pool = self.gateway.pool(resource) if lending is None else lending.pool
         if resource.principal_setting is not None:
             self.gate.written()  # law 2: what names the session there comes after its record
         self._asked = asked = {**self.codec.settings, **self._application(admission)}
@@ -661,9 +691,12 @@ class Session:
         if resource.principal_setting is not None:
             own[resource.principal_setting] = admission.principal.name
         while connection := await self._take_place(pool, fits(asked, pool.credential)):
-            login = self.codec.adopt(
-                connection.parameters, connection.key, own, look=not connection.fresh
-            )
+            if lending is not None:
+                login = lending.renewal(connection, own)
+            else:
+                login = self.codec.adopt(
+                    connection.parameters, connection.key, own, look=not connection.fresh
+                )
             side = _BackendSide(self)
             side.take_over(connection)
             if await self._try(side, login):
@@ -699,7 +732,8 @@ class Session:
 
     async def _take_place(self, pool: Pool, like: Hashable) -> Connection | None:
         self._in_line = True
-        connection = await pool.take(like)
+        rather = self.lending.last if self.lending is not None else None
+        connection = await pool.take(like, rather)
         self._in_line = False
         self._place = pool
         return connection
@@ -726,6 +760,7 @@ class Session:
         except PangateError as wrong:
             log.debug("a connection that waited is gone: %s", wrong)
             self.backend = None
+            side.forsaken = True
             self.leave_pool()
             side.transport.abort()
             return False
@@ -736,6 +771,30 @@ class Session:
         if self._place is not None:
             place, self._place = self._place, None
             place.leave()
+
+    def arrived(self, carried: object, login: Login, verdict: Verdict | None) -> None:
+        """There is a connection again: go on with the statement that `verdict` is about, or what waits."""
+        assert self.backend is not None
+        self._active = self._loop.time()
+        if self.gate.held:
+            self.backend.hold(RECORD)
+        self._came = perf_counter()  # waiting for the connection does not count
+        self._run(self.codec.reached(carried, login.parameters))
+        if verdict is not None and not self.closed:
+            self._run(self.codec.resume(verdict))
+        self._came = 0.0
+        if self.backend is not None and not self.closed:
+            self.backend.begin()
+
+    def parted(self) -> None:
+        """The connection to the resource is not this session's any more."""
+        self.backend = self._place = None
+        self.backend_key = b""
+
+    @property
+    def sent_everything(self) -> bool:
+        """Whether nothing waits to be sent to the resource."""
+        return not self._waiting and not self._to_backend
 
     def _give_back(self) -> None:
         """The connection to the resource may have another owner: then it is not this session's any more."""
@@ -749,6 +808,8 @@ class Session:
             or self._waiting
             or self.pump.waits
         ):
+            return
+        if side.in_login or (self.lending is not None and self.lending.give()):
             return
         connection = side.connection
         if connection is None or side.transport.is_closing():
@@ -917,6 +978,8 @@ class Session:
             )
         ]
         self.rest()
+        if self.lending is not None:
+            self.lending.stop()
         for task in (self._login, self._errand):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()

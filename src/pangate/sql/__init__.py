@@ -168,7 +168,9 @@ def _whole(parts: Iterable[Part], refusal: str, constant: bool) -> Understanding
 
 
 def _worst(why: str) -> Understanding:
-    return _whole([Part("", dict.fromkeys(EFFECTS, why))], "", False)
+    return _whole(
+        [Part("", dict.fromkeys(EFFECTS, why), lasting="what is not understood")], "", False
+    )
 
 
 def _remember(memory: dict[str, Understanding], key: str, found: Understanding) -> None:

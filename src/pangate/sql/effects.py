@@ -9,6 +9,13 @@ from pangate.model import EFFECTS, Effect, Part, Relation
 from pangate.sql import settings
 from pangate.sql.conditions import spares
 from pangate.sql.functions import builtins, effects_by_name
+from pangate.sql.lasting import (
+    LASTING_EFFECTS,
+    LASTING_FUNCTIONS,
+    LASTING_RELATIONS,
+    TRANSIENT_FUNCTIONS,
+    leaves_nothing,
+)
 from pangate.sql.statements import EFFECTS_OF, command_of
 from pangate.sql.tree import names_of
 
@@ -26,8 +33,8 @@ class Reader:
     """Reads one statement; `part` is what came out."""
 
     __slots__ = (
-        "_called", "aliases", "calls", "columns", "command", "constant", "flags", "kind", "needs",
-        "plain", "refusal", "relations", "shown", "used", "where",
+        "_called", "aliases", "calls", "columns", "command", "constant", "flags", "kind", "lasting",
+        "needs", "plain", "refusal", "relations", "shown", "used", "where",
     )  # fmt: skip
 
     def __init__(self, statement: Node) -> None:
@@ -42,6 +49,7 @@ class Reader:
         self.where: Literal["", "none", "constant", "some"] = ""
         self.flags: dict[str, Any] = {}
         self.refusal = ""
+        self.lasting = ""
         self.constant = kind in PLAIN
         self.plain = _plain(kind, body)
         self.shown: list[str] = []
@@ -60,13 +68,19 @@ class Reader:
             tuple(dict.fromkeys(self._resolved())) if self.columns else (),
             self.where,
             shown=tuple([name for name in self.shown if name not in used]),
+            lasting=self.lasting or ("a function" if self.calls else ""),
             **self.flags,
         )
 
     def need(self, effect: Effect, why: str = "") -> None:
         self.needs.setdefault(effect, why or self.command)
 
+    def lasts(self, what: str) -> None:
+        """It may leave something in its session by `what`."""
+        self.lasting = self.lasting or what
+
     def everything(self, why: str) -> None:
+        self.lasts(self.command)
         for effect in EFFECTS:
             self.need(effect, why)
 
@@ -80,6 +94,8 @@ class Reader:
 
     def statement(self, kind: str, body: Node, ctes: Ctes) -> None:
         """One statement, whole or within another."""
+        if not leaves_nothing(kind, body):
+            self.lasts(command_of(kind, body))
         handler = _STATEMENTS.get(kind)
         if handler is not None:
             handler(self, body, ctes)
@@ -130,6 +146,7 @@ class Reader:
 
     def into(self, into: Node, what: str) -> None:
         table = into["rel"]
+        self.lasts(what)
         self.relation(table, "schema")
         if _temporary(table):
             self.need("write", f"{what} of a temporary table")
@@ -263,6 +280,9 @@ class Reader:
     def execute(self, body: Node, ctes: Ctes) -> None:
         self.flags["executes"] = body["name"]
         self.walk(body.get("params"), ctes)
+
+    def deallocate(self, body: Node, ctes: Ctes) -> None:
+        self.flags["deallocates"] = body.get("name", "")
 
     def declare(self, body: Node, ctes: Ctes) -> None:
         self.wrapped(body.get("query"), ctes)
@@ -453,6 +473,8 @@ class Reader:
         schema, name = table.get("schemaname", ""), table["relname"]
         self.relations[Relation(schema, name, use)] = None
         self.alias(table, _name(table))
+        if schema == "pg_temp" or name in LASTING_RELATIONS:
+            self.lasts("what the session keeps")
         if use != "read" and (schema == "pg_catalog" or (not schema and name.startswith("pg_"))):
             # the server's own tables, and pg_settings, through which every setting can be changed
             self.everything(f"a change of {name}")
@@ -476,10 +498,14 @@ class Reader:
         name = names[-1]
         schema = names[-2] if len(names) > 1 else ""
         effects = effects_by_name().get(name)
+        if name in LASTING_FUNCTIONS:
+            self.lasts(f"{name}()")
         if name == "set_config" and schema in ("", "pg_catalog"):
             self.set_config(call)
         elif effects is not None:
             for effect in effects:
+                if effect in LASTING_EFFECTS and name not in TRANSIENT_FUNCTIONS:
+                    self.lasts(f"{name}()")
                 if effect != "read":
                     self.need(effect, f"{name}()")
                     self._called = (*self._called, effect)
@@ -496,6 +522,8 @@ class Reader:
         given = call.get("args", ())
         values = [_literal(value) for value in given]
         before = set(self.needs)
+        if len(values) != 3 or values[2] is None or values[2].lower() not in _TRUE:
+            self.lasts("set_config()")
         if len(values) != 3 or values[0] is None or any("NamedArgExpr" in arg for arg in given):
             self.everything("set_config() of a setting that the statement does not show")
         else:
@@ -623,6 +651,7 @@ _WHAT = _What(
 )
 
 _READ_BY_SELECT = frozenset({"withClause", "intoClause", "larg", "rarg", "lockingClause"})
+_TRUE = frozenset({"on", "true", "t", "yes", "1"})
 _TEXTS = (("text",), ("varchar",), ("pg_catalog", "text"), ("pg_catalog", "varchar"))
 _FROM = frozenset({"fromClause", "usingClause", "sourceRelation"})
 _READ_BY_CHANGE = frozenset({"withClause", "relation", "cols", "whereClause"})
@@ -637,6 +666,7 @@ _STATEMENTS: dict[str, Callable[[Reader, Node, Ctes], None]] = {
     "CopyStmt": Reader.copy,
     "PrepareStmt": Reader.prepare,
     "ExecuteStmt": Reader.execute,
+    "DeallocateStmt": Reader.deallocate,
     "DeclareCursorStmt": Reader.declare,
     "CreateTableAsStmt": Reader.create_as,
     "CreateStmt": Reader.create,

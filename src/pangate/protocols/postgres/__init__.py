@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from itertools import islice
 
 from pangate import sql
@@ -39,6 +40,7 @@ from pangate.protocols import (
     Close,
     Execute,
     Knowledge,
+    Reach,
     StartTLS,
     ToBackend,
     ToFrontend,
@@ -58,10 +60,10 @@ from pangate.protocols.postgres.conversation import (
 )
 from pangate.protocols.postgres.counting import RowCount
 from pangate.protocols.postgres.estimate import RowEstimate, can_be_explained
+from pangate.protocols.postgres.lent import Lent
 from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import Reader, message
 from pangate.protocols.postgres.oauth import OAuthBearer
-from pangate.protocols.postgres.repeats import Repeats
 from pangate.protocols.postgres.shown import as_shown
 from pangate.protocols.postgres.ways import chosen, without_choice
 from pangate.sql import copy_out
@@ -92,7 +94,7 @@ _LONGEST = (1 << 30) - 1
 """What the server takes of one message, in bytes."""
 
 
-class PostgresCodec(Repeats):
+class PostgresCodec(Lent):
     """One connection. See `pangate.protocols` for the contract.
 
     `tls` says what TLS means here: "required" (nothing but SSLRequest before it), "offered" (plaintext
@@ -211,6 +213,10 @@ class PostgresCodec(Repeats):
         self.full = False
         while self._state(actions):
             pass
+
+    def _go_on(self, actions: list[Action]) -> None:
+        self._state = self._command
+        self._read(actions)
 
     def _stop(self, actions: list[Action]) -> bool:
         # waiting for `ready` or `resume`; what comes meanwhile is kept, within its bound
@@ -446,8 +452,10 @@ class PostgresCodec(Repeats):
         ready = message(b"K", key) + message(b"Z", b"I")
         actions: list[Action] = [ToFrontend(greeting + ready)]
         self._state = self._command
-        self._begun = True
-        self._lane.begin(knowledge)
+        if self._names is None:
+            self._begun = True
+            self._lane.begin(knowledge)
+        self._report(parameters)
         self._read(actions)
         return actions
 
@@ -491,6 +499,13 @@ class PostgresCodec(Repeats):
             return True
         if self.full:
             return False
+        if self.away and raw[0] not in b"QPBFX":
+            if raw[0] in b"Hdcf":
+                del inbox[: length + 1]  # they say nothing to a server that does nothing
+                return True
+            self._state = self._stop
+            actions.append(Reach())
+            return False
         handled = _FRONTEND[raw[0]](self, raw, actions)
         if handled is None:  # it waits for an answer that is on its way
             if self._failed and all(ahead.kind not in "Ss" for ahead in self._queue):
@@ -516,10 +531,12 @@ class PostgresCodec(Repeats):
         self._state = self._command
         return True
 
-    def _on_query(self, raw: bytes, actions: list[Action]) -> bool:
+    def _on_query(self, raw: bytes, actions: list[Action]) -> bool | None:
         reader = Reader(raw[5:], "frontend")
         text = reader.cstring().decode("utf-8", "backslashreplace")
         reader.done()
+        if self._in_sql_in_doubt(text):
+            return None
         refusal = ""
         if self._unsynced and _copy_plan(text):
             # What is asked in front of it ends with a Sync of ours, and the server may be skipping to one.
@@ -529,23 +546,28 @@ class PostgresCodec(Repeats):
             )
         return self._ask("Q", raw, Statement("query", text, refusal=refusal), None, actions)
 
-    def _on_parse(self, raw: bytes, actions: list[Action]) -> bool:
+    def _on_parse(self, raw: bytes, actions: list[Action]) -> bool | None:
         reader = Reader(raw[5:], "frontend")
         name = reader.cstring()
         text = reader.cstring().decode("utf-8", "backslashreplace")
         types = reader.uint32s(reader.int16())
         reader.done()
+        if self._names is not None and name and self.lookup(name) is None:
+            return None  # whether that name is taken decides what is sent
         if len(self._prepared) >= self._max_statements and name not in self._prepared:
             raise LimitReached(f"more than {self._max_statements} prepared statements are open")
         prepared = Prepared(text, types)
+        if self._names is not None:
+            prepared.wire = raw[6 + len(name) :]
+            prepared.digest = sha256(prepared.wire).digest()
         statement = Statement("parse", text, name=name.decode("utf-8", "replace"), runs=False)
         return self._ask("P", raw, statement, prepared, actions, name)
 
     def _on_bind(self, raw: bytes, actions: list[Action]) -> bool | None:
         reader = Reader(raw[5:], "frontend")
         portal, name = reader.cstring(), reader.cstring()
-        known = self._lookup(name)
-        if known is None:
+        known = self.lookup(name)
+        if known is None or self._in_sql_in_doubt(known.text):
             return None
         values = bind_values(reader, known.types)
         refusal = ""
@@ -558,15 +580,15 @@ class PostgresCodec(Repeats):
         statement = Statement(
             "bind", known.text, values, name.decode("utf-8", "replace"), refusal=refusal
         )
-        return self._ask("B", raw, statement, None, actions, portal, doubtful=known.doubtful)
+        return self._ask("B", raw, statement, known, actions, portal, doubtful=known.doubtful)
 
-    def _lookup(self, name: bytes) -> Prepared | None:
+    def lookup(self, name: bytes) -> Prepared | None:
         """What `name` means when the server comes to the message that is read now: UNKNOWN when nothing,
         None when an answer that is still on its way decides."""
         number, expected = self._naming.get(name, (0, None))
         if expected is None or number <= self._asked - len(self._queue):  # it is answered
             return self._prepared.get(name, UNKNOWN)
-        if self._synced > number:
+        if self._synced > number or expected.kind == "Q":
             # When that Parse fails, the server skips to Sync: before it this Bind is skipped with it,
             # behind it the name means what it meant before.
             return None
@@ -618,27 +640,31 @@ class PostgresCodec(Repeats):
             self._spoilt = self._spoilt or renewal.spoils(statement)
             running = self._running[number]
             self._note_names(statement)
+            placed = None
+            if self._names is not None:
+                raw, placed = self._names.send(kind, raw, number, statement, prepared, actions)
             if kind == "P":
-                self._expect(Expected("P", number, name, prepared))
+                self.expect(Expected("P", number, name, prepared, placed=placed))
             elif kind == "B":
                 self._portals[name] = number
                 self._bound[name] = self._asked
                 self._described = None
-                self._expect(Expected("B", number, name))
+                self.expect(Expected("B", number, name))
             elif kind == "E":
                 self._run_portal(raw, name, number, actions)
             elif kind == "F":
-                self._expect(Expected("F", number, call=self._reads.call(raw)))
+                self.expect(Expected("F", number, call=self._reads.call(raw)))
             else:
                 self._described = None
                 running.copy = _copy_plan(running.text)
                 if running.copy:
                     self._describe_copy(running.copy.out.select, number, actions)
-                self._expect(Expected("Q", number))
+                self.expect(Expected("Q", number))
+                self._note_deallocated(statement.text)
             if kind != "E":
                 actions.append(ToBackend(raw))
         else:
-            self._poison(kind, number, verdict, actions)
+            self._poison(kind, name, number, verdict, actions)
         self._state = self._command
         self._read(actions)
         return actions
@@ -652,7 +678,7 @@ class PostgresCodec(Repeats):
             return raw
         reader = Reader(raw[5:], "frontend")
         reader.cstring()
-        known = self._lookup(reader.cstring()) or UNKNOWN
+        known = self.lookup(reader.cstring()) or UNKNOWN
         return repr((statement.text, known.types)).encode("utf-8", "surrogatepass") + reader.rest()
 
     def estimate(self) -> RowEstimate | None:
@@ -665,7 +691,7 @@ class PostgresCodec(Repeats):
             return RowEstimate(statement.text)
         reader = Reader(raw[5:], "frontend")
         reader.cstring()
-        known = self._lookup(reader.cstring()) or UNKNOWN
+        known = self.lookup(reader.cstring()) or UNKNOWN
         return RowEstimate(statement.text, known.types, bound_values(reader))
 
     def count(self, bound: int, seconds: float) -> RowCount:
@@ -682,7 +708,7 @@ class PostgresCodec(Repeats):
         if kind == "B":
             reader = Reader(raw[5:], "frontend")
             reader.cstring()
-            types = (self._lookup(reader.cstring()) or UNKNOWN).types
+            types = (self.lookup(reader.cstring()) or UNKNOWN).types
             values = bound_values(reader)
             sent = int.from_bytes(values[2 + 2 * int.from_bytes(values[:2], "big") :][:2], "big")
             # those that the agent left to the server to find out
@@ -730,15 +756,21 @@ class PostgresCodec(Repeats):
             if name and statement.shown is not None:
                 self._secretive.add(name)
 
-    def _poison(self, kind: str, number: int, verdict: Verdict, actions: list[Action]) -> None:
+    def _poison(
+        self, kind: str, name: bytes, number: int, verdict: Verdict, actions: list[Action]
+    ) -> None:
         self._described = None
+        if self._names is not None:
+            self._names.refused()
+            if kind == "P" and not name:
+                self._on_unnamed_gone()
         sqlstate = messages.SQLSTATE.get(verdict.code, "42501")
         error = messages.error(sqlstate, self._said(verdict.reason))
         if kind in "QF":
-            self._expect(Expected("Q", number, error=error, sqlstate=sqlstate))
+            self.expect(Expected("Q", number, error=error, sqlstate=sqlstate))
             actions.append(ToBackend(messages.query(POISON)))
         else:
-            self._expect(Expected("X", number, error=error, sqlstate=sqlstate))
+            self.expect(Expected("X", number, error=error, sqlstate=sqlstate))
             actions.append(ToBackend(messages.parse("", POISON)))
             self._skipping = True
 
@@ -748,28 +780,30 @@ class PostgresCodec(Repeats):
         """Have the server describe what a COPY will send, right before it."""
         if extended:
             # The unnamed statement is the agent's.
-            self._expect(Expected("c"))
+            self.expect(Expected("c"))
             actions.append(ToBackend(messages.close_statement(OWN_NAME)))
             name, tag = OWN_NAME, b""
         else:
             name, tag = "", SIMPLE  # a Query takes the unnamed statement away in any case
-        self._expect(Expected("p", name=tag))
-        self._expect(Expected("y", number, name=tag))
+        self.expect(Expected("p", name=tag))
+        self.expect(Expected("y", number, name=tag))
         actions.append(ToBackend(messages.parse(name, select) + messages.describe_statement(name)))
         if extended:
-            self._expect(Expected("c"))
+            self.expect(Expected("c"))
             actions.append(ToBackend(messages.close_statement(OWN_NAME)))
         else:
-            self._expect(Expected("s"))
+            self.expect(Expected("s"))
             actions.append(ToBackend(messages.sync()))
 
-    def _expect(self, expected: Expected) -> None:
+    def expect(self, expected: Expected) -> None:
+        """It is noted in the queue, and where it counts for what comes behind it."""
         if not self._queue:
             self._naming.clear()
         self._queue.append(expected)
         self._asked += 1
         if expected.kind in "Ss":
             self._unsynced = self._ran = False
+            self.sequence += 1
         elif expected.kind not in "QF":
             self._unsynced = True
             self._ran |= expected.kind == "E"
@@ -779,6 +813,8 @@ class PostgresCodec(Repeats):
             self._naming[expected.name] = self._asked, expected
         elif expected.kind == "C" and expected.name[:1] == b"S":
             self._naming[expected.name[1:]] = self._asked, expected
+        if expected.kind == "Q" and self._names is not None:
+            self._naming[b""] = self._asked, expected  # it takes that one away
 
     def _in_doubt(self, portal: bytes) -> bool:
         """Whether an answer that is still on its way decides if there is such a portal: it ends with the
@@ -792,9 +828,14 @@ class PostgresCodec(Repeats):
         what, name = self._named(raw)
         if what == "P" and self._in_doubt(name):
             return None
+        if what == "S" and self._names is not None:
+            renamed = self._names.describe(raw, name, actions)
+            if renamed is None:
+                return None
+            raw = renamed
         self._described = name if what == "P" else None
         portal = self._portals.get(name, 0) if what == "P" else 0
-        self._expect(Expected("D", 0, name, describes=what, portal=portal))
+        self.expect(Expected("D", 0, name, describes=what, portal=portal))
         actions.append(ToBackend(raw))
         return True
 
@@ -815,14 +856,16 @@ class PostgresCodec(Repeats):
 
     def _run_portal(self, raw: bytes, portal: bytes, number: int, actions: list[Action]) -> None:
         if self._described != portal:
-            self._expect(Expected("d", 0, portal, describes="P", portal=number))
+            self.expect(Expected("d", 0, portal, describes="P", portal=number))
             actions.append(ToBackend(messages.describe_portal(portal)))
         self._described = None
         running = self._running.get(number)
         if running and running.copy is None and (copy := _copy_plan(running.text)):
             running.copy = copy
             self._describe_copy(copy.out.select, number, actions, extended=True)
-        self._expect(Expected("E", number, portal))
+        self.expect(Expected("E", number, portal))
+        if running:
+            self._note_deallocated(running.text)
         actions.append(ToBackend(raw))
 
     def _on_close(self, raw: bytes, actions: list[Action]) -> bool | None:
@@ -833,7 +876,9 @@ class PostgresCodec(Repeats):
         # It is gone for whatever comes behind this: when the server skips a Close, it skips that as well. Its
         # answer is not waited for, since the server keeps it back until Sync.
         closes = self._portals.pop(name, 0) if what == "P" else 0
-        self._expect(Expected("C", 0, what.encode() + name, closes=closes))
+        if what == "S" and self._names is not None:
+            raw = self._names.close(raw, name)
+        self.expect(Expected("C", 0, what.encode() + name, closes=closes))
         actions.append(ToBackend(raw))
         return True
 
@@ -850,7 +895,7 @@ class PostgresCodec(Repeats):
         self._described = None
         self._skipping = False
         if not self._copying:  # during a COPY the server ignores it
-            self._expect(Expected("S"))
+            self.expect(Expected("S"))
         actions.append(ToBackend(raw))
         return True
 
@@ -858,7 +903,7 @@ class PostgresCodec(Repeats):
         if self._copying:
             self._copying = False
         elif self._queue:
-            self._expect(Expected("m"))
+            self.expect(Expected("m"))
         actions.append(ToBackend(raw))
         return True
 

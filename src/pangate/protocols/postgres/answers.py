@@ -148,6 +148,8 @@ class Answers(Conversation):
     def _on_parse_complete(self, actions: list[Action]) -> None:
         expected = self._head("Pp")
         self._queue.popleft()
+        if expected.placed:
+            expected.placed.state = "there"
         if expected.kind == "p":
             self._walker.drop()
             return
@@ -376,6 +378,8 @@ class Answers(Conversation):
             self._finish(expected.statement, actions)
         else:
             self._planned = None
+        if tag.startswith((b"DEALLOCATE", b"DISCARD ALL")):
+            self._on_deallocated(tag, running)
         if tag == b"PREPARE\0":
             # SQL may have given a name that Parse gave before another meaning: none is trusted now.
             self._prepared.clear()
@@ -386,6 +390,12 @@ class Answers(Conversation):
             self._doubt(running)
         self._walker.mask_body(0)
         self._keep()
+
+    def _on_deallocated(self, tag: bytes, running: Running | None) -> None:
+        """SQL took prepared statements away."""
+
+    def _on_unnamed_gone(self) -> None:
+        """The server has taken the prepared statement without a name away."""
 
     def _doubt(self, running: Running | None) -> None:
         """Code was run, which can prepare and declare as well, under names that are known here."""
@@ -511,7 +521,9 @@ class Answers(Conversation):
         if expected and expected.kind in "py" and expected.name == SIMPLE:
             # What was asked in front of a COPY; the COPY itself will say what is wrong.
             while self._queue[0].kind != "s":
-                self._queue.popleft()
+                skipped = self._queue.popleft()
+                if skipped.placed:
+                    skipped.placed.state = "lost"
             walker.mask_body(0)
             self._queue[1].aborted = message(b"E", walker.body())
             walker.drop()
@@ -531,16 +543,24 @@ class Answers(Conversation):
         else:
             walker.mask_body(0)
             body = walker.body()
-            shown = self._without_values(body, self._running.get(expected.statement))
+            shown = self._without_values(
+                self._as_named(body), self._running.get(expected.statement)
+            )
             if shown == body:
                 walker.keep()
             else:
                 walker.replace(message(b"E", shown))
         self._planned = None
+        if expected.kind == "P" and not expected.name:
+            self._on_unnamed_gone()
         if expected.call:
             self._reads.failed()
         if expected.kind not in "QF":
             self._failed = True
+
+    def _as_named(self, body: bytes) -> bytes:
+        """An error with the names that the agent gave."""
+        return body
 
     def _without_values(self, body: bytes, running: Running | None) -> bytes:
         """An error or a notice without what it quotes of sensitive columns."""
@@ -579,6 +599,7 @@ class Answers(Conversation):
         reader = Reader(self._walker.body(), "backend")
         name, value = reader.cstring(), reader.cstring()
         reader.done()
+        self._on_setting(name, value)
         if name == b"client_encoding":
             self._encoding = value.decode("ascii", "replace")
             self._check_encoding(self._encoding)
@@ -586,6 +607,9 @@ class Answers(Conversation):
             self._check_strings(value.decode("ascii", "replace"))
         self._walker.mask_body(0)
         self._walker.keep()
+
+    def _on_setting(self, name: bytes, value: bytes) -> None:
+        """The server reports a setting."""
 
     def _on_ready(self, actions: list[Action]) -> None:
         if not self._queue:
@@ -598,6 +622,8 @@ class Answers(Conversation):
         ends = "S" if self._failed else "SQF"
         while self._queue:
             expected = self._queue.popleft()
+            if expected.placed:
+                expected.placed.state = "lost"  # it failed, or was skipped
             if expected.statement:
                 if expected.kind not in ends and expected.statement in self._running:
                     # skipped by the server after an error before it
@@ -608,6 +634,8 @@ class Answers(Conversation):
                 break
         else:
             raise ProtocolError("the backend said that it is ready, unasked", "backend")
+        if expected.kind == "Q":
+            self._on_unnamed_gone()
         if self._status == b"I":
             if self._running or self._portals:
                 self._sweep(actions)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Literal
 
 from pangate._frame import Walker
 from pangate._scan import Scanner
@@ -37,9 +38,24 @@ class Prepared:
     types: tuple[int, ...]
     doubtful: bool = False
     """Whether the server may mean another text by this name since."""
+    wire: bytes = b""
+    """What stood in the Parse behind the name, where a further Parse may be needed."""
+    digest: bytes = b""
+    """That of `wire`."""
 
 
 UNKNOWN = Prepared("", ())
+
+
+@dataclass(slots=True)
+class Placed:
+    """A prepared statement of one connection: its name there, the digest of what it was parsed from, and in
+    which sequence of messages (up to a Sync) it was sent."""
+
+    name: bytes
+    digest: bytes
+    sequence: int
+    state: Literal["sent", "there", "lost"] = "sent"
 
 
 @dataclass(slots=True)
@@ -65,6 +81,8 @@ class Expected:
     """The statement whose portal is closed (C): by then its name may be another's."""
     portal: int = 0
     """The statement of the portal that is described."""
+    placed: Placed | None = None
+    """What a Parse makes (P, p), where names differ by the connection."""
 
 
 @dataclass(slots=True)

@@ -37,18 +37,47 @@ def spoils(statement: Statement) -> bool:
 def clean(parameters: Mapping[str, str], key: bytes, *, in_transaction: bool) -> Renewal:
     """Take away what the last owner left: its transaction, settings, role, prepared statements, cursors,
     temporary tables, listens, advisory locks, sequence values and the state of random()."""
-    seed = secrets.randbelow(1 << 53) / (1 << 53)
     queries = ["ROLLBACK"] if in_transaction else []
+    return Renewal([*queries, *_everything()], parameters, key)
+
+
+def _everything() -> list[str]:
     # DISCARD ALL has to stand alone; each query is an answer more to wait for
-    queries += ["DISCARD ALL", f"RESET ROLE; SELECT pg_catalog.setseed({seed!r})"]
-    return Renewal(queries, parameters, key)
+    return ["DISCARD ALL", f"RESET ROLE; {_seed()}"]
+
+
+def _seed() -> str:
+    return f"SELECT pg_catalog.setseed({secrets.randbelow(1 << 53) / (1 << 53)!r})"
+
+
+ALL_BUT_STATEMENTS = (
+    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; "
+    "SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; "
+)
+"""What DISCARD ALL does, but for prepared statements and their plans."""
+
+
+def renew(
+    parameters: Mapping[str, str], key: bytes, settings: Mapping[str, str], *, statements: bool
+) -> Renewal:
+    """Between two sessions of which none left a transaction, or anything that it needs again: take away what
+    the last one may have left all the same, with `statements` all but prepared statements, and set what
+    belongs to the next."""
+    own = [_set(name, value) for name, value in settings.items()]
+    queries = [ALL_BUT_STATEMENTS + _seed()] if statements else _everything()
+    return Renewal([*queries, *own], parameters, key)
+
+
+def nothing(parameters: Mapping[str, str], key: bytes) -> Renewal:
+    """Between a session and itself."""
+    return Renewal([], parameters, key)
 
 
 def adopt(
     parameters: Mapping[str, str], key: bytes, settings: Mapping[str, str], *, look: bool
 ) -> Renewal:
     """See that the server is there, if that has to be looked at, and set what belongs to the next owner."""
-    queries = [f"SET {_name(name)} TO {_literal(value)}" for name, value in settings.items()]
+    queries = [_set(name, value) for name, value in settings.items()]
     return Renewal(queries or ([""] if look else []), parameters, key)
 
 
@@ -133,6 +162,10 @@ class Resting:
     def between_messages(self) -> bool:
         """Whether nothing of a message has come that is not whole."""
         return not self._buffer
+
+
+def _set(name: str, value: str) -> str:
+    return f"SET {_name(name)} TO {_literal(value)}"
 
 
 def _name(name: str) -> str:
