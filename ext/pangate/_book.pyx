@@ -184,8 +184,8 @@ cdef class Pending:
 
 
 cdef class Written:
-    """The end of a file that only grows, open as `fd`: it has `length` bytes up to the leaf `sequence`. What was
-    written and is not known to be on its disk is kept, up to `most` bytes.
+    """The end of a file that only grows, open as `fd`: it has `length` bytes up to the leaf `sequence`. What
+    was written and is not known to be on its disk is kept, up to `most` bytes.
 
     For the thread that writes; another one, which brings it to the disk, takes from the front of `kept`, counts
     in `let_go` the bytes that it took, and sets `synced`, the last leaf that is on the disk, and `failing`."""
