@@ -187,8 +187,9 @@ cdef class Written:
     """The end of a file that only grows, open as `fd`: it has `length` bytes up to the leaf `sequence`. What
     was written and is not known to be on its disk is kept, up to `most` bytes.
 
-    For the thread that writes; another one, which brings it to the disk, takes from the front of `kept`, counts
-    in `let_go` the bytes that it took, and sets `synced`, the last leaf that is on the disk, and `failing`."""
+    For the thread that writes; another one, which brings it to the disk, takes from the front of `kept`,
+    counts in `let_go` the bytes that it took, and sets `synced`, the last leaf that is on the disk, and
+    `failing`."""
 
     def __init__(self, int fd, long long length, long long sequence, long long most):
         self.fd, self.length, self.sequence, self.most = fd, length, sequence, most

@@ -132,8 +132,8 @@ cdef class Turn:
             self.put_off(left)
 
     cdef bint recorded(self) except -1:
-        """Whether everything is in the kernel, written here if need be. False when it is not, or something more
-        is to be done for it."""
+        """Whether everything is in the kernel, written here if need be. False when it is not, or something
+        more is to be done for it."""
         cdef double began
         cdef int first
         if self.written is None or self.gate.record_failure:
