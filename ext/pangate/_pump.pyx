@@ -81,10 +81,10 @@ cdef class Out:
 cdef class Turn:
     """The requests of one turn of the event loop, of all sessions: they wait for one write of the record.
 
-    `call_soon` is the loop's. What is as nearly always is done here; `commit_others` writes and forwards when
-    some have taken the long way or anything is wrong, and `put_off` has the sessions whose requests have to be
-    on the disk first. Of the gate's recorder come what is recorded and not yet written, the end of the file
-    that it goes to, where there is one, and who is to be told when something has to be brought to the disk."""
+    `call_soon` is the loop's. What is as nearly always is done here; `commit_others` writes and forwards
+    when some have taken the long way or anything is wrong, and `put_off` has the sessions whose requests have
+    to be on the disk first. Of the gate's recorder come what is recorded and not yet written, the end of the
+    file that it goes to, where there is one, and who is told when something has to be brought to the disk."""
 
     cdef list pumps
     cdef object call_soon, commit_, gate, recorder, commit_others, put_off, wake
