@@ -237,6 +237,10 @@ def soak(record: dict[str, Any]) -> str:
     return page.soak(record, table, about(record))
 
 
+def profile(record: dict[str, Any]) -> str:
+    return page.profile(record, table, about(record))
+
+
 def main() -> int:
     text = HEAD
     for group, make in (
@@ -244,6 +248,7 @@ def main() -> int:
         ("peers", peers),
         ("library", library),
         ("gateway", gateway),
+        ("profile", profile),
         ("soak", soak),
     ):
         record = newest(group)

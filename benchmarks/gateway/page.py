@@ -38,6 +38,15 @@ sides, {workers}. What went wrong: {wrong_count}. The record verified afterwards
 
 """
 
+PROFILE = """\
+### Where the CPU of a query goes
+
+`python benchmarks/profile_gateway.py`: pgbench -S, {mode}, {clients} clients, no TLS; `perf record` samples each proxy, and a
+sample falls to what the kernel does for a system call or to whose code runs outside of it. Microseconds of CPU a query,
+of the proxy's own processes but the sealer.
+
+"""
+
 WORDS = {True: "met", False: "not met", None: "not run"}
 
 
@@ -194,3 +203,19 @@ def soak(record: dict[str, Any], table: Table, about: str) -> str:
         text
         + f"Done: {done}. In the second half memory changed by {found['pss_kib_an_hour']:,.0f} KiB an hour.\n\n"
     )
+
+
+def profile(record: dict[str, Any], table: Table, about: str) -> str:
+    """Where the CPU goes, by part."""
+    found = {entry["name"]: entry["microseconds"] for entry in record["benchmarks"]}
+    parts = sorted(
+        {part for micros in found.values() for part in micros},
+        key=lambda part: -max(micros.get(part, 0.0) for micros in found.values()),
+    )
+    rows: list[list[object]] = [
+        [part, *(f"{micros.get(part, 0.0):.1f}" for micros in found.values())]
+        for part in parts
+        if max(micros.get(part, 0.0) for micros in found.values()) >= 0.05
+    ]
+    rows.append(["all", *(f"{sum(micros.values()):.1f}" for micros in found.values())])
+    return PROFILE.format(**record) + about + table(["us a query", *found], rows) + "\n"
