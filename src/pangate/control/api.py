@@ -170,8 +170,8 @@ class _Api:
             raise StateFailed("there is no state")
         return self._gate.desk
 
-    async def _person(self, asked: HttpRequest) -> tuple[Principal, str]:
-        """Who asks, and from where."""
+    async def _person(self, asked: HttpRequest, *parameters: str) -> tuple[Principal, str]:
+        """Who asks, and from where. The query has no other parameters than these."""
         address = asked.client.host if asked.client else "unknown"
         origin = f"{address}:{asked.client.port}" if asked.client else address
         scheme, _, token = asked.headers.get("authorization", "").partition(" ")
@@ -190,6 +190,9 @@ class _Api:
             )  # fmt: skip
             await self._gate.durable()
             raise
+        if not set(asked.query_params) <= set(parameters):
+            known = ", ".join(parameters) or "none"
+            raise _Wrong(422, "misused", f"there is no such parameter; there is {known}")
         return person, origin
 
     async def _bytes(self, asked: HttpRequest, most: int) -> bytes:
@@ -225,7 +228,7 @@ class _Api:
 
     async def requests(self, asked: HttpRequest) -> Response:
         """The requests that concern who asks, the newest first."""
-        person, origin = await self._person(asked)
+        person, origin = await self._person(asked, "state")
         states = asked.query_params.getlist("state") or ["pending"]
         if not set(states) <= {*STATES, "all"}:
             raise _Wrong(422, "misused", f"state is one of all, {', '.join(STATES)}")

@@ -29,7 +29,7 @@ ERRORS = {
     "405": "This is not done here.",
     "409": "It was decided, or said, before.",
     "413": "The body is too long.",
-    "422": "A value is missing or wrong.",
+    "422": "A value or a parameter is missing or wrong.",
     "429": "You have as many of these open as you may.",
     "500": "An error in the gateway; its log says more.",
     "503": "Nothing was done; tell whoever runs the gateway.",
@@ -81,7 +81,7 @@ def _paths() -> dict[str, Any]:
     request = [_parameter("id", "The request.", _NAME)]
     decided = _answer("The request as it stands then.", _ref("Request"))
     reason = _body("Decision", required=False)
-    deciding = ("403", "404", "409", "413", "422")
+    deciding = ("403", "404", "409", "413")
     decisions = {
         f"/api/approvals/{{id}}/{word}": {
             "post": _operation(word, text, decided, *deciding, "400", parameters=request, **reason)
@@ -109,7 +109,7 @@ def _paths() -> dict[str, Any]:
     ]
     return {
         "/api/approvals": {
-            "get": _operation("list", "List requests.", listed, "422", parameters=[states])
+            "get": _operation("list", "List requests.", listed, parameters=[states])
         },
         "/api/approvals/watch": {
             "get": _operation(
@@ -131,14 +131,14 @@ def _paths() -> dict[str, Any]:
         "/api/approvals/{id}/count": {
             "post": _operation("count", "Have the rows counted that it concerns, up to a bound.",
                                _answer("As they are now.", _ref("Count")), "400", "404", "409", "413",
-                               "422", parameters=request, **_body("Nothing", required=False))
+                               parameters=request, **_body("Nothing", required=False))
         },
         "/api/delegations": {
             "get": _operation("delegations", "List delegations that you gave or have.",
                               _answer("Yours.", _list("delegations", "Delegation"))),
             "post": _operation(
                 "delegate", "Let another person decide in your place for a time.",
-                _answer("As it was given.", _ref("Delegation")), "400", "413", "422",
+                _answer("As it was given.", _ref("Delegation")), "400", "413",
                 status="201", **_body("NewDelegation"),
             ),
         },
@@ -190,7 +190,7 @@ def _operation(
     status: str = "200",
     **more: object,
 ) -> Schema:
-    known = ("401", *errors, "500", "503")
+    known = sorted({"401", "422", "500", "503", *errors})
     responses = {one: {"$ref": f"#/components/responses/{one}"} for one in known}
     return {
         "operationId": name,
