@@ -222,6 +222,7 @@ def idle_sessions(server: EmbeddedPostgres, count: int) -> list[Case]:
             limits=f"max_sessions = {count + 60}",
             listen="" if tls else "allow_plaintext_loopback = true",
             tls="verify-full" if tls else "disable",
+            resource=f"pool = {{ max_connections = {count + 60} }}",
         ) as trial:
             found = uvloop.run(through_the_gateway(trial, count, tls))
             sockets = uvloop.run(bare(server, trial.directory, count, tls))

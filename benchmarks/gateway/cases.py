@@ -195,7 +195,7 @@ def _rows(count: int) -> str:
 
 # Whether the answers are right, before anybody asks how fast they come
 
-CLEAR = re.compile(rb"(?<!\d)" + PREFIX.encode() + rb"\d{6}(\d{4})(?!\d)")
+CLEAR = re.compile(rb"(?<!\d)%b\d{%d}(\d{4})(?!\d)" % (PREFIX.encode(), 12 - len(PREFIX)))
 
 
 def check(ways: Mapping[str, Way], setting: Setting) -> dict[str, int]:

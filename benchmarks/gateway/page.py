@@ -65,6 +65,8 @@ def page(record: dict[str, Any], table: Table, bars: Bars, about: str) -> tuple[
     text += _pgbench(_of(cases, "select", "tls", "tpcb", "connections", "workers"), table)
     text += "![CPU of a query](gateway-cpu.svg)\n\n"
     text += _parts(_of(cases, "parts"), table)
+    if again := record.get("parts"):
+        text += f"*Of this table*: {again['note']} ({again['rounds']} rounds).\n\n"
     text += _results(_of(cases, "sweep", "bulk"), table)
     text += _idle(_of(cases, "idle"), table)
     plot = {

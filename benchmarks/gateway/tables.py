@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pangate.embedded import EmbeddedPostgres
 
-PREFIX = "411111"
-"""How every card number here begins, so that one in clear is found by looking for these bytes."""
+PREFIX = "41111111"
+"""How every card number here begins, so that one in clear is found by looking for these bytes: no count of rows is
+as long."""
 
 DISTINCT = 1000
 SEED = 20261129
@@ -31,7 +32,7 @@ def check_digit(digits: str) -> str:
 def numbers() -> list[str]:
     """Card numbers of a test range, all valid, always the same."""
     rng = random.Random(SEED)
-    made = (f"{PREFIX}{rng.randrange(10**9):09}" for _ in range(DISTINCT))
+    made = (f"{PREFIX}{rng.randrange(10**7):07}" for _ in range(DISTINCT))
     return [digits + check_digit(digits) for digits in made]
 
 
