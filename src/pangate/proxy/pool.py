@@ -86,6 +86,14 @@ class _Waiting(asyncio.Protocol):
             self._codec = codec
         self.over = False
         """Whether the pool counts it no more."""
+        self.patience: asyncio.TimerHandle | None = None
+        """Gives it up when it is not made as new in time."""
+
+    def settle(self) -> None:
+        """It was made as new, or is over."""
+        if self.patience is not None:
+            self.patience.cancel()
+            self.patience = None
 
     def data_received(self, data: bytes) -> None:
         if self.over:
@@ -241,7 +249,8 @@ class Pool:
         connection.transport.set_protocol(waiting)
         connection.transport.resume_reading()
         connection.transport.write(cleaning.start())
-        asyncio.get_running_loop().call_later(CLEAN_SECONDS, self._give_up, waiting)
+        loop = asyncio.get_running_loop()
+        waiting.patience = loop.call_later(CLEAN_SECONDS, self._give_up, waiting)
         self._sweep_later()
         return True
 
@@ -286,6 +295,7 @@ class Pool:
 
     def cleaned(self, waiting: _Waiting) -> None:
         """It is as new."""
+        waiting.settle()
         self._cleaning.discard(waiting)
         connection = waiting.connection
         connection.since = asyncio.get_running_loop().time()
@@ -297,6 +307,7 @@ class Pool:
         if waiting.over:
             return
         waiting.over = True
+        waiting.settle()
         self._cleaning.discard(waiting)
         line = self._waiting.get(waiting.connection.fits, [])
         if waiting in line:
