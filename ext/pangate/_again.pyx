@@ -289,16 +289,20 @@ cdef tuple STATUS = tuple(bytes((_byte,)) for _byte in range(256))
 
 
 cdef class ShortWay:
-    """The short way through a codec, whatever its protocol: `again` for a request, and when it may go on,
-    `proceed`; then `answered` for the answer. See the contract of a codec."""
+    """The short way through a codec, whatever its protocol."""
 
     cpdef Known again(self, bytes data):
+        """What is known of the request `data`, when it came before but for its values and nothing is under
+        way; nothing has happened yet then. None when it is to go by `frontend`."""
         raise NotImplementedError
 
     cpdef bytes proceed(self, Known known, bytes data):
+        """It may: what the resource is sent of it."""
         raise NotImplementedError
 
     cpdef Answered answered(self, bytes data):
+        """Take what the resource answers, when it is the whole answer to what went the short way and looks
+        like the one before. None when it is to go by `backend`."""
         raise NotImplementedError
 
 

@@ -416,6 +416,7 @@ def test_without_a_free_descriptor_it_waits_for_one(own):
                 sock.connect((own.host, own.port))
             until(lambda: "cannot accept a connection" in own.log.read_text(), "the log")
         until(lambda: own.psql(token, "select 1").returncode == 0, "recovery")
+        assert descriptors(own) <= used + 20
     finally:
         resource.prlimit(own.pid, resource.RLIMIT_NOFILE, (soft, most))
 

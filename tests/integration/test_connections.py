@@ -29,8 +29,10 @@ pytestmark = pytest.mark.integration
 
 OURS = {
     "Session",
-    "_AgentSide",
-    "_BackendSide",
+    "AgentSide",
+    "BackendSide",
+    "Pump",
+    "Out",
     "PostgresCodec",
     "GateSession",
     "Walker",

@@ -247,6 +247,8 @@ def test_what_runs_when_its_agent_goes_is_cancelled(own):
         until(lambda: backends(own) == 1, "the session")
         time.sleep(0.2)
     until(lambda: backends(own) == 0, "the end of the statement", 5)
+    ended = [e for e in events(own) if e["code"] == "session.end"]
+    assert ended[-1]["data"]["unfinished"] == [1]
 
 
 # --- silent ----------------------------------------------------------------------------------------
@@ -280,7 +282,7 @@ def test_bytes_keep_a_session_from_being_idle(postgres, trial):
         for _ in range(8):
             time.sleep(0.4)
             sock.sendall(query("select 1"))
-            serve(sock)
+            assert serve(sock).endswith(ready())
 
 
 @pytest.mark.parametrize("stage", ["hello", "startup", "password", "idle", "asked"])

@@ -95,7 +95,9 @@ def test_a_peer_that_is_gone_is_the_transports_to_find(loop):
         made.transport.set_protocol(Side())
         made.peer.close()
         made.out.send(b"x" * 1000)
-        await asyncio.wait_for(lost, 5)
+        wrong = await asyncio.wait_for(lost, 5)
+        assert wrong is None or isinstance(wrong, OSError)
+        assert made.transport.is_closing()
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(run())

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from pangate._again import Answered, Known, ShortWay
+from pangate._again import ShortWay
 from pangate._scan import Scanner
 from pangate.errors import ProtocolError, Refused
 from pangate.model import Certificate, Credential, Outcome, Statement, Verdict, Way
@@ -370,22 +370,9 @@ class Codec(Protocol):
         called much later; what the agent sends meanwhile is kept, within bounds, and the answers
         to what was forwarded before go on."""
 
-    # The short way:
-
     @property
     def short_way(self) -> ShortWay:
-        """The three of it for whoever takes it at every request; what they do is said below."""
-
-    def again(self, data: bytes) -> Known | None:
-        """What is known of the request `data`, when it came before but for its values and nothing is under
-        way; nothing has happened yet then. None when it is to go by `frontend`."""
-
-    def proceed(self, known: Known, data: bytes) -> bytes:
-        """It may: what the resource is sent of it."""
-
-    def answered(self, data: bytes) -> Answered | None:
-        """Take what the resource answers, when it is the whole answer to what went the short way and looks
-        like the one before. None when it is to go by `backend`."""
+        """The way of requests that came before but for their values."""
 
     # While a statement waits for `resume`:
 

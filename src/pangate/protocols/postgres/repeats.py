@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from pangate._again import Answered, Known, Lane, Requests, ShortWay, answer_parts
+from pangate._again import Known, Lane, Requests, ShortWay, answer_parts
 from pangate._scan import Scanner
 from pangate.model import Statement, Verdict
 from pangate.protocols import Action, Buffer, Execute
@@ -76,20 +76,8 @@ class Repeats(Answers, ABC):
 
     @property
     def short_way(self) -> ShortWay:
-        """The same without a call of Python."""
+        """See `pangate.protocols.Codec`."""
         return self._lane
-
-    def again(self, data: bytes) -> Known | None:
-        """What is known of the request `data`, when it is one and nothing is under way."""
-        return self._lane.again(data)
-
-    def proceed(self, known: Known, data: bytes) -> bytes:
-        """It is allowed: what the resource is sent."""
-        return self._lane.proceed(known, data)
-
-    def answered(self, data: bytes) -> Answered | None:
-        """The answer to what went the short way, when it is just that."""
-        return self._lane.answered(data)
 
     def _mentioned(self, values: tuple[str | None, ...]) -> bool:
         catalog = self._catalog

@@ -49,12 +49,12 @@ class Short(Bench):
 
     def agent(self, *data: bytes) -> Bench:
         for part in data:
-            found = self.codec.again(part)
+            found = self.codec.short_way.again(part)
             if found is None:
                 self.take(self.codec.frontend(part))
                 continue
             self.waiting = found
-            self.to_backend += self.codec.proceed(found, part)
+            self.to_backend += self.codec.short_way.proceed(found, part)
             *first, last = found.statements
             last = replace(last, parameters=found.values)
             self.statements += [
@@ -65,7 +65,7 @@ class Short(Bench):
 
     def server(self, *data: bytes) -> Bench:
         for part in data:
-            answered = self.codec.answered(part)
+            answered = self.codec.short_way.answered(part)
             if answered is None:
                 self.take(self.codec.backend(part))
                 continue
