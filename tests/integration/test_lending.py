@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -18,6 +19,7 @@ import psycopg
 import pytest
 
 from conftest import EVERYTHING
+from pangate.embedded import EmbeddedPostgres
 from pangate.protocols.postgres.messages import error_fields
 from pangate.trial import Trial, until
 from pgwire import SYNC, bind, close, describe, execute, parse, query, split
@@ -78,6 +80,11 @@ def tell(connection: psycopg.Connection, text: str) -> object:
         return ask(connection, text)
     except psycopg.Error as wrong:
         return wrong.sqlstate
+
+
+def told_by(postgres: EmbeddedPostgres, text: str) -> str:
+    """What the server itself answers."""
+    return postgres.psql(text, "postgres", "-At").strip()
 
 
 def events_of(trial: Trial, code: str) -> list[dict]:
@@ -433,7 +440,11 @@ def test_names_in_sql(two):
         for number, sock in enumerate(sockets):
             say(sock, parse("s", f"select {number}") + parse("t", "select 5") + SYNC)
         first, second, third = sockets
-        assert value(say(third, query("execute s"))) == b"2"
+        for text in ("execute s", "deallocate s; execute s", "execute s; deallocate s"):
+            found = say(third, query(text))
+            assert error_fields(dict(found)["E"])["C"] == "42501", text
+        assert error_fields(dict(say(third, parse("e", "execute s") + SYNC))["E"])["C"] == "42501"
+        assert value(say(third, bind("", "s") + RUN)) == b"2"
         for sock, number in ((first, 0), (second, 1)):
             assert kinds(say(sock, query("deallocate s"))) == "CZ"
             assert kinds(say(sock, bind("", "s") + RUN)) == "EZ"
@@ -447,8 +458,95 @@ def test_names_in_sql(two):
         assert kinds(say(first, bind("", "t") + RUN)) == "EZ"
         assert value(say(second, bind("", "t") + RUN)) == b"5"
         assert value(say(third, bind("", "s") + RUN)) == b"2"
-        found = say(third, query("deallocate s; execute s"))
-        assert kinds(found) == "CEZ"
+        say(third, query("prepare own as select 7"))  # which pins
+        assert value(say(third, query("execute own"))) == b"7"
+        found = say(third, query("execute s"))
+        assert error_fields(dict(found)["E"])["C"] == "26000"
+        found = say(first, parse("a", "select 1") + parse("b", "select 2") + SYNC)
+        assert kinds(say(first, query("deallocate a; select 1/0; deallocate b"))) == "CEZ"
+        assert value(say(first, bind("", "b") + RUN)) == b"2", "it was not taken away"
+
+
+def test_no_text_runs_that_its_name_does_not_mean_any_more(postgres, trial):
+    """A name that is given again, told from the first by what is wiped."""
+    columns = 'columns = { "people.secret" = "wipe" }'
+    postgres.psql(
+        "create table if not exists people (secret text); truncate people;"
+        "insert into people values ('hush hush'); grant all on people to public"
+    )
+    with lending(postgres, 1, resource=columns) as own, three(own) as (sock, *_):
+        say(sock, parse("s1", "select secret || '' from people") + SYNC)
+        assert b"hush" not in repr(say(sock, bind("", "s1") + RUN)).encode()
+        say(sock, close("S", "s1") + SYNC)
+        say(sock, parse("s1", "select 'harmless' || ''") + SYNC)
+        for text in ("execute s1", "deallocate s1; execute s1"):
+            found = say(sock, query(text))
+            assert b"hush" not in repr(found).encode()
+            assert "E" in dict(found)
+        assert value(say(sock, bind("", "s1") + RUN)) == b"harmless"
+
+
+def test_types_are_those_that_the_session_was_told(postgres, two):
+    """The same text is about other columns where a session looks for its tables elsewhere."""
+    for schema, kind in (("sa", "bigint"), ("sb", "double precision")):
+        postgres.psql(
+            f"drop schema if exists {schema} cascade; create schema {schema};"
+            f"create table {schema}.t (v {kind}); grant all on schema {schema} to public;"
+            f"grant all on all tables in schema {schema} to public"
+        )
+    text = "insert into t values ($1)"
+    with three(two) as (first, second, _):
+        say(first, query("begin; set local search_path = sb"))
+        say(first, parse("s", text) + SYNC)
+        say(first, query("commit"))
+        say(second, query("begin; set local search_path = sa"))
+        told = say(second, parse("s", text) + describe("S", "s") + SYNC)
+        assert dict(told)["t"] == b"\0\x01" + (20).to_bytes(4, "big")
+        say(second, query("commit"))
+        for _ in range(3):  # on whichever connection
+            say(first, query("select 1"))
+            say(second, query("begin; set local search_path = sa"))
+            found = say(second, bind("", "s", [(42).to_bytes(8, "big")], [1]) + execute("") + SYNC)
+            assert kinds(found) == "2CZ", found
+            say(second, query("commit"))
+    assert told_by(postgres, "select count(*), min(v), max(v) from sa.t") == "3|42|42"
+
+
+def test_sessions_go_on_when_the_pool_is_another_one(postgres, trial):
+    with lending(postgres, 2) as own, three(own) as sockets:
+        for sock in sockets:
+            assert value(say(sock, query("select 1"))) == b"1"
+        before = own.config.read_text()
+        own.config.write_text(before.replace("idle_seconds = 300", "idle_seconds = 299"))
+        os.kill(own.pid, signal.SIGHUP)
+        until(lambda: len(events_of(own, "config.reloaded")) == 1, "the reload")
+        for _ in range(2):
+            for sock in sockets:
+                assert value(say(sock, query("select 2"))) == b"2"
+
+
+def test_what_a_view_leaves_is_gone_with_its_session(postgres, one):
+    postgres.psql(
+        "create or replace function hidden_lock() returns int language plpgsql volatile as "
+        "$$ begin perform pg_advisory_lock(4711); return 1; end $$;"
+        "create or replace view locking as select hidden_lock() as n; grant select on locking to public"
+    )
+    held = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4711"
+    with agent(one) as connection:
+        assert ask(connection, "select n from locking") == 1
+        assert told_by(postgres, held) == "1"
+    until(lambda: told_by(postgres, held) == "0", "the end of the lock", 5)
+
+
+def test_a_setting_of_ones_own_ends_its_connection_however_it_is_spelled(two):
+    for text in ("select set_config(E'my\\x2eown', 'v', true)", 'set local U&"my\\002eother" = 1'):
+        with agent(two, "one") as connection:
+            ask(connection, "select 1")
+            served = process(connection)
+            with connection.transaction():
+                connection.execute(text)
+        with agent(two, "two") as other:
+            assert process(other) != served, text
 
 
 def test_a_connection_keeps_so_many_statements(one):

@@ -124,11 +124,16 @@ class Lending:
         if free and session.sent_everything:
             self.give()
 
+    def leave(self) -> None:
+        """The session is over: its last connection is made as new, though it waits for others by now."""
+        if self.last is not None and self._session.backend is None:
+            self.pool.renew(self.last, self._mark, self._session.codec)
+
     def give(self) -> bool:
         """Part with the connection. False when it stays with the session."""
         session, pool = self._session, self.pool
         side = session.backend
-        if side is None or side.in_login or pool.closed or not session.codec.lendable:
+        if side is None or side.in_login or not session.codec.lendable:
             return False
         connection = side.connection
         if connection is None or side.gone or side.full or side.transport.is_closing():

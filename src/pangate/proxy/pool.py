@@ -269,6 +269,23 @@ class Pool:
         self._serve()
         return True
 
+    def renew(self, connection: Connection, mark: object, codec: Codec) -> None:
+        """Make a connection as new that waits as the session of `mark`, which is over, has left it."""
+        line = self._waiting.get(connection.fits, [])
+        for waiting in line:
+            if waiting.connection is connection and (connection.parted or (None,))[0] is mark:
+                if not waiting.usable:
+                    self.drop(waiting)
+                    return
+                line.remove(waiting)
+                if not line:
+                    del self._waiting[connection.fits]
+                waiting.over = True
+                connection.transport.pause_reading()
+                if not self.rest(connection, codec):
+                    self.end(connection)
+                return
+
     def end(self, connection: Connection) -> None:
         """Close a connection that was taken, of which its session wants to hear nothing more."""
         self._ending.add(connection)

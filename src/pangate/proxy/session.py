@@ -658,7 +658,7 @@ class Session:
             or self.pump.waits
         ):
             return
-        if side.in_login or (self.lending is not None and self.lending.give()):
+        if side.in_login:
             return
         connection = side.connection
         if connection is None or side.transport.is_closing():
@@ -818,6 +818,8 @@ class Session:
         except PangateError as wrong:
             log.error("the end of the session could not be recorded: %s", wrong)
         self._give_back()
+        if self.lending is not None:
+            self.lending.leave()
         for side in (self.agent, self.backend):
             if transport := getattr(side, "transport", None):
                 transport.close()

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from itertools import islice
 
 from pangate import sql
@@ -522,7 +521,9 @@ class PostgresCodec(Lent):
     def _pass_on(self, actions: list[Action]) -> bool:
         """A CopyData longer than may be kept: it is data to the server, and no decision hangs on it."""
         have = min(self._passing, len(self._inbox))
-        if have and not self._skipping:
+        if (
+            have and not self._skipping and not self.away
+        ):  # away, there is no COPY that it belongs to
             actions.append(ToBackend(bytes(self._inbox[:have])))
         del self._inbox[:have]
         self._passing -= have
@@ -559,7 +560,7 @@ class PostgresCodec(Lent):
         prepared = Prepared(text, types)
         if self._names is not None:
             prepared.wire = raw[6 + len(name) :]
-            prepared.digest = sha256(prepared.wire).digest()
+            prepared.digest = self._names.digest(prepared.wire)
         statement = Statement("parse", text, name=name.decode("utf-8", "replace"), runs=False)
         return self._ask("P", raw, statement, prepared, actions, name)
 
@@ -606,8 +607,10 @@ class PostgresCodec(Lent):
         doubtful: bool = False,
     ) -> bool:
         if not statement.refusal:
-            meaning = sql.resolve(sql.understand(statement.text), self._meanings)
-            statement = replace(statement, meaning=meaning)
+            understood = sql.understand(statement.text)
+            refusal = self._names.refuses(understood.parts) if self._names is not None else ""
+            meaning = sql.resolve(understood, self._meanings)
+            statement = replace(statement, meaning=meaning, refusal=refusal)
         unknown = doubtful or (kind == "B" and bool(statement.refusal))
         statement = as_shown(statement, self._catalog, self._secretive, doubtful=unknown)
         if self._candidate is not None:

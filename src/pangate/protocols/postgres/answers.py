@@ -17,6 +17,7 @@ from pangate.protocols.postgres.conversation import (
     Conversation,
     CopyPlan,
     Expected,
+    Prepared,
     Running,
 )
 from pangate.protocols.postgres.details import quotes_data, without_quoted, without_values
@@ -357,7 +358,11 @@ class Answers(Conversation):
         prepared = self._prepared.get(expected.name)
         if prepared:
             prepared.types = types
+            self._on_types(prepared, types)
         self._keep()
+
+    def _on_types(self, prepared: Prepared, types: tuple[int, ...]) -> None:
+        """The agent is told the types of a statement's parameters."""
 
     def _on_complete(self, actions: list[Action]) -> None:
         # CommandComplete and EmptyQueryResponse
@@ -646,6 +651,11 @@ class Answers(Conversation):
         self._planned = None
         self._walker.muted = self._muted = False
         self._walker.keep()
+        if not self._queue:
+            self._on_rest()
+
+    def _on_rest(self) -> None:
+        """Everything is answered."""
 
     def _sweep(self, actions: list[Action]) -> None:
         # Outside of a transaction no portal lives on: what is bound, not in the queue and not being

@@ -110,6 +110,8 @@ class Running:
     """What its parameters are."""
     doubtful: bool = False
     """Whether another text than `text` may run."""
+    deallocated: int = 0
+    """How many of its DEALLOCATEs were answered."""
     secret: bool = False
     """Whether its values may be sensitive, so that they are not kept."""
 

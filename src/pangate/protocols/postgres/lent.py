@@ -124,8 +124,6 @@ class Lent(Repeats, ABC):
 
     def part(self) -> None:
         """Nothing is sent until `reached`."""
-        assert self._names is not None
-        self._names.at_rest()
         self.away = True
 
     def reached(self, carried: object, parameters: Mapping[str, str]) -> list[Action]:
@@ -198,8 +196,19 @@ class Lent(Repeats, ABC):
         if tag != b"DEALLOCATE\0":
             self._prepared.clear()
         elif running is not None:
-            for part in sql.understand(running.text).parts:
-                self._prepared.pop((part.deallocates or "").encode(), None)
+            parts = sql.understand(running.text).parts
+            names = [part.deallocates for part in parts if part.deallocates is not None]
+            for name in names[running.deallocated : running.deallocated + 1]:
+                self._prepared.pop(name.encode(), None)
+            running.deallocated += 1
+
+    def _on_types(self, prepared: Prepared, types: tuple[int, ...]) -> None:
+        if self._names is not None:
+            self._names.settle(prepared, types)
+
+    def _on_rest(self) -> None:
+        if self._names is not None:
+            self._names.at_rest()
 
     def _on_unnamed_gone(self) -> None:
         if self._names is not None:

@@ -2,15 +2,17 @@
 
 The server knows each by a name of ours: what an agent calls `s1` is here one connection's statement and there
 another's, and two sessions cannot meet in one name, since a name is random for each connection, counted, and
-never given again. A connection keeps what it has been told; a Bind or Describe of what it does not have gets
-a Parse in front, whose answer the agent does not see. SQL that says a name (EXECUTE, DEALLOCATE) finds it
-there under the agent's own."""
+never given again. What one session has prepared, no other uses: the same text may mean something else there.
+A connection keeps what it has been told; a Bind or Describe of what it does not have gets a Parse in front,
+with the types that the agent was told, whose answer the agent does not see. SQL DEALLOCATE of a name finds
+one there under the agent's own; SQL EXECUTE of it is refused."""
 
 from __future__ import annotations
 
 import re
 import secrets
 from collections.abc import Iterable
+from hashlib import sha256
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
@@ -90,6 +92,40 @@ class Names:
         self.pinned = ""
         """Why the session keeps its connection; empty while it does not."""
         self._shown: dict[bytes, bytes] = {}
+        self._own_mark = secrets.token_bytes(16)
+
+    def digest(self, wire: bytes) -> bytes:
+        """What a statement of this session is found by, from what stands in its Parse behind the name."""
+        return sha256(self._own_mark + wire).digest()
+
+    def refuses(self, parts: Iterable[Part]) -> str:
+        """Why SQL may not run what has these parts; empty when it may."""
+        for part in parts:
+            name = (part.executes or "").encode()
+            if name and (self._codec.lookup(name) is not UNKNOWN or name in self.carried.literal):
+                return (
+                    f"prepared statement {part.executes!r} was prepared through the protocol, and with "
+                    'pool.mode = "transaction" it runs through the protocol only: bind it, or PREPARE it '
+                    "in SQL"
+                )
+        return ""
+
+    def settle(self, prepared: Prepared, types: tuple[int, ...]) -> None:
+        """The agent was told the types of its parameters: wherever it is parsed again, it is with these."""
+        text = prepared.wire[: prepared.wire.index(b"\0") + 1]
+        wire = (
+            text + len(types).to_bytes(2, "big") + b"".join(one.to_bytes(4, "big") for one in types)
+        )
+        if wire == prepared.wire:
+            return
+        before, prepared.wire, prepared.digest = prepared.digest, wire, self.digest(wire)
+        carried = self.carried
+        if (placed := carried.placed.pop(before, None)) is not None:
+            carried.placed[prepared.digest] = placed
+        else:
+            placed = carried.unnamed
+        if placed is not None and placed.digest == before:
+            placed.digest = prepared.digest
 
     # --- what is sent ---------------------------------------------------------------------------
 
@@ -108,7 +144,7 @@ class Names:
             self.pinned = why
             self._forget_others(kind, actions)
         parts = statement.meaning.parts if statement.meaning else ()
-        if any(part.executes or part.deallocates is not None for part in parts):
+        if any(part.deallocates is not None for part in parts):
             self._say_names(kind, parts, number, actions)
         if kind == "P":
             return self._parse(raw, prepared or UNKNOWN, number, actions)
@@ -237,35 +273,33 @@ class Names:
     def _say_names(
         self, kind: str, parts: Iterable[Part], number: int, actions: list[Action]
     ) -> None:
-        """SQL says names: have them there as the agent says them."""
+        """SQL takes names away: have something there that the agent's own name is of."""
         literal = self.carried.literal
         for part in parts:
-            if kind == "P" and part.deallocates is not None:
+            if kind == "P" or part.deallocates is None:
                 continue
             if part.deallocates == "":
                 self.carried.placed.clear()
                 literal.clear()
                 self.carried.unnamed = None
                 continue
-            name = (part.executes or part.deallocates or "").encode()
+            name = (part.deallocates or "").encode()
             known = self._codec.lookup(name) if name else None
             if known is None or known is UNKNOWN:
                 continue
             if not self._usable(literal.get(name)):
                 # one of that name may be there all the same, if what was to take it away was skipped
                 apart = kind == "Q" and not self._codec.unsynced
-                wire = known.wire if part.executes else b"select 1\0\0\0"
                 literal[name] = placed = Placed(name, b"", self._codec.sequence)
                 self._close([placed], actions)
                 self._own(
                     Expected("p", number, SIMPLE if apart else b"", placed=placed),
-                    message(b"P", name + b"\0" + wire),
+                    message(b"P", name + b"\0select 1\0\0\0"),
                     actions,
                 )
                 if apart:
                     self._sync(actions)
-            if part.deallocates is not None:
-                literal[name] = Placed(name, b"", 0, "lost")
+            literal[name] = Placed(name, b"", 0, "lost")
 
     def _close(self, gone: Iterable[Placed], actions: list[Action]) -> None:
         for placed in gone:

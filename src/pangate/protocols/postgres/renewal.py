@@ -5,6 +5,7 @@ After https://www.postgresql.org/docs/current/sql-discard.html and what that pag
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +18,9 @@ from pangate.protocols.postgres.messages import Reader
 LASTING: frozenset[Effect] = frozenset({"code", "file", "admin"})
 """Effects that can leave something behind which no statement takes away: what a procedural language keeps
 in memory, a library that was loaded, a connection of dblink."""
+
+_NO_DOT = re.compile(r"(?:(?!u&)[^.\\])*", re.IGNORECASE | re.DOTALL)
+"""A text without a dot, and without an escape that could be one."""
 
 _SILENT = frozenset(b"CTDIN123ntA")
 """Messages that a server may send in between and that say nothing about whether it is clean."""
@@ -31,7 +35,7 @@ def spoils(statement: Statement) -> bool:
     meaning = statement.meaning
     if meaning is None or meaning.calls or meaning.effects & LASTING:
         return True
-    return "session" in meaning.effects and "." in statement.text
+    return "session" in meaning.effects and not _NO_DOT.fullmatch(statement.text)
 
 
 def clean(parameters: Mapping[str, str], key: bytes, *, in_transaction: bool) -> Renewal:
