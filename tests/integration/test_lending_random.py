@@ -35,7 +35,7 @@ TRANSIENT = (
     "select pg_advisory_xact_lock_shared(3)", "notify somebody", "select '4111111111111111'",
 )  # fmt: skip
 LASTING = (
-    "set work_mem = '9MB'", "select set_config('my.own', 'x', false)", "execute s1", "execute s2",
+    "set work_mem = '9MB'", "select set_config('my.own', 'x', false)",
     "create temporary table mine as select 7 as n", "select n + 0 from mine",
     "select pg_advisory_lock_shared(5)", "declare h cursor with hold for select generate_series(1, 9)",
     "fetch 3 from h", "listen somebody", "discard all", "reset all", "select pg_advisory_unlock_all()",
