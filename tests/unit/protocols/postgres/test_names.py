@@ -154,6 +154,17 @@ def test_what_a_failed_parse_did_not_make_is_parsed_again(fails):
     assert kinds(agent.says(bind("", "s") + SYNC)) == ("BS" if fails == "1" else "CPBS")
 
 
+def test_what_is_answered_is_forgotten_in_one_long_transaction_too():
+    one = Agent()
+    one.says(query("begin"))
+    one.hears(complete("BEGIN") + ready("T"))
+    for number in range(5):
+        one.says(parse(f"s{number}", "select 1") + close("S", f"s{number}") + SYNC)
+        one.hears(PARSED + CLOSED + ready("T"))
+    assert one.codec._names is not None
+    assert not one.codec._names._shown
+
+
 def test_the_oldest_are_closed():
     agent = Agent()
     for number in range(MOST_STATEMENTS):
