@@ -75,6 +75,7 @@ setup(
             extension("_again"),
             extension("_book"),
             extension("_pump"),
+            extension("_gather"),
         ],
         include_path=["ext"],
         build_dir="build/cython",

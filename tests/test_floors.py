@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "pangate"
 EXTENSIONS = Path(__file__).parents[1] / "ext" / "pangate"
 
 FLOORS = (
-    {"_scan", "_frame", "_text", "_shape", "_leaf", "_again", "_book", "errors"},
+    {"_scan", "_frame", "_text", "_shape", "_leaf", "_again", "_book", "_gather", "errors"},
     {"model", "sql", "ledger", "masking"},
     {"protocols", "policy", "config"},
     {"store"},
@@ -132,6 +132,7 @@ ACROSS = {
     ("_frame", "_scan"),
     ("_again", "_frame"),
     ("_book", "_leaf"),
+    ("_gather", "_leaf"),
     ("_leaf", "_frame"),
     ("_leaf", "_scan"),
     ("masking", "model"),

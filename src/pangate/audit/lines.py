@@ -4,13 +4,15 @@ retired there are zeros in their place, mostly as a hole that takes no room: the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from pangate._leaf import sequence_of
 from pangate.errors import LedgerError
 
-__all__ = ["BLOCK", "MAX_LINE", "data_from", "lines", "open_record", "sequence_of"]
+__all__ = ["BLOCK", "MAX_LINE", "blocks", "data_from", "lines", "open_record", "sequence_of"]
 
 MAX_LINE = 64 << 20
 """Bytes of the longest line; what is longer is no event."""
@@ -26,23 +28,27 @@ def open_record(path: Path) -> int:
         raise LedgerError(f"{path} cannot be read: {error.strerror}") from None
 
 
+Found = TypeVar("Found")
+
+Split = Callable[[bytes, int], tuple[list[Found], int]]
+"""Makes of bytes, which begin at a place of the file where a line does, what their whole lines are, and says
+how many bytes these take. Zeros between lines are passed over."""
+
+
 def lines(fd: int, offset: int = 0) -> Iterator[tuple[int, bytes]]:
     """(where it begins, line without its newline) for each whole line from `offset` on, which is where one
     begins. What is not whole yet is left out. LedgerError when a line has no end."""
+    return chain.from_iterable(blocks(fd, offset, _split))
+
+
+def blocks(fd: int, offset: int, split: Split[Found]) -> Iterator[list[Found]]:
+    """What `split` makes of each block of the file from `offset` on. LedgerError when a line has no end."""
     data, at = b"", offset
     while True:
-        start = 0
-        while start < len(data):
-            if data[start] == 0:
-                # nothing that is written begins so
-                start = len(data) - len(data[start:].lstrip(b"\0"))
-                continue
-            end = data.find(b"\n", start)
-            if end < 0:
-                break
-            yield at + start, data[start:end]
-            start = end + 1
-        data, at = data[start:], at + start
+        found, taken = split(data, at)
+        if found:
+            yield found
+        data, at = data[taken:], at + taken
         if len(data) > MAX_LINE:
             raise LedgerError(f"the line at byte {at} of the record has no end")
         if not data:
@@ -51,6 +57,21 @@ def lines(fd: int, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         if not more:
             return
         data += more
+
+
+def _split(data: bytes, at: int) -> tuple[list[tuple[int, bytes]], int]:
+    found, start = [], 0
+    while start < len(data):
+        if data[start] == 0:
+            # nothing that is written begins so
+            start = len(data) - len(data[start:].lstrip(b"\0"))
+            continue
+        end = data.find(b"\n", start)
+        if end < 0:
+            break
+        found.append((at + start, data[start:end]))
+        start = end + 1
+    return found, start
 
 
 def data_from(fd: int, offset: int) -> int:

@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pangate.audit.anchors import write_all, write_whole
@@ -306,14 +306,14 @@ class Sealer:
     def _store(self, also: Signer | None = None) -> Checkpoint:
         """Write the tiles, then the checkpoint over them, which `also` signs too."""
         size = self._frontier.size
+        parts: dict[str, bytes] = {}
         for level, full, partial in tile_widths(size):
             if partial:
-                self._new[tile_path(level, full, partial)] = b"".join(self._rows[level])
+                parts[tile_path(level, full, partial)] = b"".join(self._rows[level])
                 if level == 0:
-                    self._new[entries_path(full, partial)] = encode_bundle(self._leaves)
-        for path in self._new:
-            (self._directory / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_all({self._directory / path: data for path, data in self._new.items()})
+                    parts[entries_path(full, partial)] = encode_bundle(self._leaves)
+        # of tiles that are not full, those of upper levels may be there already, and be read
+        write_all(self._placed(parts), self._placed(self._new))
         self._new = {}
         checkpoint = Checkpoint(self._signer.verifier.name, size, self._frontier.root())
         note = self._signer.sign_note(checkpoint.body())
@@ -324,6 +324,13 @@ class Sealer:
         position = json.dumps({"offset": self._offset, "size": size})
         write_whole(self._directory / POSITION, position.encode())
         return checkpoint
+
+    def _placed(self, files: Mapping[str, bytes]) -> dict[Path, bytes]:
+        """The same by their places, whose directories are there."""
+        placed = {self._directory / path: data for path, data in files.items()}
+        for folder in {path.parent for path in placed}:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return placed
 
     # Keys
 

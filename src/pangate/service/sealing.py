@@ -48,7 +48,7 @@ STOP_SECONDS = 10.0
 INDEX_SECONDS = 0.5
 """How often the index takes what is new. Who searches takes what is missing first."""
 
-INDEXED = 8192
+INDEXED = 1 << 15
 """Events that are indexed in one piece; between two pieces the gateway may end, or sealing be due."""
 
 

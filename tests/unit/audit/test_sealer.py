@@ -324,9 +324,12 @@ def test_tiles_are_on_the_disk_and_in_their_place_before_the_checkpoint(journal,
     before, folder = done[:at], journal.parent / "tile"
     for path in folder.rglob("*"):
         name = path.name
-        if path.is_file():
+        if path.is_file() and path.parent.suffix == ".p":
+            # somebody may be reading what is there
             assert before.index(("disk", f"{name}.new")) < before.index(("place", name))
+        elif path.is_file():
+            assert ("disk", name) in before
     for name in ("entries", "0"):
-        last = max(where for where, one in enumerate(before) if one == ("place", "001"))
+        last = max(where for where, one in enumerate(before) if one == ("disk", "001"))
         assert before.index(("disk", name)) > last
         assert before.count(("disk", name)) == 1

@@ -108,6 +108,14 @@ class Head(NamedTuple):
     resource: str
     role: str
 
+    @classmethod
+    def of(cls, event: Entry) -> Head:
+        """What an event has in common with others."""
+        role = event.role or event.data.role
+        return cls(
+            event.time[:10], event.session, event.principal, event.origin, event.resource, role
+        )
+
     def terms(self) -> Terms:
         """Those of the group."""
         yield "all", ""
@@ -130,6 +138,12 @@ class Kind(NamedTuple):
     rule: str
     error: str
     request: str
+
+    @classmethod
+    def of(cls, event: Entry) -> Kind:
+        """What an event has in common with others."""
+        data = event.data
+        return cls(event.code, event.success, data.verdict, data.rule, data.error, data.request)
 
     def terms(self) -> Terms:
         """Those of the group."""

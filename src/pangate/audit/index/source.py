@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pangate._gather import split
 from pangate.audit.events import whole
 from pangate.audit.holds import HOLDS
-from pangate.audit.lines import lines as lines_of
-from pangate.audit.lines import sequence_of
+from pangate.audit.lines import blocks, sequence_of
 from pangate.audit.reader import CHECKPOINT, Ledger
 from pangate.audit.tombstones import TOMBSTONES
 from pangate.errors import LedgerError
@@ -176,24 +176,20 @@ class Record:
                     position = Position(begins - 1)
         elif (begins := self._first(fd)) > 1 and (self.directory / CHECKPOINT).exists():
             yield from self._sealed(position, begins - 1)
-        for line in self._split(fd, start):
-            if line.sequence > position.sequence:
-                yield line
+        for block in self._blocks(fd, start):
+            yield from [line for line in block if line.sequence > position.sequence]
 
-    def _split(self, fd: int, offset: int) -> Iterator[Line]:
-        for place, line in lines_of(fd, offset):
-            yield Line(sequence_of(line) or self._number(line, place), place, line)
+    def _blocks(self, fd: int, offset: int) -> Iterator[list[Line]]:
+        return blocks(fd, offset, lambda data, at: split(data, at, Line, self._number))
 
     def _number(self, line: bytes, offset: int) -> int:
-        sequence = sequence_of(line)
-        if not sequence:
-            raise LedgerError(f"{self.file} holds something that is no event at byte {offset}")
-        return sequence
+        """The sequence of a line that says none."""
+        raise LedgerError(f"{self.file} holds something that is no event at byte {offset}")
 
     def _first(self, fd: int) -> int:
         """The sequence that the file begins with; 1 for an empty one."""
-        for line in self._split(fd, 0):
-            return line.sequence
+        for block in self._blocks(fd, 0):
+            return block[0].sequence
         return 1
 
     @staticmethod

@@ -126,12 +126,9 @@ class Index:
 
     def _take(self, db: sqlite3.Connection, lines: Iterator[Line], size: int) -> int:
         writer = Writer(db, self.record, self._ids)
-        for line in lines:
-            writer.add(line)
-            if writer.count == size:
-                break
+        taken = writer.take(lines, size)
         writer.store()
-        return writer.count
+        return taken
 
     # Asking it
 

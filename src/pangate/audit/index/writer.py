@@ -7,14 +7,18 @@ import re
 import sqlite3
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import chain, pairwise
+from operator import itemgetter
 
 import numpy as np
+import numpy.typing as npt
 
+from pangate._gather import Gather
+from pangate._gather import Numbers as Row
 from pangate.audit.events import whole
 from pangate.audit.index import entries
-from pangate.audit.index.entries import Entry, Head, Kind, Meaning, cut
+from pangate.audit.index.entries import Entry, Head, Kind, Meaning, Terms, cut
 from pangate.audit.index.schema import BITMAP_BYTES, BLOCK, BLOCK_BITS, KIND
 from pangate.audit.index.sets import (
     Numbers,
@@ -27,6 +31,7 @@ from pangate.audit.index.sets import (
     unpack_numbers,
 )
 from pangate.audit.index.source import Line, Position, Record
+from pangate.audit.lines import sequence_of
 from pangate.errors import LedgerError
 
 BATCH = 1 << 16
@@ -89,31 +94,33 @@ class Writer:
         self._places: defaultdict[tuple[str, Names], list[int]] = defaultdict(list)
         """Statements that were allowed, by resource and tables."""
         self._named: dict[tuple[str, Names], list[str]] = {}
-        self._pending: defaultdict[int, list[int]] = defaultdict(list)
+        self._pending: defaultdict[int, list[list[int] | Numbers]] = defaultdict(list)
+        """By the number of a term, parts of its events, put together in `_store_postings`."""
+        self._single: defaultdict[int, list[int]] = defaultdict(list)
+        """The same of those that come one by one."""
         self._counts: defaultdict[int, list[int]] = defaultdict(list)
-        """Of the terms that have counts, parallel to `_pending`."""
-        self._words: list[tuple[int, str]] = []
-        self._lines: list[tuple[int, int]] = []
-        """(sequence, offset)"""
-        self._times: list[str] = []
-        self._entries: list[int] = []
-        self._ended: list[tuple[int, int]] = []
-        self._running: dict[str, dict[int, tuple[int, list[str]]]] = {}
-        """By session and number: the sequence of the statement, and its places."""
-        self._room = MOST_RUNNING
+        """Of the terms that have counts, parallel to `_single`."""
+        self._gather = Gather(self._places_of, MOST_RUNNING)
         for session, statement, first, places in db.execute("select * from running"):
-            self._running.setdefault(session, {})[statement] = first, json.loads(places)
-            self._room -= 1
+            mine = self._gather.running.setdefault(session, {})
+            mine[statement] = first, json.loads(places)
+            self._gather.room -= 1
         self._grown: dict[int, tuple[bytes, bytes | None]] = {}
         """By its term, what `postings` has of the last block that has anything."""
         self._rows: list[tuple[int, int, bytes, bytes | None]] = []
         """Of `postings`, to be put down."""
         self._first = 0
-        self.count = 0
         self.last: Line | None = None
 
-    def add(self, line: Line) -> None:
-        """Take an event. LedgerError when it is none."""
+    def take(self, lines: Iterator[Line], most: int) -> int:
+        """Take up to `most` events. How many there were. LedgerError when one is none."""
+        count, self.last = self._gather.take(lines, most, self._add)
+        if self.last is not None:
+            self._first = int(of(self._gather.sequences)[0])
+        return count
+
+    def _add(self, line: Line) -> None:
+        """Take an event, of whatever form. LedgerError when it is none."""
         event = entries.decoded(line.data)
         if event is None:
             raise LedgerError(f"{self._record.name}: the line {line.sequence} is no event")
@@ -122,6 +129,7 @@ class Writer:
             event = entries.entry_of(kept)
         data, sequence = event.data, line.sequence
         role = event.role or data.role
+        gather = self._gather
         # plain tuples until `_spread`, which are made in a fraction of the time
         self._heads[
             event.time[:10], event.session, event.principal, event.origin, event.resource, role
@@ -133,28 +141,22 @@ class Writer:
             self._meanings[data.effects, data.relations].append(sequence)
         words = entries.words(data)
         if words:
-            self._words.append((sequence, words))
-        self._lines.append((sequence, line.offset))
-        self._times.append(event.time)
+            gather.words.append((sequence, words))
+        gather.sequences.append(sequence)
+        gather.offsets.append(line.offset)
+        gather.times.append(_micros(event.time))
+        told = False
         match event.code:
             case "statement.finished":
-                if not self._finished(event, sequence):
-                    self._entries.append(sequence)
+                told = self._finished(event, sequence)
             case "statement.allowed":
                 self._started(event, sequence)
-                self._entries.append(sequence)
             case "session.end":
-                self._room += len(self._running.pop(event.session, ()))
-                self._entries.append(sequence)
+                gather.room += len(gather.running.pop(event.session, ()))
             case "log.start":
-                self._running, self._room = {}, MOST_RUNNING
-                self._entries.append(sequence)
-            case _:
-                self._entries.append(sequence)
-        if self.last is None:
-            self._first = sequence
-        self.count += 1
-        self.last = line
+                gather.running, gather.room = {}, MOST_RUNNING
+        if not told:
+            gather.entries.append(sequence)
 
     def _started(self, event: Entry, sequence: int) -> None:
         key = event.resource, event.data.relations
@@ -162,31 +164,43 @@ class Writer:
         places = self._named.get(key)
         if places is None:
             places = self._named[key] = entries.places(*key)
-        if self._room:
-            self._room -= 1
-            mine = self._running.setdefault(event.session, {})
+        if self._gather.room > 0:
+            self._gather.room -= 1
+            mine = self._gather.running.setdefault(event.session, {})
             mine[event.data.number] = sequence, places
+
+    def _places_of(self, sample: bytes) -> list[str]:
+        event = self._sample(sample)
+        return entries.places(event.resource, event.data.relations)
+
+    def _sample(self, line: bytes) -> Entry:
+        """What a group of events has in common, by the line of one of them."""
+        event = entries.decoded(line)
+        if event is None:
+            raise LedgerError(f"{self._record.name}: the line {sequence_of(line)} is no event")
+        return event
 
     def _finished(self, event: Entry, sequence: int) -> bool:
         """Tell of a statement how it ended; false when nobody knows which it was."""
         data = event.data
-        began = self._running.get(event.session, {}).pop(data.number, None)
+        began = self._gather.running.get(event.session, {}).pop(data.number, None)
         targets = (sequence,) if began is None else (sequence, began[0])
         for network, count in data.masked.items():
             if count > 0:
                 term = self._number("network", cut(network), sequence)
-                self._pending[term] += targets
+                self._single[term] += targets
                 self._counts[term] += [count] * len(targets)
         if began is None:
             return False
-        self._room += 1
+        self._gather.room += 1
         first, places = began
-        self._ended.append((first, sequence - first))
+        self._gather.began.append(first)
+        self._gather.behind.append(sequence - first)
         if data.error:
-            self._pending[self._number("error", cut(data.error), sequence)].append(first)
+            self._single[self._number("error", cut(data.error), sequence)].append(first)
         if any(count > 0 for count in data.masked.values()):
             for place in places:
-                self._pending[self._number("masked_at", place, sequence)].append(first)
+                self._single[self._number("masked_at", place, sequence)].append(first)
         return True
 
     # Down
@@ -216,7 +230,7 @@ class Writer:
             return None
         self._store_columns()
         self._spread()
-        self._db.executemany("insert into words (rowid, text) values (?, ?)", self._words)
+        self._db.executemany("insert into words (rowid, text) values (?, ?)", self._gather.words)
         self._store_common()
         self._store_postings()
         self._db.execute("delete from running")
@@ -224,7 +238,7 @@ class Writer:
             "insert into running values (?, ?, ?, ?)",
             (
                 (session, statement, sequence, json.dumps(places))
-                for session, mine in self._running.items()
+                for session, mine in self._gather.running.items()
                 for statement, (sequence, places) in mine.items()
             ),
         )
@@ -235,23 +249,41 @@ class Writer:
         return position
 
     def _spread(self) -> None:
-        """From groups of events to terms."""
-        if self._entries:
-            self._pending[self._number("entry", "", self._entries[0])] += self._entries
-        for group, sequences in self._groups():
-            for kind, value in group.terms():
-                self._pending[self._number(kind, value, sequences[0])] += sequences
-        for key, sequences in self._places.items():
-            for place in self._named[key]:
-                self._pending[self._number("place", place, sequences[0])] += sequences
+        """From groups of events to terms, in the order of their first events, which terms are numbered by."""
+        if self._gather.entries.size:
+            told = of(self._gather.entries)
+            self._pending[self._number("entry", "", int(told[0]))].append(told)
+        for first, terms, sequences in sorted(self._groups(), key=itemgetter(0)):
+            for kind, value in terms:
+                self._pending[self._number(kind, value, first)].append(sequences)
+        for term, single in self._single.items():
+            self._pending[term].append(single)
 
-    def _groups(self) -> Iterator[tuple[Head | Kind | Meaning, list[int]]]:
+    def _groups(self) -> Iterator[tuple[int, Terms, list[int] | Numbers]]:
+        """(sequence of the first event, terms, sequences of all) of each group."""
         for head, sequences in self._heads.items():
-            yield Head(*head), sequences
+            yield sequences[0], Head(*head).terms(), sequences
         for kind, sequences in self._kinds.items():
-            yield Kind(*kind), sequences
+            yield sequences[0], Kind(*kind).terms(), sequences
         for meaning, sequences in self._meanings.items():
-            yield Meaning(*meaning), sequences
+            yield sequences[0], Meaning(*meaning).terms(), sequences
+        for key, sequences in self._places.items():
+            yield sequences[0], (("place", place) for place in self._named[key]), sequences
+        for group in self._gather.heads.values():
+            found = of(group.sequences)
+            yield int(found[0]), Head.of(self._sample(group.sample)).terms(), found
+        for group in self._gather.kinds.values():
+            event, found = self._sample(group.sample), of(group.sequences)
+            yield int(found[0]), chain.from_iterable(self._said(event)), found
+
+    @staticmethod
+    def _said(event: Entry) -> Iterator[Terms]:
+        """The terms of events of the kind of this one, of those that say nothing that is rare."""
+        yield Kind.of(event).terms()
+        yield Meaning(event.data.effects, event.data.relations).terms()
+        if event.code == "statement.allowed":
+            places = entries.places(event.resource, event.data.relations)
+            yield (("place", place) for place in places)
 
     def _store_columns(self) -> None:
         blocks: dict[int, Columns] = {}
@@ -264,17 +296,16 @@ class Writer:
                 blocks[block] = Columns(row)
             return blocks[block]
 
-        lines = np.array(self._lines, np.int64)
-        times = micros_of(self._times)
-        block_of = (lines[:, 0] - 1) >> BLOCK_BITS
-        for block in np.unique(block_of):
-            found = columns(int(block))
-            chosen = block_of == block
-            places = (lines[chosen, 0] - 1) & (BLOCK - 1)
-            found.times[places] = times[chosen]
-            found.offsets[places] = lines[chosen, 1]
-        for first, behind in self._ended:
-            columns((first - 1) >> BLOCK_BITS).ended[(first - 1) & (BLOCK - 1)] = behind
+        gather = self._gather
+        places = of(gather.sequences) - 1
+        times, offsets = of(gather.times), of(gather.offsets)
+        for block, chosen in _by_block(places):
+            found = columns(block)
+            found.times[places[chosen] & (BLOCK - 1)] = times[chosen]
+            found.offsets[places[chosen] & (BLOCK - 1)] = offsets[chosen]
+        places, behind = of(gather.began) - 1, of(gather.behind)
+        for block, chosen in _by_block(places):
+            columns(block).ended[places[chosen] & (BLOCK - 1)] = behind[chosen]
         for block, found in blocks.items():
             known = found.times[found.times > 0]
             self._db.execute(
@@ -297,7 +328,7 @@ class Writer:
             "insert into samples values (?, ?)",
             (
                 (sequence, text[:MOST_SAMPLE])
-                for sequence, text in self._words
+                for sequence, text in self._gather.words
                 if not sequence % SAMPLED
             ),
         )
@@ -318,7 +349,8 @@ class Writer:
                     (f'"{word}"', low, high),
                 ).fetchall()
                 if len(rows) >= COMMON:
-                    self._pending[self._number("word", cut(word), low)] += [row[0] for row in rows]
+                    having = [row[0] for row in rows]
+                    self._pending[self._number("word", cut(word), low)].append(having)
             block += 1
         if block > begin or kept is None:
             self._db.execute("delete from samples where sequence <= ?", (block * BLOCK,))
@@ -335,11 +367,13 @@ class Writer:
                 (fresh - 1, json.dumps(list(self._pending))),
             )
         }
-        for term, sequences in self._pending.items():
+        for term, parts in self._pending.items():
             counted = self._counts.get(term)
-            if counted is None and len(sequences) <= SHORT and self._append(term, sequences, fresh):
-                continue
-            every = np.array(sequences, np.int64) - 1
+            if counted is None and sum(map(len, parts)) <= SHORT:
+                few = [int(one) for part in parts for one in part]
+                if self._append(term, few, fresh):
+                    continue
+            every = np.concatenate(parts).astype(np.int64) - 1
             counts = None if counted is None else np.array(counted, np.int64)
             if len(every) > 1 and not (every[1:] > every[:-1]).all():
                 every, where = np.unique(every, return_index=True)
@@ -422,17 +456,22 @@ class Writer:
         self._rows.append((term, block, pack(places), packed))
 
 
-def micros_of(times: Sequence[str]) -> Numbers:
-    """Microseconds since 1970 of times as events have them; 0 for what is none."""
-    try:
-        # without the Z, which numpy has no word for
-        return np.array([time[:-1] for time in times], "M8[us]").astype(np.int64)
-    except ValueError:
-        return np.array([_micros(time) for time in times], np.int64)
+def of(numbers: Row) -> Numbers:
+    """What was gathered, as an array."""
+    return np.frombuffer(numbers.tobytes(), np.int64)
+
+
+def _by_block(places: Numbers) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    """Each block that any of these places, counted from 0, is in, and which are in it."""
+    blocks = places >> BLOCK_BITS
+    for block in np.unique(blocks):
+        yield int(block), blocks == block
 
 
 def _micros(time: str) -> int:
+    """Microseconds since 1970 of a time as events have it; 0 for what is none."""
     try:
+        # without the Z, which numpy has no word for
         return int(np.datetime64(time[:-1], "us").astype(np.int64))
     except ValueError:
         return 0
