@@ -60,10 +60,12 @@ def family(pid: int) -> list[int]:
 
 
 def is_sealer(pid: int) -> bool:
+    """Whether it seals or indexes the record, behind the gateway."""
     try:
-        return b"pangate.service.sealing" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    return b"pangate.service.sealing" in words or b"pangate.service.indexing" in words
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psycopg
@@ -14,6 +17,7 @@ import pytest
 
 from conftest import EVERYTHING
 from pangate.audit.events import events
+from pangate.audit.index import Record, index_path
 from pangate.audit.reader import Ledger
 from pangate.audit.signing import signer
 from pangate.errors import LedgerError
@@ -58,6 +62,43 @@ def sealer_of(trial: Trial) -> int:
     ).stdout  # fmt: skip
     (pid,) = [line.split()[0] for line in found.splitlines() if "service.sealing" in line]
     return int(pid)
+
+
+def indexer_of(sealer: int) -> int:
+    found = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(sealer)],
+        capture_output=True, text=True, timeout=20, check=False,
+    ).stdout  # fmt: skip
+    pids = [line.split()[0] for line in found.splitlines() if "service.indexing" in line]
+    return int(pids[0]) if pids else 0
+
+
+def test_the_index_is_kept_up_by_a_process_that_ends_with_the_sealer_and_begins_again(sealed):
+    index = index_path(Record(sealed.audit))
+
+    def indexed() -> bool:
+        with contextlib.closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as db:
+            try:
+                rows = db.execute("select value from meta where key = 'sequence'").fetchall()
+            except sqlite3.OperationalError:
+                return False
+        return bool(rows) and int(rows[0][0]) == len(lines(sealed))
+
+    sealed.psql(sealed.token(), "select t from cards order by id")
+    until(lambda: index.exists() and indexed(), "everything is indexed")
+    sealer = sealer_of(sealed)
+    first = indexer_of(sealer)
+    os.kill(first, signal.SIGTERM)  # as a service manager tells all
+    time.sleep(0.5)
+    assert indexer_of(sealer) == first
+    os.kill(first, signal.SIGKILL)
+    until(lambda: indexer_of(sealer) not in (0, first), "there is another one", seconds=40)
+    sealed.psql(sealed.token(), "select 1 as again")
+    until(indexed, "it goes on")
+    second = indexer_of(sealer)
+    os.kill(sealer, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{second}").exists(), "it ends with its sealer")
+    sealed.stop_gateway()
 
 
 def test_everything_is_sealed_and_a_changed_byte_shows(sealed):

@@ -1,6 +1,5 @@
 """The process that seals the record, and who looks after it. It alone has the key that signs; the gateway,
-which speaks to agents, never reads it. It keeps the index of the record up too, when there is nothing to
-seal."""
+which speaks to agents, never reads it. It has another process keep the index of the record up."""
 
 from __future__ import annotations
 
@@ -11,14 +10,11 @@ import json
 import logging
 import os
 import select
-import signal
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pangate import logs
-from pangate.audit.index import Index, InUse, Record
 from pangate.audit.reader import CHECKPOINT
 from pangate.audit.sealer import Sealer
 from pangate.audit.signing import (
@@ -36,6 +32,7 @@ from pangate.ledger.letters import letters
 from pangate.ledger.note import parse_note
 from pangate.ledger.rotation import Rotation, name_of
 from pangate.service import system
+from pangate.service.indexing import Indexer
 
 log = logging.getLogger("pangate")
 
@@ -44,12 +41,6 @@ AGAIN_SECONDS = 5.0
 
 STOP_SECONDS = 10.0
 """How long the sealer may take for what is left when the gateway stops."""
-
-INDEX_SECONDS = 0.5
-"""How often the index takes what is new. Who searches takes what is missing first."""
-
-INDEXED = 1 << 15
-"""Events that are indexed in one piece; between two pieces the gateway may end, or sealing be due."""
 
 
 _PROGRAM = "from pangate.service.sealing import main; raise SystemExit(main())"
@@ -160,7 +151,7 @@ class Sealing:
             await process.wait()
 
 
-def seal(record: Path, key: KeySource, seconds: float) -> int:
+def seal(record: Path, key: KeySource, seconds: float, look: LogSettings) -> int:
     """Seal until standard input ends, which it does when the gateway is gone, and then what is left."""
     failure = ""
     try:
@@ -179,18 +170,14 @@ def seal(record: Path, key: KeySource, seconds: float) -> int:
         log.info("the record is sealed with the key of %s", signs.verifier.text())
     if sealer.broken_succession:
         log.critical("%s", sealer.broken_succession)
-    indexing = Indexing(record)
-    with contextlib.closing(sealer):
-        over = behind = asked = False
+    with contextlib.closing(sealer), contextlib.closing(Indexer(record, look)) as indexer:
+        over = asked = False
         complaint = ""
-        due = time.monotonic() + seconds
         while not over:
-            now = time.monotonic()
-            over = _is_over(0 if behind else max(0.0, min(due, indexing.due) - now))
-            if not over and time.monotonic() < due:
-                # sealing small pieces would take from indexing what it needs to keep up
-                behind = indexing.step()
-                continue
+            indexer.look_after()
+            over = _is_over(seconds)
+            if over:
+                indexer.let_end()
             try:
                 following = None
                 try:
@@ -216,8 +203,6 @@ def seal(record: Path, key: KeySource, seconds: float) -> int:
                     log.critical("the record cannot be sealed: %s", failure)
             else:
                 failure = ""
-            due = time.monotonic() + seconds
-            behind = not over and indexing.step()
     return 1 if failure else 0
 
 
@@ -235,50 +220,6 @@ def _line() -> bytes:
     return line
 
 
-class Indexing:
-    """Keeps the index of a record up, a piece at a time. Nothing that goes wrong with it stops anything."""
-
-    def __init__(self, record: Path) -> None:
-        self._record = record
-        self._index: Index | None = None
-        self.due = 0.0
-        """When there may be something new, by the monotonic clock."""
-        self._failure = ""
-        self._seen: tuple[int, int] | None = None
-        """Size and time of the record's file when all of it was indexed."""
-
-    def step(self) -> bool:
-        """Take a piece of what is new, when it is time to. Whether there is more."""
-        if time.monotonic() < self.due:
-            return False
-        self.due = time.monotonic() + INDEX_SECONDS
-        now = self._look()
-        if now is not None and now == self._seen:
-            return False
-        try:
-            if self._index is None:
-                self._index = Index(Record(self._record), notice=log.warning, lock_seconds=0)
-            if self._index.catch_up(INDEXED) == INDEXED:
-                self.due = 0.0
-                return True
-        except InUse:
-            pass  # somebody searches, and took what was new
-        except LedgerError as wrong:
-            if str(wrong) != self._failure:
-                self._failure = str(wrong)
-                log.warning("the index is not kept up: %s", wrong)
-        else:
-            self._failure, self._seen = "", now
-        return False
-
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            found = self._record.stat()
-        except OSError:
-            return None
-        return found.st_size, found.st_mtime_ns
-
-
 def main() -> int:
     """The sealer's process."""
     parser = argparse.ArgumentParser(
@@ -292,11 +233,10 @@ def main() -> int:
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
     parser.add_argument("--log-level", default="info")
     options = parser.parse_args()
-    logs.configure(LogSettings(format=options.log_format, level=options.log_level))
+    look = LogSettings(format=options.log_format, level=options.log_level)
+    logs.configure(look)
     system.forbid_dumps()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # meant for the gateway, whose last words are to be sealed
-        signal.signal(number, signal.SIG_IGN)
+    system.leave_signals()
     line = _line()
     if not line.endswith(b"\n"):
         return 1  # the gateway is gone before it said where the key is
@@ -307,4 +247,4 @@ def main() -> int:
         if command
         else KeyFile(options.key, options.origin)
     )
-    return seal(options.record, key, options.seconds)
+    return seal(options.record, key, options.seconds, look)

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import resource
+import signal
 import socket
 import sys
 import time
@@ -22,6 +23,13 @@ def forbid_dumps() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def leave_signals() -> None:
+    """What a terminal or a service manager tells all processes at once is for the gateway, whose last words
+    others still have work with; they end when it does."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def spare_collector() -> None:

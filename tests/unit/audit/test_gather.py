@@ -47,6 +47,7 @@ def everything(path):
             name: db.execute(f"select * from {name} order by 1, 2").fetchall() for name in tables
         }
     db.close()
+    found["meta"] = [row for row in found["meta"] if row[0] != "made"]
     return found
 
 

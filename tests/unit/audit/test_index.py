@@ -361,6 +361,42 @@ def test_in_pieces_it_becomes_the_same(index, record, scan, tmp_path):
         assert found(grown, Query(text=text)) == found(index, Query(text=text))
 
 
+def test_one_that_stays_open_sees_what_others_do_to_it(tmp_path):
+    leaves = list(records.leaves(900))
+    path = tmp_path / "audit.jsonl"
+    path.touch(mode=0o600)
+
+    def more(first, last):
+        with path.open("ab") as file:
+            file.writelines(leaf + b"\n" for leaf in leaves[first:last])
+
+    index = Index(Record(path), keep=True)
+    more(0, 100)
+    assert index.catch_up() == 100
+    more(100, 200)
+    assert Index(Record(path)).catch_up() == 100  # another one has it, and lets go of it
+    more(200, 300)
+    assert index.catch_up() == 100
+    assert Index(Record(path)).make_anew() == 300
+    more(300, 400)
+    assert index.catch_up() == 100
+    index.path.unlink()  # by hand, with what is beside it
+    index.path.with_name(index.path.name + "-wal").unlink()
+    assert index.catch_up() == 400
+    with sqlite3.connect(tmp_path / "other.index") as other:
+        other.execute("create table other (a)")
+    other.close()
+    (tmp_path / "other.index").replace(index.path)
+    index.path.with_name(index.path.name + "-wal").unlink()
+    more(400, 900)
+    assert index.catch_up() == 900
+    index.close()
+    index.close()
+    whole = Index(Record(path), path=tmp_path / "whole")
+    whole.catch_up()
+    assert dump(index.path) == dump(whole.path)
+
+
 def test_a_line_that_is_not_whole_waits(tmp_path):
     path = records.write(tmp_path / "a.jsonl", 10)
     index = Index(Record(path))

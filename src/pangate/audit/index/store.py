@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,9 @@ LOCK_SECONDS = 60.0
 CACHE = -64_000
 """Kibibytes of the file that are kept in memory, as SQLite counts them."""
 
+CHECKPOINT_PAGES = 8192
+"""Pages that are written behind the file before they are put into it: many are written again and again."""
+
 Notice = Callable[[str], None]
 Progress = Callable[[int, int], None]
 
@@ -43,8 +47,9 @@ def index_path(record: Record) -> Path:
 class Index:
     """The index of `record`, in the file at `path`. For one thread; any number of processes may have one.
 
-    `notice` is told in a sentence when the index is made anew, and why. Every method raises LedgerError
-    when the record or the index cannot be read or written."""
+    `notice` is told in a sentence when the index is made anew, and why. With `keep` the file stays open from
+    one call to the next, until `close`: opening and closing it costs more than a few thousand events do.
+    Every method raises LedgerError when the record or the index cannot be read or written."""
 
     def __init__(
         self,
@@ -52,12 +57,25 @@ class Index:
         path: Path | None = None,
         notice: Notice = lambda said: None,
         lock_seconds: float = LOCK_SECONDS,
+        *,
+        keep: bool = False,
     ) -> None:
         self.record = record
         self.path = path or index_path(record)
         self._notice = notice
         self._lock_seconds = lock_seconds
         self._ids: dict[tuple[int, str], int] = {}
+        self._made = ""
+        """Which index these numbers are of."""
+        self._keep = keep
+        self._kept: tuple[sqlite3.Connection, int] | None = None
+        """What is open, and the inode that it had at its place."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._kept is not None:
+            db, self._kept = self._kept[0], None
+            db.close()
 
     # Making it
 
@@ -198,6 +216,25 @@ class Index:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
+        # Whoever removes it has the lock, as we have now. No other descriptor of a file may be closed while
+        # SQLite has it open: its locks would be gone.
+        if self._kept is not None and self._kept[1] != _inode(self.path):
+            self.close()
+        db = self._opened() if self._kept is None else self._kept[0]
+        self._kept = None
+        try:
+            self._check_form(db)
+            self._check_same(db)
+            yield db
+        except BaseException:
+            db.close()
+            raise
+        if self._keep:
+            self._kept = db, _inode(self.path)
+        else:
+            db.close()
+
+    def _opened(self) -> sqlite3.Connection:
         try:
             # never, not for a moment, readable by others
             os.close(
@@ -213,10 +250,11 @@ class Index:
             db.execute("pragma synchronous = normal")
             db.execute(f"pragma cache_size = {CACHE}")
             db.execute("pragma temp_store = memory")
-            self._check_form(db)
-            yield db
-        finally:
+            db.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        except BaseException:
             db.close()
+            raise
+        return db
 
     def _check_form(self, db: sqlite3.Connection) -> None:
         application = db.execute("pragma application_id").fetchone()[0]
@@ -237,11 +275,22 @@ class Index:
             f"pragma user_version = {VERSION}; commit;"
         )
 
+    def _check_same(self, db: sqlite3.Connection) -> None:
+        """Forget the numbers of terms when another process has made the index anew since."""
+        found = db.execute("select value from meta where key = 'made'").fetchone()
+        if found is None:
+            found = (secrets.token_hex(16),)
+            db.execute("insert into meta values ('made', ?)", found)
+        if found[0] != self._made:
+            self._ids.clear()
+            self._made = found[0]
+
     def _start_anew(self, why: str) -> None:
         self._notice(f"the index {self.path} {why}; it is made anew from the record")
         self._remove()
 
     def _remove(self) -> None:
+        self.close()
         self._ids.clear()
         for suffix in ("", "-wal", "-shm", "-journal"):
             try:
@@ -255,6 +304,14 @@ class Index:
         return LedgerError(
             f"the index {self.path}: {wrong}; make it anew with `pangate audit reindex`"
         )
+
+
+def _inode(path: Path) -> int:
+    """Which file is at a place; 0 when none is."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 def _position(db: sqlite3.Connection) -> Position:
