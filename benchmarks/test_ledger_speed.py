@@ -14,7 +14,7 @@ import pytest
 
 import ledgers
 import records
-from pangate._book import Book, Decided, InForce
+from pangate._book import Book, Decided, InForce, Tally
 from pangate.audit import Recorder, leaf_encoder
 from pangate.audit.clock import Steps
 from pangate.audit.index import Index, Record
@@ -83,7 +83,6 @@ def book_of(recorder):
     metrics = Metrics()
     book = Book(
         recorder.leaves,
-        metrics.statements,
         metrics.statement_seconds,
         metrics.count_masked,
         InForce(""),
@@ -114,7 +113,7 @@ def test_record(benchmark, tmp_path, way):
     book = book_of(recorder)
     form = recorder.form(allowed(1), ("number",))
     ended = recorder.form(finished(1), tuple(sorted(finished(1).data)))
-    known = Decided(None, "", ((("query", "allow"), form),), ended)
+    known = Decided(None, "", ((Tally(), form),), ended)
     numbers = itertools.count(1)
 
     def turn_anew():
@@ -159,7 +158,7 @@ def test_record_as_they_come(benchmark, tmp_path):
     book = book_of(recorder)
     form = recorder.form(asked(1), ("number", "parameters"))
     ended = recorder.form(finished(1), tuple(sorted(finished(1).data)))
-    known = Decided(None, "", ((("execute", "allow"), form),), ended)
+    known = Decided(None, "", ((Tally(), form),), ended)
     numbers = itertools.count(1)
     open_new, open_known = 0, []
 

@@ -33,6 +33,13 @@ cdef class Answered:
     cdef readonly long long all_size
 
 
+cdef class Standing:
+    cdef public long long numbers  # of statements until now
+    cdef public bytes status       # what the last ReadyForQuery said of the transaction
+    cdef public bint changed       # whether something ran that may have changed what is known of the resource
+    cdef public object candidate   # a request that may be remembered, once it is answered; None for none
+
+
 cdef class ShortWay:
     cpdef Known again(self, bytes data)
     cpdef bytes proceed(self, Known known, bytes data)

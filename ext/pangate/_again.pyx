@@ -5,6 +5,7 @@ A program sends the same few requests over and over. What was found out about on
 may, what its rows are) holds for the next that is the same in every byte but those of its values. This
 module takes the values out of a request, and finds what is known by what is left."""
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
@@ -100,7 +101,7 @@ cdef class Requests:
         self.known = {}
         self.kind = ""
 
-    def look(self, bytes data not None):
+    cpdef look(self, bytes data):
         """What is known of the request `data`; None when nothing is."""
         cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(data)
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
@@ -306,6 +307,14 @@ cdef class ShortWay:
         raise NotImplementedError
 
 
+@cython.final
+cdef class Standing:
+    """How a conversation stands, for the short way as for the long one."""
+
+    def __init__(self):
+        self.status = b"I"
+
+
 cdef class Lane(ShortWay):
     """The short way through a codec: requests that are known go by here, while nothing else is under way.
     What it takes of the codec are its own names and portals, `values` for those that are in binary, and
@@ -318,13 +327,15 @@ cdef class Lane(ShortWay):
     cdef readonly bytes sent
     cdef Answers walker
     cdef object codec, catalog, values, mentioned, describe, prepare
+    cdef Standing standing
     cdef dict prepared, portals
     cdef tuple networks
     cdef Py_ssize_t most
 
-    def __init__(self, codec, Answers walker not None, dict prepared, dict portals, tuple networks,
-                 Py_ssize_t most, values, mentioned, describe, prepare):
+    def __init__(self, codec, Standing standing not None, Answers walker not None, dict prepared,
+                 dict portals, tuple networks, Py_ssize_t most, values, mentioned, describe, prepare):
         self.requests = Requests()
+        self.standing = standing
         self.codec, self.walker, self.prepared, self.portals = codec, walker, prepared, portals
         self.networks, self.most = networks, most
         self.values, self.mentioned, self.describe, self.prepare = values, mentioned, describe, prepare
@@ -352,13 +363,10 @@ cdef class Lane(ShortWay):
             prepared = self.prepared.get(known.name)
             if prepared is None:
                 return None
-            types = known.types
-            if requests.kind == "B":
-                if prepared is not known.prepared or prepared.doubtful:
-                    return None
-                types = prepared.types
+            if requests.kind == "B" and (prepared is not known.prepared or prepared.doubtful):
+                return None
             if values is None:
-                values = self.values(data, types)
+                values = self.values(data, prepared.types if requests.kind == "B" else known.types)
             if values and not requests.plain and self.mentioned(values):
                 return None
         known.values, known.text = values, requests.text
@@ -367,7 +375,7 @@ cdef class Lane(ShortWay):
     cpdef bytes proceed(self, Known known, bytes data):
         """It may: what the resource is sent."""
         cdef Py_ssize_t at
-        self.codec._candidate = None
+        self.standing.candidate = None
         self.pending, self.sent = known, data
         if known.name is None or known.shown:
             return data
@@ -396,10 +404,9 @@ cdef class Lane(ShortWay):
         if out is None:
             return None
         self.pending = self.sent = None
-        codec = self.codec
-        codec._status = STATUS[found.status]
-        number = codec._numbers + len(known.statements)
-        codec._numbers = number
+        self.standing.status = <bytes>STATUS[found.status]
+        self.standing.numbers += len(known.statements)
+        number = self.standing.numbers
         masked = self.walker.masked_now()
         if masked:
             masked = {self.networks[index]: count for index, count in masked.items()}
@@ -414,8 +421,8 @@ cdef class Lane(ShortWay):
         if found.status == c"I":
             if self.portals:
                 self.portals.clear()  # outside of a transaction none lives on
-            if codec._changed:
-                codec._changed = False
+            if self.standing.changed:
+                self.standing.changed = False
                 self.catalog.expire()
         place = found.end if known.name is None else found.tag
         cdef Answered made = Answered.__new__(Answered)

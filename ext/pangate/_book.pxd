@@ -64,6 +64,8 @@ cdef class Written:
 
 cdef class Frames:
     cdef double began
+    cdef public bint failed  # their file cannot be written
+    cdef public bint full    # nothing more may be sent for now
     cdef bint whole
     cdef readonly Py_ssize_t size
     cdef readonly uint64_t sent_bytes
@@ -73,19 +75,23 @@ cdef class Frames:
     cdef long long gathered    # of those in `framed`
     cdef list parts
 
-    cdef uint64_t moment(self) noexcept
+    cdef uint64_t moment(self, double now=*) noexcept
     cdef uint8_t *frame(self, uint8_t kind, uint64_t micros, Py_ssize_t size) except NULL
     cdef tuple block(self)
     cdef bint fits(self, Py_ssize_t size) except -1
-    cdef int note(self, bytes kind, const uint8_t *data, Py_ssize_t size) except -1
-    cdef int number(self, bytes kind, uint32_t number) except -1
-    cdef int place(self, bytes kind, uint32_t number, uint64_t place) except -1
+    cdef int note(self, bytes kind, const uint8_t *data, Py_ssize_t size, double now=*) except -1
+    cdef int number(self, bytes kind, uint32_t number, double now=*) except -1
+    cdef int place(self, bytes kind, uint32_t number, uint64_t place, double now=*) except -1
     cpdef described(self, bytes data)
     cdef int one(self, data, const uint8_t *p, Py_ssize_t size) except -1
 
 
 cdef class InForce:
     cdef public str letters
+
+
+cdef class Tally:
+    cdef public long long number
 
 
 cdef class Given:
@@ -103,7 +109,6 @@ cdef class Decided:
 
 cdef class Book:
     cdef Pending pending
-    cdef dict kinds
     cdef Histogram seconds
     cdef object count_masked
     cdef InForce in_force
@@ -111,6 +116,7 @@ cdef class Book:
     cdef public Frames frames
     cdef readonly dict started  # when the statements began that are not over, by their numbers
     cdef public long long statements
+    cdef public long long urgent  # the last event that has to be on the disk before anything follows
     cdef public long long rows
     cdef public long long size
     cdef readonly dict masked

@@ -285,8 +285,9 @@ cdef class Frames:
         self.gathered += size
         return True
 
-    cdef uint64_t moment(self) noexcept:
-        return <uint64_t>((seconds_of(CLOCK_MONOTONIC) - self.began) * 1e6)
+    cdef uint64_t moment(self, double now=0) noexcept:
+        """Microseconds since the recording began; `now` is what the monotonic clock said just now."""
+        return <uint64_t>(((now or seconds_of(CLOCK_MONOTONIC)) - self.began) * 1e6)
 
     cdef uint8_t *frame(self, uint8_t kind, uint64_t micros, Py_ssize_t size) except NULL:
         """Room for a frame of this size."""
@@ -302,8 +303,8 @@ cdef class Frames:
         self.count += 1
         return p + HEAD
 
-    cdef int note(self, bytes kind, const uint8_t *data, Py_ssize_t size) except -1:
-        cdef uint64_t micros = self.moment()
+    cdef int note(self, bytes kind, const uint8_t *data, Py_ssize_t size, double now=0) except -1:
+        cdef uint64_t micros = self.moment(now)
         if self.whole:
             memcpy(self.frame((<const uint8_t *>kind)[0], micros, size), data, size)
         else:
@@ -311,14 +312,14 @@ cdef class Frames:
         self.size += HEAD + size
         return 0
 
-    cdef int number(self, bytes kind, uint32_t number) except -1:
-        return self.note(kind, <const uint8_t *>&number, 4)
+    cdef int number(self, bytes kind, uint32_t number, double now=0) except -1:
+        return self.note(kind, <const uint8_t *>&number, 4, now)
 
-    cdef int place(self, bytes kind, uint32_t number, uint64_t place) except -1:
+    cdef int place(self, bytes kind, uint32_t number, uint64_t place, double now=0) except -1:
         cdef uint8_t data[12]
         memcpy(data, &number, 4)
         memcpy(data + 4, &place, 8)
-        return self.note(kind, data, 12)
+        return self.note(kind, data, 12, now)
 
     def statement(self, uint32_t number):
         """A statement was decided."""
@@ -374,6 +375,11 @@ cdef class InForce:
 
 
 @cython.final
+cdef class Tally:
+    """How many of one kind there were."""
+
+
+@cython.final
 cdef class Given:
     """Rows, and their bytes, that agents were given, of all sessions."""
 
@@ -381,7 +387,7 @@ cdef class Given:
 @cython.final
 cdef class Decided:
     """What is known of a request that came before: by whom it was decided under which configuration, and what
-    is recorded of it. `forms` are (what it counts as, form) of its statements, the last of which has values
+    is recorded of it. `forms` are (where it is counted, form) of its statements, the last of which has values
     and a text where there are any; none when it is to be decided again each time. `ended` is the form of
     their end, `found` that of one in whose columns something was masked."""
 
@@ -392,12 +398,11 @@ cdef class Decided:
 
 @cython.final
 cdef class Book:
-    """What is noted of the statements of one session. `kinds`, `seconds` and `given` count for all
-    sessions."""
+    """What is noted of the statements of one session. `seconds` and `given` count for all sessions."""
 
-    def __init__(self, Pending pending not None, dict kinds not None, Histogram seconds not None,
-                 count_masked, InForce in_force not None, Given given not None):
-        self.pending, self.kinds, self.seconds = pending, kinds, seconds
+    def __init__(self, Pending pending not None, Histogram seconds not None, count_masked,
+                 InForce in_force not None, Given given not None):
+        self.pending, self.seconds = pending, seconds
         self.count_masked, self.in_force, self.given = count_masked, in_force, given
         self.started, self.masked = {}, {}
         self.most_rows = self.most_bytes = -1
@@ -441,7 +446,7 @@ cdef class Book:
         return True
 
     cdef int note(self, tuple forms, double now, tuple values, str text) except -1:
-        began = seconds_of(CLOCK_MONOTONIC)
+        cdef double began = seconds_of(CLOCK_MONOTONIC)
         cdef Py_ssize_t i, many = len(forms)
         cdef tuple pair, given
         for i in range(many):
@@ -459,8 +464,8 @@ cdef class Book:
             self.statements = number
             self.started[number] = began
             if self.frames is not None:
-                self.frames.number(b"q", <uint32_t>self.statements)
-            self.kinds[pair[0]] = self.kinds.get(pair[0], 0) + 1
+                self.frames.number(b"q", <uint32_t>self.statements, began)
+            (<Tally?>pair[0]).number += 1
         return 0
 
     cpdef bint answered(self, decided, long long number, Py_ssize_t many, long long rows, long long size,
@@ -484,11 +489,11 @@ cdef class Book:
             self.seconds.observe(took)
             if other < number:
                 if self.frames is not None:
-                    self.frames.place(b"f", <uint32_t>other, began)
+                    self.frames.place(b"f", <uint32_t>other, began, ended)
                 self.pending.fill((<Decided>decided).ended, now, other, (0, {}, other, 0, took))
                 continue
             if self.frames is not None:
-                self.frames.place(b"f", <uint32_t>other, place)
+                self.frames.place(b"f", <uint32_t>other, place, ended)
             values = (size, masked, other, rows, took)
             if columns:
                 values = (size, columns, masked, other, rows, took)

@@ -4,6 +4,7 @@
 PostgreSQL's messages after the login: one type byte, an int32 length that counts itself, the body
 (https://www.postgresql.org/docs/current/protocol-message-formats.html)."""
 
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
@@ -259,6 +260,9 @@ cdef class Plan:
                 self.hits[i] = 0
         return found
 
+
+cdef enum:
+    SHORT_WORK = 16384  # bytes that are masked before another thread could begin with anything
 
 cdef enum:
     COPY_LINES = 0  # text, whole lines: nothing is known of the columns
@@ -864,17 +868,14 @@ cdef class Walker(Answers):
         at += 5 + body
         if p[at] != c"Z" or be32(p + at + 1) != 5:
             return None
-        out = bytearray(data)
-        q = out
+        out = PyByteArray_FromStringAndSize(<const char *>p, n)
+        q = <uint8_t *>PyByteArray_AS_STRING(out)
         before = self.counts
-        with nogil:
-            at = first
-            while at < tag and not bad:
-                body = <Py_ssize_t>be32(q + at + 1) - 4
-                bad = self.mask_row(plan, q + at + 5, body)
-                at += 5 + body
-            if not bad and cell_mask(&self.env, CELL_TEXT, q + tag + 5, n - 11 - tag) < 0:
-                bad = 3
+        if n < SHORT_WORK:
+            bad = self.mask_rows(plan, q, first, tag, n)
+        else:
+            with nogil:
+                bad = self.mask_rows(plan, q, first, tag, n)
         if bad:
             self.counts = before
             if plan is not None:
@@ -895,6 +896,20 @@ cdef class Walker(Answers):
         found.rows, found.size = self.rows, self.row_bytes
         found.all_rows, found.all_size = self.all_rows, self.all_bytes
         return out
+
+    cdef int mask_rows(
+        self, Plan plan, uint8_t *q, Py_ssize_t at, Py_ssize_t tag, Py_ssize_t n
+    ) noexcept nogil:
+        """Rows up to the tag, and the tag, of `n` bytes; not 0 when that cannot be."""
+        cdef Py_ssize_t body
+        cdef int bad = 0
+        while at < tag and not bad:
+            body = <Py_ssize_t>be32(q + at + 1) - 4
+            bad = self.mask_row(plan, q + at + 5, body)
+            at += 5 + body
+        if not bad and cell_mask(&self.env, CELL_TEXT, q + tag + 5, n - 11 - tag) < 0:
+            bad = 3
+        return bad
 
     cdef dict masked_now(self):
         masked = NOTHING

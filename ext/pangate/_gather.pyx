@@ -490,8 +490,8 @@ cdef inline void give(tuple made, Py_ssize_t place, part):
 
 def split(bytes data not None, long long at, kind not None, number not None):
     """The whole lines of `data`, which stands at byte `at` of a file, as tuples of the class `kind`:
-    sequence, offset, bytes. Zeros between lines are passed over. `number(line, offset)` is asked for the sequence of
-    what has none. Returns them, and how many bytes they take."""
+    sequence, offset, bytes. Zeros between lines are passed over. `number(line, offset)` is asked for the
+    sequence of what has none. Returns them, and how many bytes they take."""
     cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(data)
     cdef const uint8_t *p = begin
     cdef const uint8_t *end = begin + PyBytes_GET_SIZE(data)

@@ -52,6 +52,7 @@ cdef class Encoder:
     cdef int escaped(self, const uint8_t *p, Py_ssize_t n) except -1
     cdef int value(self, value, int depth) except -1
     cdef int items(self, list value, int depth) except -1
+    cdef int row(self, tuple value, int depth) except -1
     cdef int large(self, value) except -1
     cdef int floating(self, double value) except -1
     cdef int decimal(self, int64_t micro) except -1

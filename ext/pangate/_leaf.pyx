@@ -504,11 +504,13 @@ cdef class Encoder:
         if isinstance(value, float):
             return self.floating(value)
         if type(value) is dict:
+            if not <dict>value:
+                return self.put(b"{}")
             return self.mapping(value, depth)
         if type(value) is list:
             return self.items(value, depth)
         if type(value) is tuple:
-            return self.items(list(value), depth)
+            return self.row(value, depth)
         if isinstance(value, Mapping):
             return self.mapping(dict(value), depth)
         if isinstance(value, (list, tuple)):
@@ -523,6 +525,15 @@ cdef class Encoder:
                 self.put(b",")
             first = False
             self.value(item, depth + 1)
+        return self.put(b"]")
+
+    cdef int row(self, tuple value, int depth) except -1:
+        cdef Py_ssize_t i
+        self.put(b"[")
+        for i in range(PyTuple_GET_SIZE(value)):
+            if i:
+                self.put(b",")
+            self.value(<object>PyTuple_GET_ITEM(value, i), depth + 1)
         return self.put(b"]")
 
     cdef int large(self, value) except -1:

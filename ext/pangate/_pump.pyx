@@ -22,7 +22,6 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef extern from "<time.h>" nogil:
     enum:
         CLOCK_MONOTONIC
-        CLOCK_MONOTONIC_COARSE
 
 cdef enum:
     PIECE = 32768  # bytes of one write into TLS; see proxy/sockets.py
@@ -174,7 +173,7 @@ cdef class Pump:
     """The short way of one session. `session` has the long one: `from_agent`, `put_off` for what has to be on
     the disk first, `stop` for what goes wrong."""
 
-    cdef object session, gate, long_way, recording, behind
+    cdef object session, gate, long_way, behind
     cdef ShortWay way
     cdef Book book
     cdef Frames frames
@@ -193,13 +192,13 @@ cdef class Pump:
     def __init__(self, session, Turn turn not None):
         self.session, self.turn = session, turn
 
-    def start(self, ShortWay way not None, Book book not None, gate, recording, Py_ssize_t block, behind,
+    def start(self, ShortWay way not None, Book book not None, gate, Py_ssize_t block, behind,
               long_way, Out agent not None, Out backend not None):
-        """The login is over. `gate` is the gate's session, `recording` that of what is sent, which has a
-        block at `block` bytes, or None; `behind` is true while requests of the long way wait; `long_way`
-        takes the resource's bytes."""
+        """The login is over. `gate` is the gate's session; what is recorded of what is sent has a block at
+        `block` bytes; `behind` is true while requests of the long way wait; `long_way` takes the
+        resource's bytes."""
         self.way, self.book, self.gate = way, book, gate
-        self.recording, self.block, self.frames = recording, block, book.frames
+        self.block, self.frames = block, book.frames
         self.behind, self.long_way = behind, long_way
         self.agent, self.backend = agent, backend
         self.on_disk = -1
@@ -228,7 +227,7 @@ cdef class Pump:
                     self.known = known
                     self.out = self.way.proceed(known, data)
                     self.turn.add(self)
-                    self.active = seconds_of(CLOCK_MONOTONIC_COARSE)
+                    self.active = self.came
                     return
             except Exception as wrong:
                 self.session.stop(wrong)
@@ -241,14 +240,13 @@ cdef class Pump:
         if data is None or not self.open:
             return True
         try:
-            if self.recording is not None and self.recording.failure:
+            if self.frames is not None and self.frames.failed:
                 self.gate.check_recording()
-            urgent = self.gate.urgent
-            if urgent != self.on_disk:
-                if not self.gate.on_disk(urgent):
-                    self.session.put_off(urgent, self.came, data)
+            if self.book.urgent != self.on_disk:
+                if not self.gate.on_disk(self.book.urgent):
+                    self.session.put_off(self.book.urgent, self.came, data)
                     return False
-                self.on_disk = urgent
+                self.on_disk = self.book.urgent
             self.backend.to_peer(data)
             self.turn.to_backend.observe(seconds_of(CLOCK_MONOTONIC) - self.came)
         except Exception as wrong:
@@ -266,7 +264,7 @@ cdef class Pump:
             try:
                 answered = self.way.answered(data)
                 if answered is not None:
-                    self.active = seconds_of(CLOCK_MONOTONIC_COARSE)
+                    self.active = came
                     self.take(known, answered)
                     self.turn.to_agent.observe(seconds_of(CLOCK_MONOTONIC) - came)
                     return
@@ -293,7 +291,7 @@ cdef class Pump:
         if self.frames is not None:
             p = bytes_of(answered.data, &size)
             self.frames.one(answered.data, p, size)
-            if self.frames.size >= self.block or self.recording.full:
+            if self.frames.size >= self.block or self.frames.full:
                 self.session.hold_for_record()
             if not self.turn.recording:
                 self.session.record_soon()

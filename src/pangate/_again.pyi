@@ -110,6 +110,14 @@ class ShortWay:
     def proceed(self, known: Known, data: bytes) -> bytes: ...
     def answered(self, data: bytes) -> Answered | None: ...
 
+class Standing:
+    """How a conversation stands, for the short way as for the long one. See _again.pxd."""
+
+    numbers: int
+    status: bytes
+    changed: bool
+    candidate: Any
+
 class Lane(ShortWay):
     """The short way through a codec. See _again.pyx."""
 
@@ -121,6 +129,7 @@ class Lane(ShortWay):
     def __init__(
         self,
         codec: object,
+        standing: Standing,
         walker: Walker,
         prepared: dict[bytes, Any],
         portals: dict[bytes, int],

@@ -82,6 +82,8 @@ class Frames:
     def sent_bytes(self) -> int: ...
     @property
     def micros(self) -> int: ...
+    failed: bool
+    full: bool
     def __init__(self, began: float, whole: bool, room: int = ...) -> None: ...
     def take(self) -> tuple[Any, int]: ...
     def statement(self, number: int) -> None: ...
@@ -94,6 +96,11 @@ class InForce:
 
     letters: str
     def __init__(self, letters: str) -> None: ...
+
+class Tally:
+    """How many of one kind there were."""
+
+    number: int
 
 class Given:
     """Rows, and their bytes, that agents were given."""
@@ -109,7 +116,7 @@ class Decided:
     @property
     def letters(self) -> str: ...
     @property
-    def forms(self) -> tuple[tuple[tuple[str, str], Form], ...]: ...
+    def forms(self) -> tuple[tuple[Tally, Form], ...]: ...
     @property
     def ended(self) -> Form | None: ...
     @property
@@ -118,7 +125,7 @@ class Decided:
         self,
         judge: object,
         letters: str,
-        forms: tuple[tuple[tuple[str, str], Form], ...],
+        forms: tuple[tuple[Tally, Form], ...],
         ended: Form | None = ...,
         found: Form | None = ...,
     ) -> None: ...
@@ -128,6 +135,7 @@ class Book:
 
     frames: Frames | None
     statements: int
+    urgent: int
     rows: int
     size: int
     @property
@@ -137,7 +145,6 @@ class Book:
     def __init__(
         self,
         pending: Pending,
-        kinds: dict[tuple[str, str], int],
         seconds: Histogram,
         count_masked: Callable[[Mapping[str, int]], None],
         in_force: InForce,

@@ -45,7 +45,6 @@ class Pump:
         way: ShortWay,
         book: Book,
         gate: object,
-        recording: object,
         block: int,
         behind: Sized,
         long_way: Callable[[bytes], None],

@@ -290,7 +290,6 @@ class GateSession:
         metrics = gate.metrics
         self._book = Book(
             gate.recorder.leaves,
-            metrics.statements,
             metrics.statement_seconds,
             metrics.count_masked,
             gate.in_force,
@@ -302,8 +301,11 @@ class GateSession:
         """What the session waits for."""
         self._cancelled = False
         """Whether the agent cancelled that."""
-        self.urgent = 0
+
+    @property
+    def urgent(self) -> int:
         """Sequence of the last event of the session that has to be on the disk before anything follows."""
+        return self._book.urgent
 
     # 1, 2
 
@@ -546,7 +548,7 @@ class GateSession:
             form = self._gate.recorder.form(self._event("statement.allowed", True, data), holes)
             if form is None:
                 return Decided(judge, letters_, ())
-            forms.append(((statement.kind, "allow"), form))
+            forms.append((self._gate.metrics.statement(statement.kind, "allow"), form))
         ends = (
             self._gate.recorder.form(
                 self._event("statement.finished", True, dict.fromkeys(holes, 0)), holes
@@ -674,7 +676,7 @@ class GateSession:
             )
             if not wrong:
                 desk.executed(ticket, self._book.statements, self.id)
-                self.urgent = self._gate.recorder.urgent
+                self._book.urgent = self._gate.recorder.urgent
                 return Verdict("allow", ticket.request.outcome, verdict.rule)
             await desk.lapse(ticket, wrong)
         return self._denied(ticket, verdict)
@@ -888,7 +890,7 @@ class GateSession:
         event = self._event(code, success, data, principal)
         sequence = self._gate.record(event, urgent=urgent)
         if self._gate.recorder.urgent == sequence:
-            self.urgent = sequence
+            self._book.urgent = sequence
 
     def _event(
         self,

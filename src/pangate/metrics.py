@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from pangate._book import Given, Histogram
+from pangate._book import Given, Histogram, Tally
 from pangate.model import Event
 
 MOST_VALUES = 64
@@ -52,7 +52,7 @@ class Metrics(Collector):
         """Connections that never became a session, by the code of their event."""
         self.auth_failures: Counter[str] = Counter()
         """Credentials that were not accepted, by the class of the reason."""
-        self.statements: dict[tuple[str, str], int] = {}
+        self._statements: dict[tuple[str, str], Tally] = {}
         """Statements by kind and verdict."""
         self.failed_statements = 0
         self.masked: Counter[str] = Counter()
@@ -113,8 +113,16 @@ class Metrics(Collector):
         self.pinned[_bounded(self.pinned, what)] += 1
 
     def _statement(self, event: Event) -> None:
-        key = str(event.data["kind"]), str(event.data["verdict"])
-        self.statements[key] = self.statements.get(key, 0) + 1
+        self.statement(str(event.data["kind"]), str(event.data["verdict"])).number += 1
+
+    def statement(self, kind: str, verdict: str) -> Tally:
+        """Where statements of a kind with a verdict are counted."""
+        return self._statements.setdefault((kind, verdict), Tally())
+
+    @property
+    def statements(self) -> dict[tuple[str, str], int]:
+        """How many statements were decided, by kind and verdict."""
+        return {key: tally.number for key, tally in self._statements.items()}
 
     def _finished(self, event: Event) -> None:
         data = event.data

@@ -17,6 +17,7 @@ from pangate._book import (
     InForce,
     Pending,
     Steps,
+    Tally,
     is_unchanged,
 )
 from pangate._leaf import Encoder
@@ -187,22 +188,22 @@ def test_a_book_notes_from_the_decision_to_the_end():
     ended = encode.form(event("ended", **dict.fromkeys(ends, 0)), ends)
     columns = tuple(sorted((*ends, "columns")))
     found_some = encode.form(event("ended", **dict.fromkeys(columns, 0)), columns)
-    kinds: dict[tuple[str, str], int] = {}
+    parsed, bound = Tally(), Tally()
     masked = []
     seconds = Histogram((1.0,))
     waiting = Pending(0, 10_000, None, encode, lambda: "synchronised")
     in_force = InForce("abc")
-    book = Book(waiting, kinds, seconds, masked.append, in_force, Given())
+    book = Book(waiting, seconds, masked.append, in_force, Given())
     judge = object()
     book.admit(judge, None, None)
-    forms = ((("parse", "allow"), first), (("bind", "allow"), asked))
+    forms = ((parsed, first), (bound, asked))
     known = Decided(judge, in_force.letters, forms, ended, found_some)
     assert book.again(known, ("1", PAN), "select")
     assert book.started.keys() == {1, 2}
     assert book.answered(known, 2, 2, 3, 40, {"visa": 1}, {}, 5, 9)
     assert book.started == {}
     assert (book.statements, book.rows, book.size, book.masked) == (2, 3, 40, {"visa": 1})
-    assert kinds == {("parse", "allow"): 1, ("bind", "allow"): 1}
+    assert (parsed.number, bound.number) == (1, 1)
     assert masked == [{"visa": 1}]
     assert seconds.buckets()[0][-1] == ("+Inf", 2)
     found = [json.loads(leaf) for leaf in waiting.leaves]
@@ -241,9 +242,9 @@ def test_a_book_notes_nothing_of_what_is_not_certain():
     steps = Steps(1.0)
     waiting = Pending(0, 10_000, None, encode, lambda: "synchronised", steps)
     in_force = InForce("abc")
-    book = Book(waiting, {}, Histogram((1.0,)), print, in_force, Given())
+    book = Book(waiting, Histogram((1.0,)), print, in_force, Given())
     judge = object()
-    forms = ((("query", "allow"), form),)
+    forms = ((Tally(), form),)
     known = Decided(judge, in_force.letters, forms)
     assert not book.again(known, (), None), "nobody is admitted"
     book.admit(judge, None, None)
@@ -273,7 +274,7 @@ def test_a_book_notes_nothing_of_what_is_not_certain():
 
 def test_a_book_counts_what_may_be_given_and_no_more():
     given, in_force = Given(), InForce("a")
-    book = Book(Pending(0, 100), {}, Histogram((1.0,)), print, in_force, given)
+    book = Book(Pending(0, 100), Histogram((1.0,)), print, in_force, given)
     assert not book.within(0, 0), "nobody is admitted"
     book.admit(object(), 3, 100)
     assert book.within(2, 90)

@@ -11,7 +11,18 @@ import pytest
 import uvloop
 
 from pangate._again import Answered, Known, ShortWay
-from pangate._book import Book, Decided, Given, Histogram, InForce, Pending, Steps, Written
+from pangate._book import (
+    Book,
+    Decided,
+    Frames,
+    Given,
+    Histogram,
+    InForce,
+    Pending,
+    Steps,
+    Tally,
+    Written,
+)
 from pangate._leaf import Encoder
 from pangate._pump import Out, Pump, Turn
 from pangate.errors import RecordFailed
@@ -155,19 +166,11 @@ class Way(ShortWay):
         )
 
 
-class Disk:
-    """A recording, and where it stands."""
-
-    failure = ""
-    full = False
-
-
 class Session:
     """The long way: what came there, and what the gate was asked."""
 
     def __init__(self, decided, sent, pump_of):
-        self.said, self.urgent, self.durable = [], 0, 0
-        self.recording, self.behind = Disk(), []
+        self.said, self.durable, self.behind = [], 0, []
         self.decided, self.sent = decided, sent
         self.pump = pump_of(self)
 
@@ -229,9 +232,9 @@ class One:
         self.steps = Steps(1.0)
         self.pending = Pending(0, 10_000, None, encode, lambda: "unknown", self.steps)
         in_force, judge, self.given = InForce("abc"), object(), Given()
-        self.book = Book(self.pending, {}, Histogram((1.0,)), print, in_force, self.given)
+        self.book = Book(self.pending, Histogram((1.0,)), print, in_force, self.given)
         self.book.admit(judge, most_rows, None)
-        known = Decided(judge, in_force.letters, ((("query", "allow"), form),), ended, ended)
+        known = Decided(judge, in_force.letters, ((Tally(), form),), ended, ended)
         self.begun, self.sent, self.way, self.late = [], [], Way(), []
         self.way.known.decided = None
         self.gate = Gate(self.pending, file)
@@ -248,7 +251,7 @@ class One:
     def start(self):
         session = self.session
         self.pump.start(
-            self.way, self.book, session, session.recording, 1000, session.behind,
+            self.way, self.book, session, 1000, session.behind,
             lambda data: self.said.append(("from_backend", data)),
             Out(Peer("agent", self.sent), 0, None), Out(Peer("backend", self.sent), 0, None),
         )  # fmt: skip
@@ -321,7 +324,7 @@ def test_what_the_gate_does_not_allow_is_decided_step_by_step():
 
 def test_what_has_to_be_on_the_disk_first_waits_the_long_way():
     one = One().start()
-    one.session.urgent = 5
+    one.book.urgent = 5
     one.pump.from_agent(b"again 1")
     assert one.turn.forward() == [one.session]
     assert one.sent == []
@@ -369,9 +372,11 @@ def test_those_whose_record_was_not_written_are_named():
 
 
 def test_a_recording_that_failed_stops_what_waits():
-    one = One().start()
+    one = One()
+    one.book.frames = Frames(0.0, True)
+    one.start()
     one.pump.from_agent(b"again 1")
-    one.session.recording.failure = "no room"
+    one.book.frames.failed = True
 
     def failed():
         raise RecordFailed("no room")
@@ -461,7 +466,7 @@ def test_what_is_not_as_always_is_left_to_the_gateway(file, wrong):
 
 def test_those_who_wait_for_the_disk_are_handed_over(file):
     one = One(file=file).start()
-    one.session.urgent = 5
+    one.book.urgent = 5
     one.pump.from_agent(b"again 1")
     one.turn.commit()
     assert one.late == [one.session]

@@ -235,10 +235,7 @@ class Recording:
         self.name = f"{FOLDER}/{name}.rec"
         """The file's name in the ledger, once the session is over."""
         self.notice = notice
-        self.full = False
-        """Whether nothing more may be sent to the agent for now."""
-        self.failure = ""
-        """Why its file cannot be written; empty when it can."""
+        self._failure = ""
         self.waiting = 0
         self._owner = owner
         # text, not paths: every session has these
@@ -265,6 +262,24 @@ class Recording:
         self._fd = os.open(self._path, flags, 0o600)
 
     # --- what happens ---------------------------------------------------------------------------
+
+    @property
+    def failure(self) -> str:
+        """Why its file cannot be written; empty when it can."""
+        return self._failure
+
+    @failure.setter
+    def failure(self, why: str) -> None:
+        self._failure, self.frames.failed = why, bool(why)
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more may be sent to the agent for now."""
+        return self.frames.full
+
+    @full.setter
+    def full(self, full: bool) -> None:
+        self.frames.full = full
 
     def begin(self, header: Mapping[str, object]) -> None:
         """Write the header. Raises RecordFailed when that cannot be done."""

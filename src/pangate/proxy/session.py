@@ -479,7 +479,6 @@ class Session:
             self.codec.short_way,
             self.gate.book,
             self.gate,
-            self.gate.recording,
             BLOCK,
             self._waiting,
             backend.data_received,

@@ -161,12 +161,12 @@ class PostgresCodec(Lent):
         self._lane.idle = False
         if self._lane.pending is not None:
             self._replay()
-            self._candidate = None
+            self._standing.candidate = None
         elif self._begun:
             if self._idle():
                 self._note_request(bytes(data))
             else:
-                self._candidate = None
+                self._standing.candidate = None
         self._inbox += data
         actions: list[Action] = []
         self._read(actions)
@@ -202,7 +202,7 @@ class PostgresCodec(Lent):
             self._end(actions)
         if self._learning:
             return actions  # Learn is the last one
-        if self._candidate is not None:
+        if self._standing.candidate is not None:
             self._note_answer(bytes(data))
         if self._state == self._command and self._inbox:
             self._read(actions)  # a Bind may have waited for one of these answers
@@ -399,7 +399,7 @@ class PostgresCodec(Lent):
 
     def clean(self, parameters: Mapping[str, str], key: bytes) -> renewal.Renewal:
         """Roll back, and discard all."""
-        return renewal.clean(parameters, key, in_transaction=self._status != b"I")
+        return renewal.clean(parameters, key, in_transaction=self._standing.status != b"I")
 
     def adopt(
         self,
@@ -613,13 +613,13 @@ class PostgresCodec(Lent):
             statement = replace(statement, meaning=meaning, refusal=refusal)
         unknown = doubtful or (kind == "B" and bool(statement.refusal))
         statement = as_shown(statement, self._catalog, self._secretive, doubtful=unknown)
-        if self._candidate is not None:
-            self._candidate.statements.append(statement)
-        self._numbers += 1
-        self._deciding = self._numbers
+        if self._standing.candidate is not None:
+            self._standing.candidate.statements.append(statement)
+        self._standing.numbers += 1
+        self._deciding = self._standing.numbers
         self._waiting = (kind, raw, prepared, name, statement)
-        self._running[self._numbers] = Running(
-            self._numbers,
+        self._running[self._standing.numbers] = Running(
+            self._standing.numbers,
             statement.text,
             values=statement.parameters,
             doubtful=doubtful,
@@ -730,7 +730,7 @@ class PostgresCodec(Lent):
     @property
     def in_transaction(self) -> bool:
         """As the last ReadyForQuery said, or within an extended sequence that has executed something."""
-        return self._status != b"I" or self._ran
+        return self._standing.status != b"I" or self._ran
 
     def _look_ahead(self) -> None:
         """See whether a Terminate waits behind the statement."""

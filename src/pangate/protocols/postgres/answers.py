@@ -53,7 +53,7 @@ class Answers(Conversation):
         self._given = Given(self._prepared_text)
         self._lineages: dict[str, Lineage] = {}
         self._lineages_of = (-1, -1)
-        self._changed = False
+        self._standing.changed = False
         """Whether the transaction under way changes tables, which nobody else sees yet."""
         self._reads = largeobjects.Reads()
 
@@ -389,7 +389,7 @@ class Answers(Conversation):
             # SQL may have given a name that Parse gave before another meaning: none is trusted now.
             self._prepared.clear()
         elif tag.startswith((b"ALTER ", b"CREATE ", b"DROP ")):
-            self._changed = True
+            self._standing.changed = True
             self._catalog.expire()
         elif tag == b"DO\0":
             self._doubt(running)
@@ -619,7 +619,7 @@ class Answers(Conversation):
     def _on_ready(self, actions: list[Action]) -> None:
         if not self._queue:
             raise ProtocolError("the backend said that it is ready, unasked", "backend")
-        self._status = bytes(self._walker.body())
+        self._standing.status = bytes(self._walker.body())
         if self._queue[0].kind == "s":
             self._queue.popleft()
             self._walker.drop()
@@ -641,11 +641,11 @@ class Answers(Conversation):
             raise ProtocolError("the backend said that it is ready, unasked", "backend")
         if expected.kind == "Q":
             self._on_unnamed_gone()
-        if self._status == b"I":
+        if self._standing.status == b"I":
             if self._running or self._portals:
                 self._sweep(actions)
-            if self._changed:
-                self._changed = False
+            if self._standing.changed:
+                self._standing.changed = False
                 self._catalog.expire()  # now it is there for everybody
         self._failed = False
         self._planned = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
+from pangate._again import Standing
 from pangate._frame import Walker
 from pangate._scan import Scanner
 from pangate.errors import Refused
@@ -132,7 +133,7 @@ class Conversation:
         self._prepared: dict[bytes, Prepared] = {}
         self._portals: dict[bytes, int] = {}
         self._running: dict[int, Running] = {}
-        self._numbers = 0
+        self._standing = Standing()
         self._deciding = 0
         """The statement that the gate is asked about; 0 for none."""
         self._catalog: Catalog = _nothing()
@@ -140,8 +141,6 @@ class Conversation:
         """What is done with the rows that come."""
         self._failed = False  # an error in an extended sequence: the server skips to Sync
         self._muted = False
-        self._status = b"I"
-        """What the last ReadyForQuery said of the transaction."""
         self._copying = False  # the server takes COPY data, and the agent has not ended it
 
     def _check_encoding(self, encoding: str) -> None:

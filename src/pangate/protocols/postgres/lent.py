@@ -115,7 +115,7 @@ class Lent(Repeats, ABC):
     def _may_part(self) -> bool:
         return not (
             not self.at_rest
-            or self._status != b"I"
+            or self._standing.status != b"I"
             or self._skipping
             or self._failed
             or self._walker.held

@@ -46,6 +46,7 @@ class Repeats(Answers, ABC):
         self._begun = False  # whether the login is over
         self._lane = Lane(
             self,
+            self._standing,
             self._walker,
             self._prepared,
             self._portals,
@@ -56,7 +57,6 @@ class Repeats(Answers, ABC):
             messages.describe_portal,
             Prepared,
         )
-        self._candidate: _Candidate | None = None
 
     # What the codec says of itself, beside what the server's half knows.
 
@@ -93,15 +93,15 @@ class Repeats(Answers, ABC):
 
     def _note_request(self, data: bytes) -> None:
         """A request goes the long way while everything is at rest."""
-        self._candidate = None
+        self._standing.candidate = None
         requests = self._lane.requests
         requests.look(data)
         if requests.kind:
-            self._candidate = _Candidate(requests, self._catalog.generation)
+            self._standing.candidate = _Candidate(requests, self._catalog.generation)
 
     def _note_answer(self, data: bytes) -> None:
         """Its answer went through; from now on it may be known."""
-        candidate, self._candidate = self._candidate, None
+        candidate, self._standing.candidate = self._standing.candidate, None
         assert candidate is not None
         parts = answer_parts(data)
         catalog = self._catalog

@@ -85,7 +85,8 @@ def said(bench: Bench) -> tuple[object, ...]:
     codec = bench.codec
     return (
         bench.to_backend, bench.to_frontend, bench.statements, bench.finished, bench.described,
-        codec.at_rest, codec.reusable, codec.received, codec._status, codec._prepared, codec._portals,
+        codec.at_rest, codec.reusable, codec.received, codec._standing.status,
+        codec._prepared, codec._portals,
     )  # fmt: skip
 
 
