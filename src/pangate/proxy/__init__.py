@@ -127,10 +127,12 @@ class Gateway:
         if known is not None and known[0] == resource:
             return known[1]
         pool = Pool(resource.pool)
+        if self.config.resources_by_name.get(resource.name) != resource:
+            pool.close()  # nothing comes for it any more, and nobody would close it later
+            return pool
         if resource.pool.ready:
             pool.ahead = Ahead(self, resource, pool)
-        if self.config.resources_by_name.get(resource.name) == resource:
-            self._pools[resource.name] = resource, pool
+        self._pools[resource.name] = resource, pool
         return pool
 
     @property

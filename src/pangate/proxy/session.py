@@ -629,6 +629,8 @@ class Session:
             self.backend.hold(RECORD)
         self._came = perf_counter()  # waiting for the connection does not count
         self._run(self.codec.reached(carried, login.parameters))
+        if login.rest:
+            self.from_backend(login.rest)
         if verdict is not None and not self.closed:
             self._run(self.codec.resume(verdict))
         self._came = 0.0
