@@ -530,8 +530,6 @@ class Session:
         resource = admission.resource
         lending = self.lending
         pool = self.gateway.pool(resource) if lending is None else lending.pool
-        if resource.principal_setting is not None:
-            self.gate.written()  # law 2: what names the session there comes after its record
         self._asked = asked = {**self.codec.settings, **self._application(admission)}
         secret = None
         if not pool.knows_credential:
@@ -604,6 +602,8 @@ class Session:
         self.backend = side
         if self.agent.full:
             side.hold(OTHER_SIDE)
+        if login.start():
+            self.gate.written()  # the resource hears something of this session: its record first
         try:
             await side.log_in(login)
         except PangateError as wrong:
@@ -780,6 +780,8 @@ class Session:
         """End the session with the protocol's own error. What was not forwarded never will be."""
         if self.closed:
             return
+        if self._login is not None and not self._login.done():
+            wrong = self._after_record(wrong)
         self._to_backend.clear()
         self._waiting.clear()
         self._stop_running()
@@ -798,6 +800,15 @@ class Session:
             self.gate.sent([*self._to_agent, *last])
         self._to_agent.clear()
         self.close(getattr(wrong, "detail", "") or str(wrong), success=False)
+
+    def _after_record(self, wrong: PangateError) -> PangateError:
+        """What an agent may be told of a login that failed with `wrong`: that it was let in is recorded first."""
+        if not isinstance(wrong, RecordFailed):
+            try:
+                self.gate.written()
+            except RecordFailed as failed:
+                return failed
+        return wrong
 
     def crashed(self, wrong: Exception) -> None:
         """End the session for a fault of the gateway's own."""
