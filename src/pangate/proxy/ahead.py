@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pangate import credentials
-from pangate.config import ResourceSettings, is_loopback
+from pangate.config import ResourceSettings
 from pangate.errors import PangateError
 from pangate.masking import default_scanner
 from pangate.protocols import open_codec
@@ -130,7 +130,7 @@ class Ahead:
                 resource.user,
                 resource.database,
                 secret.reveal(),
-                cleartext=context is not None or is_loopback(resource.host) or resource.unix,
+                cleartext=sockets.cleartext(resource, context),
                 settings=asked,
             )
             if context is not None:

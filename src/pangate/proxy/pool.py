@@ -223,8 +223,8 @@ class Pool:
         return True
 
     def offer(self, connection: Connection, codec: Codec, said: bytes) -> None:
-        """In the place that `place_ahead` took: a connection that has logged in and waits for its first owner.
-        `said` is what the resource has said behind the login."""
+        """In the place that `place_ahead` took: a connection that has logged in and waits for its first
+        owner. `said` is what the resource has said behind the login."""
         connection.since = asyncio.get_running_loop().time()
         waiting = _Waiting(self, connection, None, codec)
         connection.transport.set_protocol(waiting)

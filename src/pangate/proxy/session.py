@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from pangate import credentials
 from pangate._pump import Out, Pump
 from pangate.audit.recording import BLOCK
-from pangate.config import ResourceSettings, is_loopback
+from pangate.config import ResourceSettings
 from pangate.errors import (
     AuthenticationFailed,
     CredentialError,
@@ -679,7 +679,7 @@ class Session:
             resource.user,
             resource.database,
             secret.reveal(),
-            cleartext=context is not None or is_loopback(resource.host) or resource.unix,
+            cleartext=sockets.cleartext(resource, context),
             settings=asked,
         )
         side = BackendSide(self)
@@ -802,7 +802,8 @@ class Session:
         self.close(getattr(wrong, "detail", "") or str(wrong), success=False)
 
     def _after_record(self, wrong: PangateError) -> PangateError:
-        """What an agent may be told of a login that failed with `wrong`: that it was let in is recorded first."""
+        """What an agent may be told of a login that failed with `wrong`: that it was let in is recorded
+        first."""
         if not isinstance(wrong, RecordFailed):
             try:
                 self.gate.written()
