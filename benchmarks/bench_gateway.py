@@ -12,7 +12,6 @@ benchmarks/record/DATE-gateway.json; `python benchmarks/report.py` makes the pag
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from gateway.load import LoadError
 from gateway.tables import fill, programs
 from gateway.ways import USER, Way, started
 from idle_sessions import bare, through_the_gateway
-from record import RECORDS, machine
+from record import RECORDS, keep
 
 from pangate.config import ProcessSettings
 from pangate.embedded import EmbeddedPostgres, unwinding_signals
@@ -99,8 +98,6 @@ def run(options: argparse.Namespace) -> int:
     goals = standing(cases)
     print(goals_table(goals))
     record = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": machine(),
         "versions": versions(server),
         "quick": options.quick,
         "minutes": round((time.monotonic() - began) / 60, 1),
@@ -113,9 +110,7 @@ def run(options: argparse.Namespace) -> int:
         "benchmarks": [entry(case) for case in cases],
     }
     if not options.no_record:
-        target = RECORDS / f"{record['date']}-gateway.json"
-        target.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        say(f"recorded in {target.relative_to(RECORDS.parents[1])}")
+        keep("gateway", record)
     return 0
 
 

@@ -8,7 +8,6 @@ import asyncio
 import json
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
@@ -16,7 +15,7 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from idle_sessions import memory
-from record import RECORDS, machine
+from record import keep
 
 from guests import WAYS, Guest, context, guests
 from pangate.embedded import EmbeddedPostgres, unwinding_signals
@@ -75,11 +74,7 @@ def main() -> int:
         "steps": found,
     }
     if options.keep:
-        day = datetime.now(UTC).strftime("%Y-%m-%d")
-        target = RECORDS / f"{day}-connects.json"
-        record = {"date": day, "machine": machine(), "benchmarks": [row]}
-        target.write_text(json.dumps(record, indent=1) + "\n")
-        print(f"recorded in {target.relative_to(RECORDS.parents[1])}")
+        keep("connects", {"benchmarks": [row]})
     return 0
 
 

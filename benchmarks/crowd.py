@@ -20,14 +20,13 @@ import statistics
 import struct
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import uvloop
 from gateway.load import TooShort, family, is_sealer, pgbench, pss_kib
 from gateway.tables import fill
 from gateway.ways import USER
 from idle_sessions import AT_ONCE, READY, Agent, client_context, each, memory
-from record import RECORDS, machine
+from record import keep
 
 from pangate.embedded import EmbeddedPostgres, unwinding_signals
 from pangate.protocols.postgres.messages import message, query, startup
@@ -263,11 +262,7 @@ def main() -> int:
             row |= uvloop.run(run(trial, options, tls))
     print(json.dumps(row, indent=1))
     if options.keep:
-        day = datetime.now(UTC).strftime("%Y-%m-%d")
-        target = RECORDS / f"{day}-crowd.json"
-        record = {"date": day, "machine": machine(), "benchmarks": [row]}
-        target.write_text(json.dumps(record, indent=1) + "\n")
-        print(f"recorded in {target.relative_to(RECORDS.parents[1])}")
+        keep("crowd", {"benchmarks": [row]})
     return 0
 
 

@@ -15,11 +15,10 @@ import os
 import ssl
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
-from record import RECORDS, machine
+from record import keep
 
 from pangate.embedded import Authority, EmbeddedPostgres, unwinding_signals
 from pangate.protocols.postgres.messages import message, query, ssl_request, startup
@@ -212,11 +211,7 @@ def main() -> int:
             print(json.dumps(row), flush=True)
             out.append({"group": "idle", **row})
     if options.keep:
-        day = datetime.now(UTC).strftime("%Y-%m-%d")
-        target = RECORDS / f"{day}-idle.json"
-        record = {"date": day, "machine": machine(), "benchmarks": out}
-        target.write_text(json.dumps(record, indent=1) + "\n")
-        print(f"recorded {len(out)} figures in {target.relative_to(RECORDS.parents[1])}")
+        keep("idle", {"benchmarks": out})
     return 0
 
 

@@ -13,7 +13,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -21,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from gateway.load import percentile
 from gateway.tables import fill, programs
 from gateway.ways import USER, pangate
-from record import RECORDS, machine
+from record import keep
 
 from pangate.audit.index import Record, index_path
 from pangate.audit.lines import sequence_of
@@ -109,11 +108,7 @@ def main() -> int:
                 measure(trial, server, mode, options.seconds) for mode in ("simple", "prepared")
             ]
     if options.keep:
-        day = datetime.now(UTC).strftime("%Y-%m-%d")
-        target = RECORDS / f"{day}-index_lag.json"
-        record = {"date": day, "machine": machine(), "benchmarks": rows}
-        target.write_text(json.dumps(record, indent=1) + "\n")
-        print(f"recorded in {target.relative_to(RECORDS.parents[1])}")
+        keep("index_lag", {"benchmarks": rows})
     return 0
 
 

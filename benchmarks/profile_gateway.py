@@ -9,7 +9,6 @@ kernel.perf_event_paranoid at most 1)."""
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -18,13 +17,12 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.load import COUNT, cpu_seconds
 from gateway.tables import fill, programs
 from gateway.ways import USER, started
-from record import RECORDS, machine
+from record import keep
 
 from pangate.embedded import EmbeddedPostgres, unwinding_signals
 
@@ -87,17 +85,8 @@ def main() -> int:
         for part, micros in sorted(best.items(), key=lambda item: -item[1]):
             print(f"  {micros:6.2f}  {part}")
     if not options.no_record:
-        day = datetime.now(UTC).strftime("%Y-%m-%d")
-        target = RECORDS / f"{day}-profile.json"
-        record = {
-            "date": day,
-            "machine": machine(),
-            "mode": options.mode,
-            "clients": options.clients,
-            "benchmarks": entries,
-        }
-        target.write_text(json.dumps(record, indent=1) + "\n")
-        print(f"\nrecorded in {target.relative_to(RECORDS.parents[1])}")
+        about = {"mode": options.mode, "clients": options.clients}
+        keep("profile", {**about, "benchmarks": entries})
     return 0
 
 

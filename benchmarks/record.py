@@ -9,6 +9,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,16 @@ def machine() -> dict[str, object]:
     }
 
 
+def keep(name: str, record: Mapping[str, object]) -> None:
+    """Keep `record` as what the benchmark `name` found today, with the day and the machine in front. What it
+    found earlier on the same day is gone."""
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    target = RECORDS / f"{day}-{name}.json"
+    whole = {"date": day, "machine": machine(), **record}
+    target.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+    print(f"recorded in {target.relative_to(RECORDS.parents[1])}", flush=True)
+
+
 def main(path: str) -> int:
     run = json.loads(Path(path).read_text())
     groups: dict[str, list[dict[str, object]]] = {}
@@ -49,12 +60,8 @@ def main(path: str) -> int:
                 **entry["extra_info"],
             }
         )
-    day = datetime.now(UTC).strftime("%Y-%m-%d")
     for group, entries in groups.items():
-        target = RECORDS / f"{day}-{group}.json"
-        record = {"date": day, "machine": machine(), "benchmarks": entries}
-        target.write_text(json.dumps(record, indent=1) + "\n")
-        print(f"recorded {len(entries)} figures in {target.relative_to(RECORDS.parents[1])}")
+        keep(group, {"benchmarks": entries})
     return 0
 
 

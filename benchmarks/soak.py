@@ -22,7 +22,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
@@ -33,7 +32,7 @@ from gateway.load import family, is_sealer, pss_kib
 from gateway.tables import PREFIX, fill
 from gateway.ways import USER, pangate
 from idle_sessions import SMALL, Agent, client_context, each
-from record import RECORDS, machine
+from record import keep
 
 from guests import WAYS, Guest, context, guests
 from pangate.audit.events import records
@@ -236,12 +235,7 @@ def main() -> int:
     }  # fmt: skip
     print(json.dumps({name: value for name, value in row.items() if name != "steps"}, indent=1))
     if options.keep:
-        day = datetime.now(UTC).strftime("%Y-%m-%d")
-        target = RECORDS / f"{day}-soak.json"
-        target.write_text(
-            json.dumps({"date": day, "machine": machine(), "benchmarks": [row]}, indent=1) + "\n"
-        )
-        print(f"recorded in {target.relative_to(RECORDS.parents[1])}")
+        keep("soak", {"benchmarks": [row]})
     return 1 if soak.wrong else 0
 
 

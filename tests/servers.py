@@ -240,9 +240,17 @@ def descriptors(trial: Trial) -> int:
 
 def backends(trial: Trial) -> int:
     """Sessions that the gateway has at the server: all its connections but those that were made as new and
-    wait for an owner."""
+    wait for an owner. What the server says of one does not change before its next owner says something, so
+    that the record tells whether it has one."""
+    owned: dict[str, int] = {}
+    for event in events(trial):
+        if event["code"] == "session.connected":
+            owned[event["session"]] = event["data"]["backend"]
+        elif event["code"] == "session.end":
+            owned.pop(event["session"], None)
     counted = (
         "select count(*) from pg_stat_activity where usename = 'payments_service' "
-        "and not (state = 'idle' and query like '%setseed(%')"
+        "and (not (state = 'idle' and query like '%setseed(%') "
+        f"or pid = any('{{{','.join(map(str, owned.values()))}}}'))"
     )
     return int(trial.postgres.psql(counted, "postgres", "-At"))

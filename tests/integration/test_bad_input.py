@@ -403,22 +403,58 @@ def test_a_server_that_does_not_read_costs_no_memory(own):
     os.geteuid() != 0, reason="counts open files of a process whose memory is private"
 )
 def test_without_a_free_descriptor_it_waits_for_one(own):
-    token = own.token()
-    used = descriptors(own)
-    _, most = resource.prlimit(own.pid, resource.RLIMIT_NOFILE)
-    soft = resource.prlimit(own.pid, resource.RLIMIT_NOFILE)[0]
-    resource.prlimit(own.pid, resource.RLIMIT_NOFILE, (used + 20, most))
-    try:
-        with contextlib.ExitStack() as stack:
-            for _ in range(60):
-                sock = stack.enter_context(socket.socket())
-                sock.settimeout(5)
-                sock.connect((own.host, own.port))
-            until(lambda: "cannot accept a connection" in own.log.read_text(), "the log")
-        until(lambda: own.psql(token, "select 1").returncode == 0, "recovery")
-        assert descriptors(own) <= used + 20
-    finally:
-        resource.prlimit(own.pid, resource.RLIMIT_NOFILE, (soft, most))
+    """Sessions that are open go on; who comes waits and is served when there is one again."""
+    token, said = own.token(), "cannot accept a connection"
+    most = resource.prlimit(own.pid, resource.RLIMIT_NOFILE)
+    log = own.log.read_text()
+    with psycopg.connect(through(own, token), autocommit=True) as agent:
+        assert agent.execute("select 1").fetchone() == (1,)
+        until(lambda: backends(own) == 1, "the end of other sessions")
+        used = descriptors(own)
+        # a program of its own, so that it can wait: it connects when it is told to
+        client = subprocess.Popen(
+            [
+                "sh",
+                "-c",
+                'read _ && exec "$@"',
+                "sh",
+                own.postgres.bin / "psql",
+                "-XAtc",
+                "select 2",
+            ],
+            env={**own.environment(token), "PGAPPNAME": "comes when there is none free"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        resource.prlimit(own.pid, resource.RLIMIT_NOFILE, (used + 20, most[1]))
+        try:
+            with contextlib.ExitStack() as stack:
+                for _ in range(60):
+                    sock = stack.enter_context(socket.socket())
+                    sock.settimeout(5)
+                    sock.connect((own.host, own.port))
+                until(lambda: own.log.read_text().count(said) > log.count(said), "the log")
+                client.stdin.write("now\n")
+                client.stdin.flush()
+                for number in range(10):
+                    assert agent.execute(f"select {number}").fetchone() == (number,)
+                    time.sleep(0.1)
+                assert client.poll() is None, "it is not refused"
+                assert "comes when there is none free" not in own.audit.read_text()
+                assert descriptors(own) >= used + 20, "this could not fail"
+            answer, wrong = client.communicate(timeout=30)
+            assert (client.returncode, answer, wrong) == (0, "2\n", "")
+            assert "comes when there is none free" in own.audit.read_text()
+            until(lambda: descriptors(own) <= used, "the end of all connections")
+            assert agent.execute("select 3").fetchone() == (3,)
+        finally:
+            resource.prlimit(own.pid, resource.RLIMIT_NOFILE, most)
+            client.kill()
+            client.wait()
+    new = own.log.read_text()[len(log) :]
+    assert new.count(said) == 1, "one line is enough"
 
 
 # --- the server ------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
+import msgspec
 import pytest
 
 from conftest import EVERYTHING
@@ -20,8 +21,13 @@ from pangate.audit.events import events
 from pangate.audit.marks import mark_of
 from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
+from pangate.config import SecretSettings
+from pangate.errors import RecordFailed
 from pangate.gate import Gate
+from pangate.protocols import Login
 from pangate.proxy import Gateway, sockets
+from pangate.proxy.pool import FRESH_SECONDS, Connection
+from pangate.proxy.sides import BackendSide
 from pangate.trial import Trial
 
 pytestmark = pytest.mark.integration
@@ -195,3 +201,66 @@ async def test_statements_that_come_together_are_one_write(gateway, place, disk,
         await recorded(gateway, '"statement.finished"', 8)
         most = max(sum(b'"statement.allowed"' in leaf for leaf in leaves) for leaves in appended)
         assert most > 1
+
+
+# --- a login --------------------------------------------------------------------------------------------
+
+
+async def test_a_resource_is_asked_nothing_for_a_session_that_is_not_recorded(
+    gateway, place, monkeypatch
+):
+    """A connection that has waited a while is asked whether it is there, in the name of the next session."""
+    heard = []
+    log_in = BackendSide.log_in
+
+    async def asked(self: BackendSide, login: Login) -> None:
+        if login.start():
+            heard.append((self.reused, gateway.gate.recorder.pending))
+        await log_in(self, login)
+
+    async with agent(place):
+        pass
+    await asyncio.sleep(FRESH_SECONDS + 0.3)
+    monkeypatch.setattr(BackendSide, "log_in", asked)
+    async with agent(place) as one:
+        assert await one.fetchval("select 1") == 1
+    assert heard == [(True, 0)]
+
+
+async def test_an_agent_is_told_nothing_of_a_login_that_is_not_recorded(
+    gateway, place, monkeypatch
+):
+    """Its login fails for another reason, and that it was let in is not in the record then."""
+    resource = gateway.config.resources_by_name["payments"]
+    gone = msgspec.structs.replace(
+        resource, password=SecretSettings(file=place.directory / "nowhere")
+    )
+    monkeypatch.setitem(gateway.config.resources_by_name, "payments", gone)
+    with pytest.raises(asyncpg.PostgresError, match="cannot read its credential"):
+        async with agent(place):
+            pass
+    monkeypatch.setattr(gateway.gate.recorder, "flush", failing)
+    with pytest.raises(asyncpg.PostgresError) as caught:
+        async with agent(place):
+            pass
+    assert caught.value.sqlstate == "58030"
+    monkeypatch.undo()
+
+
+def failing() -> None:
+    raise RecordFailed("the disk is full")
+
+
+async def test_what_an_older_configuration_had_keeps_no_connections(gateway):
+    """A session that was let in right before a reload."""
+    resource = gateway.config.resources_by_name["payments"]
+    pool = msgspec.structs.replace(resource.pool, ready=2)
+    older = msgspec.structs.replace(resource, database="before", pool=pool)
+    made = gateway.pool(older)
+    assert made.ahead is None
+    assert "payments" not in gateway.pools
+    assert await made.take("anything") is None
+    connection = Connection("anything", {}, bytes(8), b"", asyncio.get_running_loop().time())
+    assert not made.rest(connection, None)
+    made.leave()
+    assert (made.open, made.waiting) == (0, 0)

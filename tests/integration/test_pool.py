@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from pangate.protocols.postgres.messages import message
 from pangate.proxy.pool import FRESH_SECONDS
 from pangate.trial import Trial, until
 from pgwire import bind, execute, parse, query, split
-from servers import past, session, through
+from servers import backends, past, session, through
 from states import ENDS, STATES, ask
 
 pytestmark = pytest.mark.integration
@@ -211,6 +212,40 @@ def test_who_has_waited_is_asked_whether_it_is_there(pooled):
     until(lambda: "setseed" in last(0.0), "one that is not asked", 60)
 
 
+def test_a_session_that_has_said_nothing_on_its_connection_is_counted(pooled):
+    """What the other tests count: the server shows what was sent to make the connection as new."""
+    first, _ = visit(pooled, "one")
+    at_rest(pooled, first)
+    until(lambda: backends(pooled) == 0, "the end of other sessions")
+    with session(pooled, pooled.token("two")):
+        assert backends(pooled) == 1
+    until(lambda: backends(pooled) == 0, "its end")
+
+
+def test_who_may_not_log_in_any_more_is_served_by_what_waits(pooled):
+    """As operations.md says, and what it says to do about it."""
+    first, _ = visit(pooled, "one")
+    at_rest(pooled, first)
+    try:
+        pooled.postgres.psql("alter role payments_service nologin")
+        second, answers = visit(pooled, "two", "select count(*) > 0 from cards")
+        assert (second, answers) == (first, [True])
+        text = pooled.config.read_text()
+        assert "max_seconds" not in text
+        pooled.config.write_text(
+            text.replace(
+                'name = "payments"\nhost', 'name = "payments"\npool.max_seconds = 3000\nhost'
+            )
+        )
+        os.kill(pooled.pid, signal.SIGHUP)
+        until(lambda: "config.reloaded" in pooled.audit.read_text(), "the reload")
+        with pytest.raises(psycopg.OperationalError, match="refused the gateway's login"):
+            visit(pooled, "three")
+    finally:
+        pooled.postgres.psql("alter role payments_service login")
+    visit(pooled, "four", "select 1")
+
+
 def test_the_record_says_which_backend_served_whom(pooled):
     process, _ = visit(pooled, "ci-job-77")
     events = map(json.loads, pooled.audit.read_text().splitlines())
@@ -297,7 +332,7 @@ def test_a_connection_is_ready_before_anybody_asks(postgres):
             with psycopg.connect(past(trial)) as connection:
                 rows = connection.execute(
                     "select pid from pg_stat_activity where usename = 'payments_service' and state = 'idle' "
-                    "and query like '%setseed(%' and application_name = 'nightly'"
+                    "and (query = '' or query like '%setseed(%') and application_name = 'nightly'"
                 ).fetchall()
             return [pid for (pid,) in rows]
 
@@ -314,5 +349,7 @@ def test_a_connection_is_ready_before_anybody_asks(postgres):
         owners = [one["data"]["owner"] for one in events if one["code"] == "session.connected"]
         assert owners == [1, 1], "nobody had it before"
         # and it waits longer than what has no owner otherwise does
-        time.sleep(3)
         until(lambda: len(waiting()) == 1, "one is left")
+        left = waiting()
+        time.sleep(3)
+        assert waiting() == left, "it was made anew"

@@ -146,6 +146,7 @@ def test_what_is_counted(own):
     assert after[("pangate_sessions_open",)] == 0
     assert after[("pangate_ready",)] == 1
     assert after[("pangate_audit_pending_events",)] == 0
+    assert after[("pangate_recordings_not_synced_total",)] == 0
     assert after[("pangate_audit_sequence",)] == len(events(own))
     assert after[("pangate_key_fetches_total", own.issuer.url)] >= 1
     assert after[("pangate_config_info", events(own)[0]["data"]["config"])] == 1

@@ -353,7 +353,7 @@ class Recording:
         self._owner.forget(self)
         with contextlib.suppress(OSError):
             os.rename(self._path, self._ended)  # noqa: PTH104
-        self._owner.shelf.put(self._fd)
+        self._owner.shelf.put(self._fd, self.name)
         self._fd = -1
         return data
 

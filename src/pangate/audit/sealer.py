@@ -349,11 +349,18 @@ class Sealer:
         keys, own, path = self._published(), self._signer.verifier, self._directory / ROTATIONS
         if not keys or own in keys:
             return ""
-        rotations = path.read_text().splitlines() if path.exists() else []
-        if own in heirs(keys, map(Rotation.parse, rotations)):
-            return ""
+        whose = f"the ledger in {self._directory} was signed with {keys[-1].text()}"
+        try:
+            rotations = path.read_text().splitlines() if path.exists() else []
+            if own in heirs(keys, map(Rotation.parse, rotations)):
+                return ""
+        except (LedgerError, OSError, ValueError) as wrong:
+            return (
+                f"{whose}, and whether that has handed over to {own.text()} cannot be read: {path}: {wrong}; "
+                "put that file back from a copy of the ledger: verify needs it too"
+            )
         return (
-            f"the ledger in {self._directory} was signed with {keys[-1].text()}, which has not handed over "
+            f"{whose}, which has not handed over "
             f"to {own.text()}: verify will say so to all who know the former key alone. Put that one back, "
             "and `pangate audit rotate-key` changes it; if it is lost, keep both public keys"
         )

@@ -415,6 +415,11 @@ class ResourceSettings(Settings, frozen=True, kw_only=True):
         return self.host.startswith("/")
 
     @property
+    def on_this_machine(self) -> bool:
+        """Whether no network is on the way: only then it may go without TLS, and a password in clear."""
+        return self.unix or is_loopback(self.host)
+
+    @property
     def model(self) -> Resource:
         """The resource in the gateway's own words."""
         return Resource(self.name, self.protocol, self.host, self.port, self.database, self.user)

@@ -504,7 +504,7 @@ class _Check:
             self.problem(
                 f"{key}.tls", 'a unix socket has no TLS; set tls = "disable" for this resource'
             )
-        if resource.tls == "disable" and not resource.unix and not is_loopback(resource.host):
+        if resource.tls == "disable" and not resource.on_this_machine:
             self.problem(
                 f"{key}.tls",
                 f'"disable" would send the password and card numbers to {resource.host} in clear; '
@@ -711,10 +711,19 @@ class _Check:
                 "limits.max_sessions", f"is less than process.workers; it must be at least {least}"
             )
         for resource in values["resources"]:
-            if resource is not None and resource.pool.max_connections < least:
+            pool: PoolSettings | None = None if resource is None else resource.pool
+            if pool is None:  # it is wrong in itself
+                continue
+            part = pool.max_connections // least
+            if not part:
                 self.problem(
                     f"resources[{resource.name}].pool.max_connections",
                     f"is less than process.workers; it must be at least {least}",
+                )
+            elif part < pool.ready <= pool.max_connections:
+                self.problem(
+                    f"resources[{resource.name}].pool.ready",
+                    f"is more than a worker's part of max_connections, which is {part}; each has its own",
                 )
 
     def state(self, state: StateSettings, key: str) -> None:

@@ -17,7 +17,7 @@ from pangate import credentials
 from pangate._pump import Turn
 from pangate.audit.recording import FLUSH_SECONDS
 from pangate.auth import Authenticator
-from pangate.config import Config, ResourceSettings, is_loopback
+from pangate.config import Config, ResourceSettings
 from pangate.errors import (
     LimitReached,
     PangateError,
@@ -104,7 +104,7 @@ class Gateway:
                 # sessions that are open end their connections with themselves
                 pool.close()
                 del self._pools[name]
-        sockets.allow_descriptors(config.limits.max_sessions)
+        sockets.allow_descriptors(config)
 
     def _knowledge_for(self, config: Config) -> dict[str, tuple[ResourceSettings, Knowledge]]:
         # of a resource whose settings are the same, what is known stays known
@@ -127,10 +127,12 @@ class Gateway:
         if known is not None and known[0] == resource:
             return known[1]
         pool = Pool(resource.pool)
+        if self.config.resources_by_name.get(resource.name) != resource:
+            pool.close()  # nothing comes for it any more, and nobody would close it later
+            return pool
         if resource.pool.ready:
             pool.ahead = Ahead(self, resource, pool)
-        if self.config.resources_by_name.get(resource.name) == resource:
-            self._pools[resource.name] = resource, pool
+        self._pools[resource.name] = resource, pool
         return pool
 
     @property
@@ -140,7 +142,7 @@ class Gateway:
 
     async def run(self, listener: socket.socket) -> None:
         """Accept agents until cancelled."""
-        sockets.allow_descriptors(self.config.limits.max_sessions)
+        sockets.allow_descriptors(self.config)
         loop = asyncio.get_running_loop()
         trouble = Episode()
         while True:
@@ -443,7 +445,7 @@ class Gateway:
                 resource.user,
                 resource.database,
                 secret.reveal(),
-                cleartext=context is not None or is_loopback(resource.host) or resource.unix,
+                cleartext=sockets.cleartext(resource, context),
             )
             if context is not None:
                 login.bind(sockets.end_point(writer.transport))

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pangate import credentials
-from pangate.config import ResourceSettings, is_loopback
+from pangate.config import ResourceSettings
 from pangate.errors import PangateError
 from pangate.masking import default_scanner
-from pangate.protocols import Codec, open_codec
+from pangate.protocols import open_codec
 from pangate.proxy import sockets
 from pangate.proxy.pool import Connection, Pool, fits
 
@@ -48,16 +48,24 @@ class _LoggingIn(asyncio.Protocol):
             self._came.clear()
         return data
 
+    def left(self) -> bytes:
+        """What has come since. EOFError when the connection is over."""
+        if self._over:
+            raise EOFError("the resource closed the connection")
+        return bytes(self._arrived)
+
 
 class Ahead:
     """Keeps so many connections of one pool waiting, for a session like the last one that came.
 
-    They are made one after the other; when one fails, nothing is tried before the next session comes or
-    the pool looks through what waits."""
+    They are made one after the other, `settings.ready` at the most for each session that comes and each time
+    that the pool looks through what waits: so a resource that ends them at once is not asked for ever more.
+    When one fails, nothing is tried before the next of these."""
 
     def __init__(self, gateway: Gateway, resource: ResourceSettings, pool: Pool) -> None:
         self._gateway, self._resource, self._pool = gateway, resource, pool
         self._asked: Mapping[str, str] | None = None
+        self._tries = 0
         self._working = False
 
     def like(self, asked: Mapping[str, str]) -> None:
@@ -67,6 +75,7 @@ class Ahead:
 
     def look(self) -> None:
         """Make what is missing."""
+        self._tries = self._resource.pool.ready
         if self._asked is not None and not self._working:
             self._working = True
             self._gateway.run_for(self._work())
@@ -74,7 +83,8 @@ class Ahead:
     async def _work(self) -> None:
         try:
             while self._asked is not None and self._pool.place_ahead(self._asked):
-                if not await self._one_more(self._asked):
+                self._tries -= 1
+                if not await self._one_more(self._asked) or self._tries <= 0:
                     return
         except Exception as wrong:
             log.error("internal error", exc_info=wrong)
@@ -83,25 +93,22 @@ class Ahead:
 
     async def _one_more(self, asked: Mapping[str, str]) -> bool:
         pool, seconds = self._pool, self._gateway.config.limits.connect_seconds
-        rests = False
+        offered = False
         try:
             async with asyncio.timeout(seconds):
-                connection, codec = await self._log_in(asked)
-            rests = pool.rest(connection, codec)
-            if not rests:
-                connection.transport.write(codec.farewell)
-                connection.transport.close()
+                await self._log_in(asked)
+            offered = True
         except (PangateError, OSError, EOFError) as wrong:
             log.warning(
                 "resource %s: no connection could be made ahead: %s",
                 self._resource.name, str(wrong) or "it took too long (limits.connect_seconds)",
             )  # fmt: skip
         finally:
-            if not rests:
+            if not offered:
                 pool.leave()
-        return rests
+        return offered
 
-    async def _log_in(self, asked: Mapping[str, str]) -> tuple[Connection, Codec]:
+    async def _log_in(self, asked: Mapping[str, str]) -> None:
         resource, limits = self._resource, self._gateway.config.limits
         loop = asyncio.get_running_loop()
         secret = await credentials.read(resource, limits.credential_seconds)
@@ -123,7 +130,7 @@ class Ahead:
                 resource.user,
                 resource.database,
                 secret.reveal(),
-                cleartext=context is not None or is_loopback(resource.host) or resource.unix,
+                cleartext=sockets.cleartext(resource, context),
                 settings=asked,
             )
             if context is not None:
@@ -134,6 +141,7 @@ class Ahead:
                 # in a thread: what the server asks of a password may take as long as the server likes
                 if answer := await loop.run_in_executor(None, login.feed, data):
                     transport.write(answer)
+            said = login.rest + side.left()
         except BaseException:
             transport.abort()
             raise
@@ -146,4 +154,5 @@ class Ahead:
         )
         connection.owners = 0
         connection.transport = transport
-        return connection, codec
+        # nothing else has run since: what comes later comes to the pool
+        self._pool.offer(connection, codec, said)

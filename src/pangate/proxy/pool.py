@@ -177,11 +177,6 @@ class Pool:
         self._credential_until = asyncio.get_running_loop().time() + CREDENTIAL_SECONDS
 
     @property
-    def closed(self) -> bool:
-        """Whether nothing is used again."""
-        return self._closed
-
-    @property
     def open(self) -> int:
         """Connections that are open or being opened."""
         return self._open
@@ -213,17 +208,34 @@ class Pool:
 
     def place_ahead(self, asked: Mapping[str, str]) -> bool:
         """Take the place of a connection that nobody asks for yet: when fewer than `settings.ready` wait that
-        fit, and there is room without ending another."""
+        fit, fewer than that wait at all that nobody has had, and there is room without ending another."""
         settings = self._settings
+        like = self._kept = fits(asked, self.credential)
         if self._closed or self._asking or self._open >= settings.max_connections:
             return False
-        like = fits(asked, self.credential)
         cleaning = sum(waiting.connection.fits == like for waiting in self._cleaning)
         if len(self._waiting.get(like, ())) + cleaning >= settings.ready:
             return False
-        self._kept = like
+        untouched = sum(waiting.connection.owners == 0 for waiting in self._without_owner())
+        if untouched >= settings.ready:
+            return False
         self._open += 1
         return True
+
+    def offer(self, connection: Connection, codec: Codec, said: bytes) -> None:
+        """In the place that `place_ahead` took: a connection that has logged in and waits for its first
+        owner. `said` is what the resource has said behind the login."""
+        connection.since = asyncio.get_running_loop().time()
+        waiting = _Waiting(self, connection, None, codec)
+        connection.transport.set_protocol(waiting)
+        self._waiting.setdefault(connection.fits, []).append(waiting)
+        if self._closed:
+            self.drop(waiting)
+            return
+        if said:
+            waiting.data_received(said)
+        self._sweep_later()
+        self._serve()
 
     def leave(self) -> None:
         """A connection that was taken is closed."""

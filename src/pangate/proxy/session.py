@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from pangate import credentials
 from pangate._pump import Out, Pump
 from pangate.audit.recording import BLOCK
-from pangate.config import ResourceSettings, is_loopback
+from pangate.config import ResourceSettings
 from pangate.errors import (
     AuthenticationFailed,
     CredentialError,
@@ -529,8 +529,6 @@ class Session:
         resource = admission.resource
         lending = self.lending
         pool = self.gateway.pool(resource) if lending is None else lending.pool
-        if resource.principal_setting is not None:
-            self.gate.written()  # law 2: what names the session there comes after its record
         self._asked = asked = {**self.codec.settings, **self._application(admission)}
         secret = None
         if not pool.knows_credential:
@@ -603,6 +601,8 @@ class Session:
         self.backend = side
         if self.agent.full:
             side.hold(OTHER_SIDE)
+        if login.start():
+            self.gate.written()  # the resource hears something of this session: its record first
         try:
             await side.log_in(login)
         except PangateError as wrong:
@@ -628,6 +628,8 @@ class Session:
             self.backend.hold(RECORD)
         self._came = perf_counter()  # waiting for the connection does not count
         self._run(self.codec.reached(carried, login.parameters))
+        if login.rest:
+            self.from_backend(login.rest)
         if verdict is not None and not self.closed:
             self._run(self.codec.resume(verdict))
         self._came = 0.0
@@ -676,7 +678,7 @@ class Session:
             resource.user,
             resource.database,
             secret.reveal(),
-            cleartext=context is not None or is_loopback(resource.host) or resource.unix,
+            cleartext=sockets.cleartext(resource, context),
             settings=asked,
         )
         side = BackendSide(self)
@@ -777,6 +779,8 @@ class Session:
         """End the session with the protocol's own error. What was not forwarded never will be."""
         if self.closed:
             return
+        if self._login is not None and not self._login.done():
+            wrong = self._after_record(wrong)
         self._to_backend.clear()
         self._waiting.clear()
         self._stop_running()
@@ -795,6 +799,16 @@ class Session:
             self.gate.sent([*self._to_agent, *last])
         self._to_agent.clear()
         self.close(getattr(wrong, "detail", "") or str(wrong), success=False)
+
+    def _after_record(self, wrong: PangateError) -> PangateError:
+        """What an agent may be told of a login that failed with `wrong`: that it was let in is recorded
+        first."""
+        if not isinstance(wrong, RecordFailed):
+            try:
+                self.gate.written()
+            except RecordFailed as failed:
+                return failed
+        return wrong
 
     def crashed(self, wrong: Exception) -> None:
         """End the session for a fault of the gateway's own."""

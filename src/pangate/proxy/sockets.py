@@ -122,10 +122,18 @@ def peer_closed(transport: asyncio.Transport) -> bool:
         return True
 
 
-def allow_descriptors(sessions: int) -> None:
-    """Raise this process's limit of open files as far as `sessions` need and the system allows; say so when
-    that is not enough."""
-    wanted = 3 * sessions + 64  # both sides and the recording
+def cleartext(target: ResourceSettings, context: ssl.SSLContext | None) -> bool:
+    """Whether a password may be sent in clear to `target`: inside TLS, or where no network is on the way."""
+    return context is not None or target.on_this_machine
+
+
+def allow_descriptors(config: Config) -> None:
+    """Raise this process's limit of open files as far as its sessions and connections that wait for one need
+    and the system allows; say so when that is not enough."""
+    sessions = config.limits.max_sessions
+    # all that may wait; those that sessions have are counted with them, and twice beside an older pool's
+    pooled = sum(one.pool.max_connections for one in config.resources if one.pool.idle_seconds)
+    wanted = 3 * sessions + pooled + 64  # both sides and the recording
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
@@ -133,9 +141,9 @@ def allow_descriptors(sessions: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
     if possible < wanted:
         log.warning(
-            "limits.max_sessions = %d needs %d open files and the system allows %d; raise its limit "
-            "(LimitNOFILE, ulimit -n) or lower limits.max_sessions",
-            sessions, wanted, possible,
+            "limits.max_sessions = %d and %d connections of pools (pool.max_connections) need %d open files "
+            "and the system allows %d; raise its limit (LimitNOFILE, ulimit -n) or lower these",
+            sessions, pooled, wanted, possible,
         )  # fmt: skip
 
 

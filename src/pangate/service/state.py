@@ -113,6 +113,11 @@ class State(Collector):
             "audit_lag_seconds", "How long the oldest of them waits.", recorder.waiting_seconds
         )
         yield gauge("audit_sequence", "Sequence of the last event.", recorder.sequence)
+        yield counter(
+            "recordings_not_synced",
+            "Recordings that may not be whole on the disk.",
+            gate.recordings.shelf.failed,
+        )
         if self._sealing is not None:
             sealed = self._sealing.sealed
             yield gauge(

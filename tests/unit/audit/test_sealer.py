@@ -173,6 +173,36 @@ def test_tiles_that_were_changed(journal):
         seal(journal)
 
 
+@pytest.mark.parametrize(
+    ("garbage", "says"),
+    [
+        (b"x\n", "two public keys and two signatures"),
+        (b"\xff\xfe\n", "can't decode"),
+        (b"a+1+b c+2+d e f\n", "log.rotations"),
+        (None, "Is a directory"),
+    ],
+)
+def test_a_list_of_rotations_that_cannot_be_read_does_not_end_sealing(journal, garbage, says):
+    """Whoever may write it could stop the record from being sealed for good."""
+    leaves = ledgers.events(4)
+    write(journal, leaves[:2])
+    seal(journal)
+    write(journal, leaves[2:])
+    rotations = journal.parent / "log.rotations"
+    if garbage is None:
+        rotations.mkdir()
+    else:
+        rotations.write_bytes(garbage)
+    new = Signer.generate(ledgers.ORIGIN)
+    sealer = Sealer(journal, journal.parent, new)
+    assert "cannot be read" in sealer.broken_succession
+    assert says in sealer.broken_succession
+    assert sealer.seal().size == 4
+    sealer.close()
+    found = verify(journal.parent, [KEY.verifier, new.verifier]).findings
+    assert [(one.kind, one.where) for one in found] == [("key", "log.rotations")]
+
+
 def test_another_key(journal, tmp_path):
     leaves = ledgers.events(4)
     write(journal, leaves[:2])

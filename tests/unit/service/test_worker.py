@@ -26,7 +26,7 @@ database = "payments"
 user = "service"
 tls = "disable"
 password = {{ env = "SECRET" }}
-pool = {{ max_connections = {most} }}
+pool = {{ max_connections = {most}, ready = {ready} }}
 [[roles]]
 name = "reader"
 match = {{ team = "payments" }}
@@ -46,9 +46,9 @@ def secret(monkeypatch):
     monkeypatch.setenv("SECRET", "not in the file")
 
 
-def configured(tmp_path: Path, most: int = 8, audit: str = "") -> Config:
+def configured(tmp_path: Path, most: int = 8, audit: str = "", ready: int = 0) -> Config:
     path = tmp_path / "pangate.toml"
-    path.write_text(FILE.format(most=most, audit=audit))
+    path.write_text(FILE.format(most=most, audit=audit, ready=ready))
     return load(path)
 
 
@@ -83,6 +83,19 @@ def test_a_key_and_a_file_anchor_are_for_one_ledger(tmp_path):
 def test_what_cannot_be_divided_is_a_problem_of_the_file(tmp_path):
     with pytest.raises(ConfigError, match=r"max_connections: is less than process\.workers"):
         configured(tmp_path, most=2)
+
+
+def test_no_worker_has_more_ready_than_it_may_have(tmp_path):
+    for most, ready in ((8, 3), (8, 8), (5, 2)):
+        with pytest.raises(
+            ConfigError, match=r"pool\.ready: is more than a worker's part"
+        ) as wrong:
+            configured(tmp_path, most=most, ready=ready)
+        assert f"which is {most // 3};" in str(wrong.value)
+    with pytest.raises(ConfigError, match=r"pool\.ready: is more than max_connections") as wrong:
+        configured(tmp_path, most=8, ready=9)
+    assert str(wrong.value).count("pool.ready") == 1
+    assert of_worker(configured(tmp_path, most=8, ready=2), 1).resources[0].pool.ready == 2
 
 
 def test_the_records_of_a_gateway_are_those_of_all_its_workers(tmp_path):
