@@ -46,6 +46,6 @@ ctypedef struct whole_t:
     uint64_t all_size
 
 
-cdef class Answers:
+cdef class WholeAnswers:
     cdef object whole(self, bytes data, bytes head, bytes description, bint shown, Plan plan, whole_t *found)
     cdef dict masked_now(self)

@@ -261,7 +261,7 @@ cdef class Plan:
 
 
 cdef enum:
-    COPY_LINES = 0  # text, whole lines: nothing is known of the columns
+    COPY_NOT = 0  # nobody described what would come
     COPY_CELLS = 1
     COPY_BINARY = 2
 
@@ -311,7 +311,7 @@ cdef bint plain_tag(const uint8_t *p, Py_ssize_t n, bint rows) noexcept nogil:
 cdef dict NOTHING = {}
 
 
-cdef class Answers:
+cdef class WholeAnswers:
     """What a walker does for the short way of requests that came before."""
 
     cdef object whole(self, bytes data, bytes head, bytes description, bint shown, Plan plan, whole_t *found):
@@ -326,7 +326,7 @@ cdef class Answers:
         raise NotImplementedError
 
 
-cdef class Walker(Answers):
+cdef class Walker(WholeAnswers):
     """The backend's bytes, message by message.
 
     `load` takes a chunk; `advance` masks rows and COPY data as long as they come and stops at the next
@@ -416,10 +416,6 @@ cdef class Walker(Answers):
     def names(self, Names names):
         self.wiped = names
         self.env.names = NULL if names is None else &names.table
-
-    def copy_lines(self) -> None:
-        """COPY data that comes is text, of which only lines are known."""
-        self.copying = COPY_LINES
 
     def copy_cells(self, bint csv, int delimiter, int quote, int escape, bytes null not None,
                    bint header=False) -> None:
@@ -511,7 +507,7 @@ cdef class Walker(Answers):
                         if have:  # it is changed where it is: what was built goes first
                             again = True
                             break
-                        if code == c"d" and self.copying == COPY_LINES:
+                        if code == c"d" and self.copying == COPY_NOT:
                             bad = 1
                             break
                         if code == c"D":
@@ -811,10 +807,8 @@ cdef class Walker(Answers):
             return 0
         if p[n - 1] != c"\n":
             return 4
-        if self.copying == COPY_LINES:
-            return 3 if cell_mask(&self.env, CELL_TEXT, p, n) < 0 else 0
-        if plan is None:
-            return 2
+        if plan is None or self.copying == COPY_NOT:
+            return 2  # in lines of which nothing else is known a name and its value could hide
         if self.copy_header:  # names are text, whatever their columns are
             self.copy_header = False
             if cell_mask(&self.env, CELL_LINE, p, n) < 0:
