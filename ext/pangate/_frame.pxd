@@ -11,6 +11,7 @@ cdef extern from "names.h" nogil:
         NAME_ANY
         NAME_CODE
         NAME_PIN
+        NAME_ESCAPED
     ctypedef struct name_rule_t:
         uint8_t text[40]
         uint8_t len
@@ -21,6 +22,7 @@ cdef extern from "names.h" nogil:
         size_t count
         uint8_t ends[256]
     int names_find(const names_t *names, const uint8_t *name, size_t len)
+    int name_fits(int shape, const uint8_t *value, size_t len, int how)
 
 
 cdef class Names:

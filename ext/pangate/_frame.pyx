@@ -172,6 +172,13 @@ cdef class Names:
         return names_find(&self.table, <const uint8_t *><const char *>name, len(name)) >= 0
 
 
+def fits(int shape, bytes value not None, bint escaped=False):
+    """Whether a value looks like what names of this shape (ANY, CODE, PIN) are about: blanks, a fraction of
+    zeros, an exponent and digits beyond ASCII count for what they say, and backslashes when it is `escaped` as
+    in JSON. One of more than 256 bytes is no code and no PIN."""
+    return name_fits(shape, <const uint8_t *><const char *>value, len(value), NAME_ESCAPED if escaped else 0) != 0
+
+
 def op_of(unsigned int oid, int format, Types types=None) -> int:
     """What has to be done with a cell of this type (its OID) and format (0 text, 1 binary)."""
     return cell_op_of(NULL if types is None else &types.table, oid, format)

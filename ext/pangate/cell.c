@@ -572,7 +572,7 @@ static long mask_hstore(const cell_env_t *e, uint8_t *p, size_t n, int depth) {
         size_t value = at + 4;
         one = mask_element(e, CELL_TEXT, p, n, &at, depth);
         if (one < 0) return -1;
-        if (rule >= 0 && at > value && name_fits(e->names->rules[rule].shape, p + value, at - value)) {
+        if (rule >= 0 && at > value && name_fits(e->names->rules[rule].shape, p + value, at - value, 0)) {
             memset(p + value, '*', at - value);
             one++;
         }

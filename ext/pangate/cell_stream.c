@@ -536,7 +536,7 @@ static void end_of_pair(cell_stream_t *s, cell_holder_t *h, const cell_env_t *en
         h->rule = env->names && len ? names_find(env->names, p, len) : NO_RULE;
         return;
     }
-    if (h->rule >= 0 && s->value.way == WHOLE && name_fits(env->names->rules[h->rule].shape, p, len)) {
+    if (h->rule >= 0 && s->value.way == WHOLE && name_fits(env->names->rules[h->rule].shape, p, len, 0)) {
         memset(p, '*', len);
         ++*hits;
     }

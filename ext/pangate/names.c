@@ -115,22 +115,18 @@ static int fits_number(const uint8_t *p, size_t n, size_t few, size_t most, int 
     whole = less ? whole - power : whole + power;
     for (size_t i = whole; i < have; i++)
         if (digits[i] != '0') return 0;
-    return whole >= few && whole - (zeros < whole ? zeros : whole) <= most;
+    return whole >= few && (zeros == have || whole - zeros <= most);
 }
 
-enum { CUT = 1, ESCAPED = 2 };
-
-/* Whether a value looks so, whatever blanks and escapes it is written with; CUT when its text ends within it, so that it
- * may be the beginning of one that does, ESCAPED when backslashes stand for something. */
-static int fits(int shape, const uint8_t *value, size_t len, int how) {
+int name_fits(int shape, const uint8_t *value, size_t len, int how) {
     uint8_t text[NAME_VALUE];
     uint32_t c;
     size_t n = 0, plain = 0, digits = 0, hex = 0, first = 0;
-    int cut = how & CUT, pin = shape == NAME_PIN;
+    int cut = how & NAME_CUT, pin = shape == NAME_PIN;
     if (shape == NAME_ANY) return len > 0;
     if (len > NAME_VALUE) return 0;
     for (size_t i = 0; i < len;) {
-        i += character(value + i, len - i, how & ESCAPED, &c);
+        i += character(value + i, len - i, how & NAME_ESCAPED, &c);
         if (c == UNFINISHED && cut) break;
         if (is_blank(c)) continue;
         text[n] = in_ascii(c);
@@ -151,8 +147,6 @@ static int fits(int shape, const uint8_t *value, size_t len, int how) {
     if (pin && hex == plain && (plain == 16 || (cut && plain && plain < 16))) return 1;
     return fits_number(text, n, few, most, cut);
 }
-
-int name_fits(int shape, const uint8_t *value, size_t len) { return fits(shape, value, len, 0); }
 
 /* The last words of a name in lower case with '_' between them, written from the end of `out` backwards:
  * a rule is about last words, so more than the longest rule is never needed. */
@@ -313,7 +307,7 @@ static int wipe_value(const name_rule_t *rule, uint8_t *p, size_t start, size_t 
     if (p[start] == '"') {
         int open = is_open(p, start, end);
         size_t inside = end - start - 2 + (size_t)open, stars = inside < 3 ? inside : 3;
-        if (!fits(rule->shape, p + start + 1, inside, ESCAPED | (open ? CUT : 0))) return 0;
+        if (!name_fits(rule->shape, p + start + 1, inside, NAME_ESCAPED | (open ? NAME_CUT : 0))) return 0;
         memset(p + start + 1, '*', stars);
         if (start + 1 + stars == end) return 1;
         memset(p + start + 1 + stars, ' ', end - start - 1 - stars);
@@ -323,7 +317,7 @@ static int wipe_value(const name_rule_t *rule, uint8_t *p, size_t start, size_t 
     }
     if (p[start] != '{' && p[start] != '[') {
         if (is_word(p + start, end - start, end == n)) return 0;
-        if (!fits(rule->shape, p + start, end - start, end == n ? CUT : 0)) return 0;
+        if (!name_fits(rule->shape, p + start, end - start, end == n ? NAME_CUT : 0)) return 0;
     }
     p[start] = '0';
     memset(p + start + 1, ' ', end - start - 1);

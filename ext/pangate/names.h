@@ -32,9 +32,13 @@ typedef struct {
  * CARD-CVV2 are one; a rule's words must be its last ones. */
 int names_find(const names_t *names, const uint8_t *name, size_t len);
 
+/* How a value is written: its text ends within it, so that it may be the beginning of one; backslashes in it stand for
+ * something, as in JSON and in the text of hstore. */
+enum { NAME_CUT = 1, NAME_ESCAPED = 2 };
+
 /* Whether a value looks like what the rule is about. Blanks, a fraction of zeros, an exponent and digits beyond ASCII
- * count for what they say; escapes count in JSON and in the text of hstore only. */
-int name_fits(int shape, const uint8_t *value, size_t len);
+ * count for what they say. */
+int name_fits(int shape, const uint8_t *value, size_t len, int how);
 
 /* Bytes of white space, and of marks of UTF-8, that a text begins with of which `n` bytes are there. A mark that is not
  * whole at their end counts. */

@@ -37,6 +37,9 @@ class Names:
     def __init__(self, shapes: Mapping[str, int], glued: Sequence[str] = ...) -> None: ...
     def find(self, name: bytes) -> bool: ...
 
+def fits(shape: int, value: bytes, escaped: bool = ...) -> bool:
+    """Whether a value looks like what names of this shape are about. See _frame.pyx."""
+
 def op_of(oid: int, format: int, types: Types | None = ...) -> int:
     """What has to be done with a cell of this type (its OID) and format (0 text, 1 binary)."""
 
