@@ -174,9 +174,10 @@ cdef class Names:
 
 def fits(int shape, bytes value not None, bint escaped=False):
     """Whether a value looks like what names of this shape (ANY, CODE, PIN) are about: blanks, a fraction of
-    zeros, an exponent and digits beyond ASCII count for what they say, and backslashes when it is `escaped` as
-    in JSON. One of more than 256 bytes is no code and no PIN."""
-    return name_fits(shape, <const uint8_t *><const char *>value, len(value), NAME_ESCAPED if escaped else 0) != 0
+    zeros, an exponent and digits beyond ASCII count for what they say, and backslashes when it is `escaped`
+    as in JSON. One of more than 256 bytes is no code and no PIN."""
+    cdef const uint8_t *p = <const uint8_t *><const char *>value
+    return name_fits(shape, p, len(value), NAME_ESCAPED if escaped else 0) != 0
 
 
 def op_of(unsigned int oid, int format, Types types=None) -> int:

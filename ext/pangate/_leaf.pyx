@@ -430,8 +430,8 @@ cdef class Encoder:
         return self.escaped(p, n)
 
     cdef bint may_change(self, const uint8_t *p, Py_ssize_t n, Py_ssize_t length) noexcept:
-        """Whether the mask could find something. A PAN takes 12 digits however it is spelled, and so does one in
-        front of a track that has stars already; the names of sensitive values count in documents only."""
+        """Whether the mask could find something. A PAN takes 12 digits however it is spelled, and so does one
+        in front of a track that has stars already; the names of sensitive values count in documents only."""
         if length < SHORTEST_PAN and memchr(p, 34, n) == NULL:
             return False
         return cell_is_document(&self.env, p, n, 0) or digits_in(p, n) >= SHORTEST_PAN

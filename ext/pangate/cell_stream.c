@@ -201,9 +201,9 @@ static long mask_window(const cell_value_t *v, const cell_env_t *env, uint8_t *p
     return found;
 }
 
-/* A value in JSON that is wiped, up to its end or the end of the `n` bytes: as names_wipe_json leaves it. Returns
- * how many bytes of them it has, with the blanks behind a string, or less where more have to be there; CELL_TOO_LONG when
- * that was a key, of which nothing is known any more. */
+/* A value in JSON that is wiped, up to its end or the end of the `n` bytes: as names_wipe_json leaves it.
+ * Returns how many bytes of them it has, with the blanks behind a string, or less where more have to be there;
+ * CELL_TOO_LONG when that was a key, of which nothing is known any more. */
 static long wipe_open(cell_value_t *v, uint8_t *p, size_t n, int ended, uint64_t *hits) {
     for (size_t i = 0; i < n; i++, v->wiped++) {
         uint8_t byte = p[i];

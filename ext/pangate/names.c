@@ -34,8 +34,8 @@ static int hex4(const uint8_t *p) {
     return v;
 }
 
-/* The character of a value that begins at `p`. Returns how many bytes it has; one that the bytes end within has all of
- * them and is UNFINISHED. `escaped` when a backslash stands before what it changes. */
+/* The character of a value that begins at `p`. Returns how many bytes it has; one that the bytes end within has
+ * all of them and is UNFINISHED. `escaped` when a backslash stands before what it changes. */
 #define UNFINISHED 0xffffffffu
 static size_t character(const uint8_t *p, size_t n, int escaped, uint32_t *is) {
     *is = *p;
@@ -87,7 +87,8 @@ static uint8_t in_ascii(uint32_t c) {
     return 0;
 }
 
-/* Whether the text is a number that is a whole one of `few` to `most` digits: 123.0, 1.23e2; or the beginning of one. */
+/* Whether the text is a number that is a whole one of `few` to `most` digits: 123.0, 1.23e2; or the beginning of
+ * one. */
 static int fits_number(const uint8_t *p, size_t n, size_t few, size_t most, int cut) {
     uint8_t digits[NAME_VALUE];
     size_t have = 0, at = 0, whole = 0, zeros = 0, power = 0;
@@ -292,7 +293,8 @@ static int is_open(const uint8_t *p, size_t start, size_t end) {
     return slashes & 1;
 }
 
-/* Whether a value without quotes says that there is none, or is a truth: null, NULL of hstore; `cut` as above. */
+/* Whether a value without quotes says that there is none, or is a truth: null, NULL of hstore; or with `cut` is
+ * the beginning of such a word. */
 static int is_word(const uint8_t *p, size_t n, int cut) {
     static const char *words[] = {"null", "true", "false", "none"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
@@ -377,9 +379,8 @@ size_t names_json_cut(const names_t *names, const uint8_t *p, size_t n, size_t l
     size_t at = 0, cut = 0, sign = 0;
     while (at < last) {
         if (p[at] != '"') {
-            int ends = !json || (p[at] == ',' ? comma_ends(p, n, at + 1, &sign) : !!memchr("{}[]\n", p[at], 5));
-            at++;
-            if (ends) cut = at;
+            uint8_t byte = p[at++];
+            if (!json || memchr("{}[]\n", byte, 5) || (byte == ',' && comma_ends(p, n, at, &sign))) cut = at;
             continue;
         }
         size_t start = at, end = string_end(p, n, at), next = end;
