@@ -906,6 +906,7 @@ long cell_mask_piece(const cell_env_t *e, int kind, uint8_t *p, size_t n) {
 
 int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len, int more) {
     if (!env->names || len <= 8) return 0;
+    if (*cell > ' ' && *cell != '{' && *cell != '[' && *cell != '"' && *cell != 0xef) return 0; /* as most texts */
     /* by its first bytes alone, so that it is the same of a text in pieces */
     if (len > CELL_HEAD) len = CELL_HEAD, more = 1;
     size_t at = names_blanks(cell, len);

@@ -210,7 +210,7 @@ size_t names_blanks(const uint8_t *p, size_t n) {
     size_t at = 0;
     while (at < n) {
         size_t mark = n - at < 3 ? n - at : 3;
-        if (p[at] <= ' ')
+        if (p[at] == ' ' || (p[at] >= '\t' && p[at] <= '\r'))
             at++;
         else if (!memcmp(p + at, "\xef\xbb\xbf", mark))
             at += mark;
@@ -375,12 +375,21 @@ static int comma_ends(const uint8_t *p, size_t n, size_t cut, size_t *sign) {
     return *sign >= cut + NAME_AMOUNT;
 }
 
+/* Whether a text may mostly be cut behind this byte, as text_cut of cell_stream.c has it. */
+static int ends_text(uint8_t b) {
+    uint8_t letter = b | 0x20;
+    if (b >= 0x80) return 1;
+    if (letter > 'f' && letter <= 'z') return letter != 'x';
+    return (b < '`' && !is_digit(b) && !is_upper(b) && !memchr(" -\\=^?*,.'$+", b, 12)) || b > 'z';
+}
+
 size_t names_json_cut(const names_t *names, const uint8_t *p, size_t n, size_t last, int json) {
     size_t at = 0, cut = 0, sign = 0;
     while (at < last) {
         if (p[at] != '"') {
             uint8_t byte = p[at++];
-            if (!json || memchr("{}[]\n", byte, 5) || (byte == ',' && comma_ends(p, n, at, &sign))) cut = at;
+            if (json ? memchr("{}[]\n", byte, 5) || (byte == ',' && comma_ends(p, n, at, &sign)) : ends_text(byte))
+                cut = at;
             continue;
         }
         size_t start = at, end = string_end(p, n, at), next = end;
