@@ -4,6 +4,7 @@ kernel."""
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import cache
 
 from pangate.masking.iin import Range, select
@@ -76,3 +77,39 @@ def mask(data: bytes, kind: str = "last4", ranges: tuple[Range, ...] | None = No
         for i in places[low:high]:
             out[i] = ord("*")
     return bytes(out)
+
+
+UNSEEN = re.compile(
+    "[\\x00-\\x20\\x7f-\\xa0\\xad\\u1680\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u3000\\ufeff]"
+)
+NUMBER = re.compile(r"[+-]?([0-9]*)\.?([0-9]*)(?:[eE]([+-]?[0-9]*))?")
+
+
+def says_code(text: str, *, pin: bool) -> bool:
+    """Whether a text says a code of a card, or a PIN: three or four digits, or four to twelve or sixteen of
+    hexadecimal; however it is written."""
+    few, most = (4, 12) if pin else (3, 4)
+    plain = ""
+    for character in UNSEEN.sub("", text):
+        digit = unicodedata.digit(character, None) if character.isdecimal() else None
+        wide = "\uff01" <= character <= "\uff5e"
+        plain += (
+            str(digit) if digit is not None else chr(ord(character) - 0xFEE0) if wide else character
+        )
+    if pin:
+        block = re.sub("[-:]", "", re.sub(r"\A[0\\]x(?=.)", "", plain))
+        if re.fullmatch("[0-9a-fA-F]{16}|[0-9]{4,12}", block):
+            return True
+        if re.fullmatch("[0-9]+", block):
+            return False
+    elif re.fullmatch("[0-9]+", plain):
+        return few <= len(plain) <= most
+    found = NUMBER.fullmatch(plain)
+    if not found or not found[1] + found[2]:
+        return False
+    power = int(found[3]) if found[3] and found[3] not in "+-" else 0
+    digits, end = found[1] + found[2], len(found[1]) + min(power, 10_000)
+    if end < 0 or digits[end:].strip("0"):
+        return False
+    whole = digits[:end].ljust(end, "0")
+    return len(whole) >= few and len(whole.lstrip("0")) <= most

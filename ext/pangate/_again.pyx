@@ -11,7 +11,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
-from pangate._frame cimport Answers, Plan, whole_t
+from pangate._frame cimport Plan, WholeAnswers, whole_t
 
 cdef enum:
     LONGEST = 4096  # bytes of a request that is looked at
@@ -325,14 +325,14 @@ cdef class Lane(ShortWay):
     cdef readonly Known pending
     """The request that was sent, and is not answered yet."""
     cdef readonly bytes sent
-    cdef Answers walker
+    cdef WholeAnswers walker
     cdef object codec, catalog, values, mentioned, describe, prepare
     cdef Standing standing
     cdef dict prepared, portals
     cdef tuple networks
     cdef Py_ssize_t most
 
-    def __init__(self, codec, Standing standing not None, Answers walker not None, dict prepared,
+    def __init__(self, codec, Standing standing not None, WholeAnswers walker not None, dict prepared,
                  dict portals, tuple networks, Py_ssize_t most, values, mentioned, describe, prepare):
         self.requests = Requests()
         self.standing = standing

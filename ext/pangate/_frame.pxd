@@ -11,6 +11,7 @@ cdef extern from "names.h" nogil:
         NAME_ANY
         NAME_CODE
         NAME_PIN
+        NAME_ESCAPED
     ctypedef struct name_rule_t:
         uint8_t text[40]
         uint8_t len
@@ -21,6 +22,7 @@ cdef extern from "names.h" nogil:
         size_t count
         uint8_t ends[256]
     int names_find(const names_t *names, const uint8_t *name, size_t len)
+    int name_fits(int shape, const uint8_t *value, size_t len, int how)
 
 
 cdef class Names:
@@ -46,6 +48,6 @@ ctypedef struct whole_t:
     uint64_t all_size
 
 
-cdef class Answers:
+cdef class WholeAnswers:
     cdef object whole(self, bytes data, bytes head, bytes description, bint shown, Plan plan, whole_t *found)
     cdef dict masked_now(self)

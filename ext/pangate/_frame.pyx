@@ -173,6 +173,14 @@ cdef class Names:
         return names_find(&self.table, <const uint8_t *><const char *>name, len(name)) >= 0
 
 
+def fits(int shape, bytes value not None, bint escaped=False):
+    """Whether a value looks like what names of this shape (ANY, CODE, PIN) are about: blanks, a fraction of
+    zeros, an exponent and digits beyond ASCII count for what they say, and backslashes when it is `escaped`
+    as in JSON. One of more than 256 bytes is no code and no PIN."""
+    cdef const uint8_t *p = <const uint8_t *><const char *>value
+    return name_fits(shape, p, len(value), NAME_ESCAPED if escaped else 0) != 0
+
+
 def op_of(unsigned int oid, int format, Types types=None) -> int:
     """What has to be done with a cell of this type (its OID) and format (0 text, 1 binary)."""
     return cell_op_of(NULL if types is None else &types.table, oid, format)
@@ -264,8 +272,9 @@ cdef class Plan:
 cdef enum:
     SHORT_WORK = 16384  # bytes that are masked before another thread could begin with anything
 
+
 cdef enum:
-    COPY_LINES = 0  # text, whole lines: nothing is known of the columns
+    COPY_NOT = 0  # nobody described what would come
     COPY_CELLS = 1
     COPY_BINARY = 2
 
@@ -315,7 +324,7 @@ cdef bint plain_tag(const uint8_t *p, Py_ssize_t n, bint rows) noexcept nogil:
 cdef dict NOTHING = {}
 
 
-cdef class Answers:
+cdef class WholeAnswers:
     """What a walker does for the short way of requests that came before."""
 
     cdef object whole(self, bytes data, bytes head, bytes description, bint shown, Plan plan, whole_t *found):
@@ -330,7 +339,7 @@ cdef class Answers:
         raise NotImplementedError
 
 
-cdef class Walker(Answers):
+cdef class Walker(WholeAnswers):
     """The backend's bytes, message by message.
 
     `load` takes a chunk; `advance` masks rows and COPY data as long as they come and stops at the next
@@ -420,10 +429,6 @@ cdef class Walker(Answers):
     def names(self, Names names):
         self.wiped = names
         self.env.names = NULL if names is None else &names.table
-
-    def copy_lines(self) -> None:
-        """COPY data that comes is text, of which only lines are known."""
-        self.copying = COPY_LINES
 
     def copy_cells(self, bint csv, int delimiter, int quote, int escape, bytes null not None,
                    bint header=False) -> None:
@@ -515,7 +520,7 @@ cdef class Walker(Answers):
                         if have:  # it is changed where it is: what was built goes first
                             again = True
                             break
-                        if code == c"d" and self.copying == COPY_LINES:
+                        if code == c"d" and self.copying == COPY_NOT:
                             bad = 1
                             break
                         if code == c"D":
@@ -815,10 +820,8 @@ cdef class Walker(Answers):
             return 0
         if p[n - 1] != c"\n":
             return 4
-        if self.copying == COPY_LINES:
-            return 3 if cell_mask(&self.env, CELL_TEXT, p, n) < 0 else 0
-        if plan is None:
-            return 2
+        if plan is None or self.copying == COPY_NOT:
+            return 2  # in lines of which nothing else is known a name and its value could hide
         if self.copy_header:  # names are text, whatever their columns are
             self.copy_header = False
             if cell_mask(&self.env, CELL_LINE, p, n) < 0:

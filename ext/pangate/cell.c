@@ -572,7 +572,7 @@ static long mask_hstore(const cell_env_t *e, uint8_t *p, size_t n, int depth) {
         size_t value = at + 4;
         one = mask_element(e, CELL_TEXT, p, n, &at, depth);
         if (one < 0) return -1;
-        if (rule >= 0 && at > value && name_fits(e->names->rules[rule].shape, p + value, at - value)) {
+        if (rule >= 0 && at > value && name_fits(e->names->rules[rule].shape, p + value, at - value, 0)) {
             memset(p + value, '*', at - value);
             one++;
         }
@@ -906,9 +906,13 @@ long cell_mask_piece(const cell_env_t *e, int kind, uint8_t *p, size_t n) {
 
 int cell_is_document(const cell_env_t *env, const uint8_t *cell, size_t len, int more) {
     if (!env->names || len <= 8) return 0;
+    if (*cell > ' ' && *cell != '{' && *cell != '[' && *cell != '"' && *cell != 0xef) return 0; /* as most texts */
     /* by its first bytes alone, so that it is the same of a text in pieces */
-    if (cell[0] == '{' || cell[0] == '[') return 1;
-    return len > CELL_HEAD ? names_hstore(cell, CELL_HEAD, 1) : names_hstore(cell, len, more);
+    if (len > CELL_HEAD) len = CELL_HEAD, more = 1;
+    size_t at = names_blanks(cell, len);
+    if (at == len) return more; /* what is behind them may be one */
+    if (cell[at] == '{' || cell[at] == '[') return 1;
+    return names_hstore(cell + at, len - at, more);
 }
 
 long cell_mask_plain(const cell_env_t *env, uint8_t *text, size_t len) {

@@ -96,7 +96,7 @@ static size_t money_cut(const uint8_t *p, size_t n) {
 static size_t document_cut(const cell_env_t *env, const uint8_t *p, size_t n) {
     size_t last = n;
     for (int tries = 0; last && tries < TRIES; tries++) {
-        size_t c = names_json_cut(env->names, p, n, last);
+        size_t c = names_json_cut(env->names, p, n, last, 0);
         last = text_cut(p, c);
         if (last == c) return c;
     }
@@ -104,13 +104,15 @@ static size_t document_cut(const cell_env_t *env, const uint8_t *p, size_t n) {
 }
 
 /* A place within a string of JSON that goes on, from which on a key would still be known by what is left of it; 0
- * when there is none. */
-static size_t string_cut(const uint8_t *p, size_t n, size_t start) {
+ * when there is none. `begun` when it began in an earlier window, `json` as in names.h. */
+static size_t string_cut(const uint8_t *p, size_t n, size_t start, int begun, int json) {
     size_t last = n > NAMES_TAIL ? n - NAMES_TAIL : 0;
+    /* of a value that is as long as a code or a PIN nothing is passed before its end */
+    size_t least = start + (begun ? 24 : NAME_VALUE + 2);
     for (int tries = 0; tries < 8 * TRIES; tries++) {
         size_t c = text_cut(p, last);
-        if (c < start + 24) return 0; /* of a value that is as long as a code or a PIN nothing is passed before its end */
-        if (!memchr(p + c - 6, '\\', 6)) return memchr(p + start, '\n', c - start) ? 0 : c;
+        if (c < least) return 0;
+        if (!memchr(p + c - 6, '\\', 6)) return json && memchr(p + start, '\n', c - start) ? 0 : c;
         last = c - 1; /* not within an escape */
     }
     return 0;
@@ -120,7 +122,7 @@ static size_t string_cut(const uint8_t *p, size_t n, size_t start) {
 static long cut_at(const cell_value_t *v, const cell_env_t *env, const uint8_t *p, size_t n) {
     switch (v->way) {
     case JSON:
-        return (long)names_json_cut(env->names, p, n, n);
+        return (long)names_json_cut(env->names, p, n, n, 1);
     case DOCUMENT:
         return (long)document_cut(env, p, n);
     case HEX:
@@ -149,8 +151,9 @@ static long cut_at(const cell_value_t *v, const cell_env_t *env, const uint8_t *
 static long cut_open(const cell_value_t *v, const cell_env_t *env, const uint8_t *p, size_t n, int *open) {
     size_t start;
     if (v->way != JSON && v->way != DOCUMENT) return 0;
-    *open = names_json_open(env->names, p, n, &start);
-    return *open == NAMES_STRING ? (long)string_cut(p, n, start) : *open == NAMES_NOTHING ? 0 : (long)start;
+    *open = names_json_open(env->names, p, n, v->way == JSON, &start);
+    if (*open == NAMES_STRING) return (long)string_cut(p, n, start, v->inside && !start, v->way == JSON);
+    return *open == NAMES_NOTHING ? 0 : (long)start;
 }
 
 static long mask_at(const cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t n) {
@@ -198,28 +201,34 @@ static long mask_window(const cell_value_t *v, const cell_env_t *env, uint8_t *p
     return found;
 }
 
-/* A value in JSON that is wiped, up to its end or the end of the `n` bytes: as names_wipe_json leaves it. Returns
- * how many bytes of them it has, with the blanks behind a string; CELL_TOO_LONG when that was a key, of which nothing is
- * known any more. */
-static long wipe_open(cell_value_t *v, uint8_t *p, size_t n) {
+/* A value in JSON that is wiped, up to its end or the end of the `n` bytes: as names_wipe_json leaves it.
+ * Returns how many bytes of them it has, with the blanks behind a string, or less where more have to be there;
+ * CELL_TOO_LONG when that was a key, of which nothing is known any more. */
+static long wipe_open(cell_value_t *v, uint8_t *p, size_t n, int ended, uint64_t *hits) {
     for (size_t i = 0; i < n; i++, v->wiped++) {
         uint8_t byte = p[i];
-        int ends = 0;
+        int ends = 0, string = v->wiping == NAMES_WIPED_STRING, last = i + 1 == n;
         if (v->wiping == WIPED_BEFORE) {
             if (memchr(" \t\n\r", byte, 4)) continue;
             v->wiping = NAMES_NOTHING;
             return byte == ':' || byte == '=' ? CELL_TOO_LONG : (long)i;
         }
-        if (v->wiping == NAMES_WIPED_NESTED)
-            p[i] = v->wiped ? ' ' : '0';
+        int closes = string && v->wiped && !v->escaped && byte == '"';
+        /* in COPY the quote behind the stars may need another byte, which the one behind it gives */
+        if (string && v->wiped == 4 && last && !closes && !ended) return (long)i;
+        *hits += string ? v->wiped == 1 && !closes : !v->wiped; /* a string of nothing is not wiped */
+        if (string)
+            p[i] = closes && v->wiped < 4 ? '"'
+                   : v->wiped > 4 || (v->wiped == 4 && last && !closes) ? ' '
+                                                                         : (uint8_t)"\"***\""[v->wiped];
         else
-            p[i] = v->wiped < 5 ? (uint8_t)"\"***\""[v->wiped] : ' ';
+            p[i] = v->wiped ? ' ' : '0';
         if (v->escaped) {
             v->escaped = 0;
         } else if (v->quoted) {
             v->escaped = byte == '\\';
             v->quoted = byte != '"';
-            ends = !v->quoted && v->wiping == NAMES_WIPED_STRING;
+            ends = closes;
         } else if (byte == '"') {
             v->quoted = 1;
         } else if (byte == '{' || byte == '[') {
@@ -228,7 +237,7 @@ static long wipe_open(cell_value_t *v, uint8_t *p, size_t n) {
             ends = !--v->nested;
         }
         if (ends) {
-            v->wiping = v->wiping == NAMES_WIPED_STRING ? WIPED_BEFORE : NAMES_NOTHING;
+            v->wiping = string ? WIPED_BEFORE : NAMES_NOTHING;
             if (!v->wiping) return (long)i + 1;
         }
     }
@@ -332,10 +341,11 @@ long cell_value_mask(cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t 
     }
     while (done < have) {
         if (v->wiping) {
-            long wiped = wipe_open(v, p + done, have - done);
+            long wiped = wipe_open(v, p + done, have - done, ended, hits);
             if (wiped < 0) return wiped;
             if (v->starred) memset(p + done, '*', (size_t)wiped);
             done += (size_t)wiped;
+            if (!wiped && v->wiping) break;
             continue;
         }
         size_t size = have - done < v->wanted ? have - done : v->wanted;
@@ -364,7 +374,6 @@ long cell_value_mask(cell_value_t *v, const cell_env_t *env, uint8_t *p, size_t 
         if (v->wiping) {
             v->quoted = v->escaped = 0;
             v->wiped = v->nested = 0;
-            ++*hits;
         }
     }
     return (long)done;
@@ -509,10 +518,12 @@ static long begin_element(cell_stream_t *s, cell_holder_t *h, const cell_env_t *
     h->left -= head + size;
     if (h->way == PAIRS) h->rule = key ? len < 0 ? NO_RULE : KEY_BEGUN : len < 0 ? KEY_NEXT : rule;
     if (len < 0) return (long)head;
-    int wrong = push(s, op, size, key);
+    /* what may be a code or a PIN is looked at whole */
+    int whole = key || (h->way == PAIRS && rule >= 0 && size <= NAME_VALUE);
+    int wrong = push(s, op, size, whole);
     if (wrong) return wrong;
-    if (h->way == PAIRS && rule >= 0 && size > s->window && env->names->rules[rule].shape == NAME_ANY) {
-        s->value.starred = 1; /* what is as short as a code or a PIN is there whole, and is looked at then */
+    if (h->way == PAIRS && rule >= 0 && s->value.way != WHOLE && env->names->rules[rule].shape == NAME_ANY) {
+        s->value.starred = 1;
         ++*hits;
     }
     return (long)head;
@@ -525,7 +536,7 @@ static void end_of_pair(cell_stream_t *s, cell_holder_t *h, const cell_env_t *en
         h->rule = env->names && len ? names_find(env->names, p, len) : NO_RULE;
         return;
     }
-    if (h->rule >= 0 && s->value.way == WHOLE && name_fits(env->names->rules[h->rule].shape, p, len)) {
+    if (h->rule >= 0 && s->value.way == WHOLE && name_fits(env->names->rules[h->rule].shape, p, len, 0)) {
         memset(p, '*', len);
         ++*hits;
     }

@@ -209,10 +209,12 @@ int copy_put_back(const copy_form_t *f, uint8_t *p, size_t n, const uint8_t *val
     return bad ? -1 : 0;
 }
 
-/* One with escapes is masked as the value that it stands for, and written back where bytes changed. */
+int copy_is_plain(const copy_form_t *f, int marked) { return !marked && copy_blank(f) == ' '; }
+
+/* One that is not plain is masked as the value that it stands for, and written back where bytes changed. */
 long copy_mask_cell(const cell_env_t *env, const copy_form_t *f, cell_op_t op, uint8_t *p, size_t n, int marked) {
     uint8_t small[1024];
-    if (!marked) return cell_mask(env, op, p, n);
+    if (copy_is_plain(f, marked)) return cell_mask(env, op, p, n);
     uint8_t *value = n <= sizeof small ? small : malloc(n);
     if (!value) return -1;
     size_t have = copy_value(f, p, n, value);

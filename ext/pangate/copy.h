@@ -47,6 +47,10 @@ size_t copy_length(const copy_form_t *form, const uint8_t *p, size_t n, size_t s
  * wiped give and take. Returns -1 when that cannot be done. */
 int copy_put_back(const copy_form_t *form, uint8_t *p, size_t n, const uint8_t *value);
 
+/* Whether a cell, `marked` when something in it is escaped, is masked as it stands: its bytes are those of its
+ * value, and so are blanks, which stand behind what is wiped. */
+int copy_is_plain(const copy_form_t *form, int marked);
+
 /* Mask what stands within a cell in place; `marked` when something in it is escaped. As cell_mask. */
 long copy_mask_cell(const cell_env_t *env, const copy_form_t *form, cell_op_t op, uint8_t *p, size_t n, int marked);
 

@@ -117,7 +117,8 @@ static long mask(copy_stream_t *s, const cell_env_t *env, const copy_form_t *f, 
     size_t have = n;
     long done;
     uint8_t *value = p;
-    if (s->marked) {
+    int decoded = !copy_is_plain(f, s->marked);
+    if (decoded) {
         value = malloc(n + 1);
         if (!value) return CELL_UNDECODABLE;
         have = copy_value(f, p, n, value);
@@ -125,9 +126,9 @@ static long mask(copy_stream_t *s, const cell_env_t *env, const copy_form_t *f, 
     done = cell_value_mask(&s->value, env, value, have, ended, hits);
     if (done >= 0) { /* what is left has to be as long as the next window, at least */
         size_t left = have - (size_t)done;
-        size_t raw = s->marked ? copy_length(f, p, n, (size_t)done) : (size_t)done;
+        size_t raw = decoded ? copy_length(f, p, n, (size_t)done) : (size_t)done;
         s->wanted = n - raw + (s->value.wanted > left ? s->value.wanted - left : 1);
-        if (s->marked && copy_put_back(f, p, raw, value)) done = CELL_UNDECODABLE;
+        if (decoded && copy_put_back(f, p, raw, value)) done = CELL_UNDECODABLE;
         else done = (long)raw;
     }
     if (value != p) free(value);

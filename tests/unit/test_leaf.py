@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import leaves
 import oracle
+from documents import documents
 from pangate._leaf import Encoder, crc_of, is_whole, sequence_of
 from pangate.ledger.letters import letters
 from pangate.masking import default_scanner
@@ -35,6 +36,7 @@ pieces = st.sampled_from(
         *('{"card_cvv":', "\\x", "0", "7", PAN.encode().hex(), "\\064\\061\\061\\061"),
         *("4111-1111-1111-1111", " ", "-", "%3C", "pin"),
         *('"cvv"=>"123"', '"a"=>NULL, ', '"cvv"=>'),
+        *("\t", "\ufeff", " " * 61, "*" * 12, "=4912101", '{"cid": " 12\\u0033"}'),
     ]
 )
 texts = st.one_of(st.text(max_size=40), st.lists(pieces, max_size=8).map("".join))
@@ -94,6 +96,20 @@ def event(**changes: object) -> Event:
 @example({PAN: 1, "4222222222221111": 2, "4333333333331111": {}})
 def test_values_are_as_the_oracle_has_them(value):
     assert encoder.encode_value(value) == leaves.encode_value(value)
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda document: document.name)
+def test_documents_of_the_corpus(document):
+    text = document.value.decode()
+    leaf = encoder.encode_value(text)
+    assert leaf == leaves.encode_value(text)
+    assert document.gone.decode() not in json.loads(leaf)
+
+
+def test_a_track_behind_a_number_that_has_stars_already():
+    text = "*" * 12 + "=4912101"
+    assert json.loads(encoder.encode_value(text)) == "*" * 12 + "=" + "*" * 7
+    assert encoder.encode_value(text) == leaves.encode_value(text)
 
 
 @given(

@@ -6,6 +6,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
+from pangate._frame import fits
 from pangate.errors import MaskingError
 from pangate.mask_cli.inputs import Failed, Source
 
@@ -173,7 +174,7 @@ class Table:
         shown = sum(48 <= byte < 58 for byte in inner)
         if not inner.strip(b"* ") or (action == "mask" and b"*" in inner and shown <= _SHOWN):
             return value  # empty, or masked already
-        if shape is not None and not shape.fullmatch(inner.strip()):
+        if not fits(shape, inner):
             return self._masker.mask(value)
         self.column_hits.append((place, place + len(value), name))
         masked = b"***" if action == "wipe" else self._masker.number(inner, bare=False, resize=True)

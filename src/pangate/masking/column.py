@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pangate._frame import ANY, CODE, PIN, fits
 from pangate.errors import MaskingError
 
 Data = bytes | bytearray
@@ -21,30 +22,32 @@ ACTIONS: tuple[Action, ...] = ("wipe", "mask", "leave")
 """wipe: nothing of the value stays, not even its length. mask: a PAN, whatever its digits are. leave:
 not a PAN, whatever its digits are (only for names that the user gives)."""
 
-_CODE = re.compile(rb"[0-9]{3,4}")
-_PIN = re.compile(rb"[0-9]{4,12}|[0-9a-fA-F]{16}")
-
-SENSITIVE: dict[str, re.Pattern[bytes] | None] = {
+_WHATEVER = (
     # card verification codes
-    **dict.fromkeys(("cvv", "cvv2", "cvc", "cvc2", "cvn", "cvn2", "cvd", "cvd2", "cav", "cav2")),
-    **dict.fromkeys(("csc", "icvv", "dcvv", "cvv_code", "cvc_code", "cvv_number", "cvc_number")),
-    **dict.fromkeys(("cvv_value", "cvc_value", "security_code", "card_code", "verification_value")),
-    **dict.fromkeys(("card_verification_value", "card_verification_number")),
+    *("cvv", "cvv2", "cvc", "cvc2", "cvn", "cvn2", "cvd", "cvd2", "cav", "cav2"),
+    *("csc", "icvv", "dcvv", "cvv_code", "cvc_code", "cvv_number", "cvc_number"),
+    *("cvv_value", "cvc_value", "security_code", "card_code", "verification_value"),
+    *("card_verification_value", "card_verification_number"),
     # PIN blocks
-    **dict.fromkeys(("pin_block", "pinblock", "epb", "enc_pin", "pin_data")),
+    *("pin_block", "pinblock", "epb", "enc_pin", "pin_data"),
     # tracks
-    **dict.fromkeys(("track1", "track2", "track3", "track_1", "track_2", "track_3", "track_data")),
-    **dict.fromkeys(("track1_data", "track2_data", "track3_data", "track_1_data", "track_2_data")),
-    **dict.fromkeys(("magstripe", "magnetic_stripe", "stripe_data")),
-    **dict.fromkeys(("track2_equivalent", "track2_equivalent_data")),
+    *("track1", "track2", "track3", "track_1", "track_2", "track_3", "track_data"),
+    *("track1_data", "track2_data", "track3_data", "track_1_data", "track_2_data"),
+    *("magstripe", "magnetic_stripe", "stripe_data"),
+    *("track2_equivalent", "track2_equivalent_data"),
+)
+
+SENSITIVE: dict[str, int] = {
+    **dict.fromkeys(_WHATEVER, ANY),
     # These are other things as well, so the value has to look like it.
-    "cid": _CODE,
-    "verification_code": _CODE,
-    "pin": _PIN,
-    "pin_code": _PIN,
-    "pin_number": _PIN,
+    "cid": CODE,
+    "verification_code": CODE,
+    "pin": PIN,
+    "pin_code": PIN,
+    "pin_number": PIN,
 }
-"""Names of sensitive authentication data, and what their value must look like to be it."""
+"""Names of sensitive authentication data, and what their value must look like to be it: a shape of
+`pangate._frame.fits`."""
 
 GLUED = ("cvv", "cvv2", "cvc2", "securitycode", "pinblock", "magstripe", "trackdata", "cardcvc")
 """Names that may end any longer word."""
@@ -87,7 +90,7 @@ class Columns:
         self._longest = max(map(len, (*self._given, *self._sensitive)), default=0)
         self._glued = GLUED if sensitive else ()
         self.ends = _ends([*self._given, *self._sensitive, *((name,) for name in self._glued)])
-        self._known: dict[str, tuple[Action, re.Pattern[bytes] | None] | None] = {}
+        self._known: dict[str, tuple[Action, int] | None] = {}
         self._stems = _stems([*self._given, *self._sensitive, *((name,) for name in self._glued)])
 
     def __bool__(self) -> bool:
@@ -98,8 +101,8 @@ class Columns:
         """Whether some value is to be left as it is."""
         return "leave" in self._given.values()
 
-    def action(self, name: str) -> tuple[Action, re.Pattern[bytes] | None] | None:
-        """What to do with the value of this name and what it has to look like, None for nothing."""
+    def action(self, name: str) -> tuple[Action, int] | None:
+        """What to do with the value of this name and the shape that it has to have, None for nothing."""
         try:
             return self._known[name]
         except KeyError:
@@ -108,11 +111,11 @@ class Columns:
             found = self._known[name] = self._action(name)
             return found
 
-    def _action(self, name: str) -> tuple[Action, re.Pattern[bytes] | None] | None:
+    def _action(self, name: str) -> tuple[Action, int] | None:
         tail = self._tail(name)
         if tail in self._given:
-            return self._given[tail], None
-        return ("wipe", self._sensitive.get(tail)) if tail else None
+            return self._given[tail], ANY
+        return ("wipe", self._sensitive.get(tail, ANY)) if tail else None
 
     def _tail(self, name: str) -> tuple[str, ...]:
         """The last words of a name that some rule is about, () when none is."""
@@ -159,7 +162,7 @@ class Columns:
     def wipes(self, name: str, value: bytes) -> bool:
         """Whether a value of this name is wiped."""
         found = self.action(name)
-        return found is not None and found[0] == "wipe" and _fits(found[1], value)
+        return found is not None and found[0] == "wipe" and fits(found[1], value)
 
     def values(self, data: Data, marks: Iterable[int]) -> Iterator[Value]:
         """The values in a text that some rule is about, in the order of the text. `marks` are the places
@@ -305,14 +308,10 @@ def _unescaped(data: Data, start: int, end: int) -> int:
     return end
 
 
-def _fitting(shape: re.Pattern[bytes] | None, value: Data) -> int:
+def _fitting(shape: int, value: Data) -> int:
     """How much of a value is what a rule is about, 0 for nothing. What has a shape may end at an escape,
     as in `pin=1234\\nnext` of a JSON string."""
-    if _fits(shape, value):
+    if fits(shape, bytes(value), escaped=True):
         return len(value)
-    part = value.partition(b"\\")[0]
-    return len(part) if shape is not None and _fits(shape, part) else 0
-
-
-def _fits(shape: re.Pattern[bytes] | None, value: Data) -> bool:
-    return len(value) > 0 if shape is None else shape.fullmatch(value) is not None
+    part = bytes(value.partition(b"\\")[0])
+    return len(part) if shape != ANY and fits(shape, part) else 0

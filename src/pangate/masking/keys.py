@@ -13,11 +13,5 @@ def wiped_names(more: Iterable[str] = (), *, sensitive: bool = True) -> _frame.N
     is false."""
     shapes = {"_".join(words(name)): _frame.ANY for name in more}
     if sensitive:
-        shapes |= {"_".join(words(name)): _shape(name) for name in SENSITIVE}
+        shapes |= {"_".join(words(name)): shape for name, shape in SENSITIVE.items()}
     return _frame.Names(shapes, GLUED if sensitive else ())
-
-
-def _shape(name: str) -> int:
-    if SENSITIVE[name] is None:
-        return _frame.ANY
-    return _frame.PIN if name.startswith("pin") else _frame.CODE

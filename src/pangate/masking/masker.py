@@ -479,8 +479,8 @@ class Masker:
         if value.action == "mask":
             text = self.number(bytes(data[start:end]), bare=value.bare, resize=resize)
         elif value.bare:
-            # A JSON number remains one; null and true say nothing that is to be wiped.
-            if data[start] not in b"-0123456789":
+            # A JSON number remains one; words such as null and true say nothing that is to be wiped.
+            if not any(48 <= byte < 58 for byte in data[start:end]):
                 return []
             text = b"0" if resize else b"0".ljust(end - start)
         else:

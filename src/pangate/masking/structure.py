@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
+from pangate._frame import ANY, fits
 from pangate.errors import MaskingError
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def by_name(masker: Masker, name: str, value: Any, left: int = DEEPEST) -> Any:
     action, shape = found
     raw = isinstance(value, bytes | bytearray | memoryview)
     text = bytes(value) if raw else str(value).encode("utf-8", "surrogatepass")
-    if shape is not None and not shape.fullmatch(text):
+    if shape != ANY and not fits(shape, text):
         return _mask(masker, value, left - 1)
     if action == "leave":
         return value

@@ -64,6 +64,14 @@ def test_tracks_are_wiped_behind_the_pan(text: str, expected: str) -> None:
         ("pin=1234 pin=blue shopping=1234", "pin=*** pin=blue shopping=1234"),
         ("pin_block: 0123456789ABCDEF", "pin_block: ***"),
         ("cid=4711 cid=c0ffee", "cid=*** cid=c0ffee"),
+        ("cid=123.0 cid=1.23e2 cid=12.5", "cid=*** cid=*** cid=12.5"),
+        ("cid=\uff11\uff12\uff13 pin=04:12:AC:89:AB:CD:EF:01", "cid=*** pin=***"),
+        ('{"cid": " 123", "pin": "04 12 34"}', '{"cid": "***", "pin": "***"}'),
+        ('{"cid": "12\\u00333", "pin": "1 x"}', '{"cid": "***", "pin": "1 x"}'),
+        (
+            '{"cid": 123.0, "cvv": n123, "cvv2": card.code}',
+            '{"cid": 0, "cvv": 0, "cvv2": card.code}',
+        ),
         ("track_1=abc track2Data: xyz", "track_1=*** track2Data: ***"),
         ("cvv_result=M cvvResponse: 1", "cvv_result=M cvvResponse: 1"),
         ("mycvvx=123", "mycvvx=123"),
@@ -77,7 +85,7 @@ def test_values_are_wiped_by_their_name(text: str, expected: str) -> None:
     assert Masker(sensitive=False).mask(text) == text
     buffer = bytearray(text.encode())
     Masker().mask_into(buffer)
-    assert len(buffer) == len(text)
+    assert len(buffer) == len(text.encode())
     assert (text == expected) == (buffer == text.encode())
 
 

@@ -230,6 +230,16 @@ def test_columns_that_nobody_described_are_refused(bench):
     assert kinds(bench.seen()) == "EZ"
 
 
+def test_lines_of_which_nothing_is_known_are_no_text(bench):
+    """A name and its value could stand in any column, escaped."""
+    for line in (b'\t{"cvv":"123"}\n', b'1\t{"a": "x\\\\"", "cvv":"123"}\n', b"x\n"):
+        walker = _frame.Walker(default_scanner(), 1000)
+        walker.load(copy_data(line))
+        with pytest.raises(ProtocolError, match="not as it was described"):
+            walker.advance(_frame.Plan([_frame.TEXT]))
+        assert not walker.release()
+
+
 def test_a_copy_beside_other_statements_is_refused(bench):
     bench.agent(query("select 1; copy t to stdout"))
     assert kinds(bench.sent()) == "Q"

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from documents import documents
 from pangate import _frame
 from pangate._frame import SAFE, Names, Plan, Walker
 from pangate.errors import LimitReached, ProtocolError
 from pangate.masking import default_scanner
+from pangate.masking.keys import wiped_names
 from pangate.protocols.postgres import PostgresCodec
 from pgwire import Bench, complete, copy_data, copy_out, described, kinds, message, query, ready
 
@@ -30,6 +32,7 @@ MASKED = b"************1111"
 TEXT, JSON, BYTEA = _frame.op_of(25, 0), _frame.op_of(114, 0), _frame.op_of(17, 0)
 NUMBER, FLOAT, MONEY = _frame.op_of(4532, 0), _frame.op_of(1022, 0), _frame.op_of(791, 0)
 NAMES = Names({"cvv": _frame.CODE, "track2": _frame.ANY})
+EVERY = wiped_names()
 JOINS = (b" ", b"-")
 """Delimiters that make one chain of the digits of two cells."""
 
@@ -73,9 +76,9 @@ class Form:
     def row(self, *values: bytes | None) -> bytes:
         return copy_data(self.delimiter.join(map(self.cell, values)) + b"\n")
 
-    def walker(self, limit: int) -> Walker:
+    def walker(self, limit: int, names: Names = NAMES) -> Walker:
         made = Walker(SCANNER, limit, WINDOW)
-        made.names = NAMES
+        made.names = names
         marks = (self.delimiter[0], self.quote[0], self.escape[0])
         made.copy_cells(self.csv, *marks, self.null, self.header)
         return made
@@ -137,13 +140,21 @@ def pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
-def assert_at_once(form: Form, ops: Sequence[int], stream: bytes, cuts: Sequence[int] = ()) -> bool:
+def assert_at_once(
+    form: Form,
+    ops: Sequence[int],
+    stream: bytes,
+    cuts: Sequence[int] = (),
+    *,
+    limit: int = LIMIT,
+    names: Names = NAMES,
+) -> bool:
     """Judge rows by what a walker makes of them that keeps them whole. False when they were refused for their
     limit."""
-    wanted = walked(form.walker(1 << 24), Plan(ops), [stream])
+    wanted = walked(form.walker(1 << 24, names), Plan(ops), [stream])
     assert not wanted.error
     ways = ([stream], pieces(stream, cuts), bytewise(stream))
-    outs = [walked(form.walker(LIMIT), Plan(ops), chunks) for chunks in ways]
+    outs = [walked(form.walker(limit, names), Plan(ops), chunks) for chunks in ways]
     for out in outs:
         assert wanted.data.startswith(out.data)
         if form.delimiter not in JOINS:  # there it may be that of the cell or that of the row
@@ -253,6 +264,32 @@ def test_json_with_names_that_are_wiped(form):
             _frame.mask_cell(SCANNER, 0, op, plain, None, NAMES)
             assert without_stars(read) == without_stars(json.loads(bytes(plain)))
     assert passed > 40
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_documents_of_the_corpus(form):
+    """Nothing of them comes out, in windows as at once; and the row has as many cells as before."""
+    for _, value, gone in documents():
+        for op in (TEXT, JSON):
+            stream = form.row(value, b"y")
+            shown = walked(form.walker(1 << 24, EVERY), Plan([op, TEXT]), [stream])
+            assert not shown.error
+            cells = values_of(form, shown.data)
+            assert gone.decode() not in cells[0]
+            assert cells[1:] == ["y"]
+            rows = stream + form.row(b"x\n" * LIMIT, b"")
+            for limit in (LIMIT, 2048):
+                assert_at_once(form, [op, TEXT], rows, [77, 300], limit=limit, names=EVERY)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_end_of_what_is_wiped_at_the_border_of_a_window(form):
+    """The quote that ends it may take two bytes here, and it is written before it is known what follows."""
+    for pad, size, end in itertools.product(range(300, 330), range(8), (b"", b'"', b'", "a": 1}')):
+        value = b'{"track2": "' + b"x" * size + end
+        stream = form.row(b" " * pad + value, b"y")
+        for op in (TEXT, JSON):
+            assert_at_once(form, [op, TEXT], stream)
 
 
 def without_stars(value: object) -> object:

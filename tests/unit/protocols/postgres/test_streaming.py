@@ -362,6 +362,7 @@ hstore_texts = st.sampled_from(
 @settings(max_examples=300, deadline=None)
 @example([b"track2", (PAN + b"\n") * 60], [])
 @example([b"cvv", (b"123\n") * 60, b"cvv", b"123", b"cvv", b""], [])
+@example([b"cvv", b" " * 90 + b"123", b"track2", b"1" * 90, b"cvv", b"123" + b" " * 254], [])
 def test_hstore_in_windows_is_the_hstore_at_once(values, cuts):
     value = an_hstore(*values[: len(values) // 2 * 2], b"n", None, b"o", b"x\n" * LIMIT)
     stream = row(value) + row(None)
@@ -675,6 +676,65 @@ def test_json_that_is_none_is_not_passed_otherwise_than_at_once(start, end):
     ):
         for op in (JSON, TEXT):
             assert_json_at_once(op, start + middle + end)
+
+
+PROSE = 'and "so on", he said; then a line\nand another with 5" of it, {or not}. No comma here\n'
+
+
+@pytest.mark.parametrize("start", ['"', '" ', '  "', " " * 70, "[", ' \n"'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "just words without an end ",
+        "words to the end of the line\n",
+        'a line with one quote " in it\n',
+        'lines with "two" of them\n',
+        "words; " * 40 + "\n",
+        PROSE,
+        PROSE + "4111 1111 1111 1111, ",
+    ],
+)
+def test_long_prose_that_begins_as_a_document_passes(start, line):
+    """A line break within what would be a string is none in a column of text."""
+    for shift in range(0, 700, 23):
+        value = (start + "x" * shift + line * -(-3 * ROOMY // len(line))).encode()
+        assert assert_json_at_once(TEXT, value)
+        assert b"4111 1111" not in masked(TEXT, value)[1]
+
+
+def test_a_name_and_its_value_in_long_prose():
+    for shift in range(0, 700, 7):
+        for part in ('"cvv": "123"\n', '"cvv"\n:\n"123"\n', '{"a\nb": 1, "cvv":\n[123]}\n'):
+            text = '"' + "x" * shift + '"\n' + (part + "words to the end\n" * 9) * 90
+            assert assert_json_at_once(TEXT, b"[" + text.encode())
+            assert b"123" not in masked(TEXT, b"[" + text.encode())[1]
+
+
+@pytest.mark.parametrize("size", range(7))
+@pytest.mark.parametrize("op", [JSON, TEXT])
+def test_a_short_value_that_is_wiped_at_the_end_of_the_longest_window(op, size):
+    """It is known to be wiped before it is known to be short, and has to have its quote."""
+    for pad in range(ROOMY - 30, ROOMY):
+        document = b"{" + b" " * (pad - 13) + b'"track2": "' + b"x" * size
+        assert assert_json_at_once(op, document + b'", "b": 1, "track2": "12"' + b', "zz"' * ROOMY)
+        for end in (b"", b'"', b'" ', b'\\"', b'", "track2": "'):
+            assert_json_at_once(op, document + end)
+
+
+@pytest.mark.parametrize("spelled", ["123", "\\u0031\\u0032\\u0033", " 123 ", "123.0", "\u3000123"])
+def test_the_longest_value_that_may_be_a_code_at_every_place(spelled):
+    """It is whole wherever a window ends, and one byte more is none."""
+    for pad in (*range(0, 600, 11), *range(ROOMY - 300, ROOMY + 300, 11)):
+        for more in (0, 200, 256 - len(spelled.encode()), 257 - len(spelled.encode()), 3 * ROOMY):
+            value = spelled.encode() + b" " * more
+            document = b'{"a": ["%b"], "cvv": "%b", "b": ["%b"]}' % (
+                b"." * pad,
+                value,
+                b". " * ROOMY,
+            )
+            for op in (JSON, TEXT):
+                assert_json_at_once(op, document)
+                assert (spelled.encode() in masked(op, document)[1]) == (len(value) > 256)
 
 
 TOKENS = [
