@@ -54,6 +54,8 @@ def measure(trial: Trial, server: EmbeddedPostgres, mode: str, seconds: int) -> 
     environment = {**trial.environment(trial.token(seconds=7200)), "PGSSLMODE": "disable"}
     words = ["-S", "-n", "-M", mode, "-c", "32", "-j", "2", "-T", str(seconds), "-U", USER]
     index = index_path(Record(trial.audit))
+    # the process that indexes has started, and has what came before
+    until(lambda: indexed(index) >= max(1, newest(trial.audit)), "the index has what was there", 30)
     first, began = newest(trial.audit), time.monotonic()
     times: list[float] = []
     written: list[int] = []
