@@ -194,11 +194,11 @@ class Bench:
     unreadable: bool = False
     errands: int = 0
 
-    def log_in(self, parameters: dict[str, str] | None = None) -> Bench:
+    def log_in(self, parameters: dict[str, str] | None = None, mask: str = "last4") -> Bench:
         self.take(self.codec.frontend(startup({"user": "agent", "database": "payments"})))
         self.take(self.codec.frontend(message(b"p", cstring("a-token"))))
         known = parameters or {"client_encoding": "UTF8"}
-        self.take(self.codec.ready(known, b"12345678", "last4", self.catalog))
+        self.take(self.codec.ready(known, b"12345678", mask, self.catalog))
         self.to_frontend = b""
         return self
 

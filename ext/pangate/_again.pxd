@@ -15,6 +15,7 @@ cdef class Known:
     cdef readonly tuple names
     cdef readonly object generation
     cdef public object decided  # what the gate remembers of it
+    cdef public bint fresh  # whether it is another connection's, and was not asked for on this one yet
     cdef readonly tuple values  # those of the last statement now
     cdef readonly str text  # its text now; None when it is the same
 

@@ -56,6 +56,17 @@ cdef class Known:
         self.plan, self.names, self.generation = plan, names, generation
         self.values = ()
 
+    def for_another(self):
+        """The same for another connection, which has not asked for it yet."""
+        cdef Known made = Known.__new__(Known)
+        made.kind, made.statements = self.kind, self.statements
+        made.name, made.portal, made.prepared, made.types = self.name, self.portal, self.prepared, self.types
+        made.head, made.description, made.shown = self.head, self.description, self.shown
+        made.plan, made.names, made.generation = self.plan, self.names, self.generation
+        made.values = ()
+        made.fresh = True
+        return made
+
     def given(self, tuple values not None, str text):
         """The same request with these values and this text."""
         self.values, self.text = values, text
@@ -73,6 +84,13 @@ cdef class Answered:
         self.data, self.number, self.rows, self.size = data, number, rows, size
         self.masked, self.columns, self.place, self.began = masked, columns, place, began
         self.described, self.all_rows, self.all_size = described, all_rows, all_size
+
+
+cdef int keep(dict known, bytes key, Known one) except -1:
+    if len(known) >= MOST:
+        known.clear()
+    known[key] = one
+    return 0
 
 
 cdef class Requests:
@@ -123,9 +141,7 @@ cdef class Requests:
 
     def remember(self, bytes key not None, Known known not None):
         """What is known of requests with this key."""
-        if len(self.known) >= MOST:
-            self.known.clear()
-        self.known[key] = known
+        keep(self.known, key, known)
 
     cdef bint query(self, const uint8_t *p, Py_ssize_t n) except -1:
         # A number that stands by itself is a value, in a text where nothing else could be around it: a
@@ -328,7 +344,7 @@ cdef class Lane(ShortWay):
     cdef WholeAnswers walker
     cdef object codec, catalog, values, mentioned, describe, prepare
     cdef Standing standing
-    cdef dict prepared, portals
+    cdef dict prepared, portals, common
     cdef tuple networks
     cdef Py_ssize_t most
 
@@ -340,9 +356,26 @@ cdef class Lane(ShortWay):
         self.networks, self.most = networks, most
         self.values, self.mentioned, self.describe, self.prepare = values, mentioned, describe, prepare
 
-    def begin(self, catalog):
-        """From now on there may be requests, and this is what is known of the resource."""
-        self.catalog = catalog
+    def begin(self, catalog, dict common not None):
+        """From now on there may be requests, and this is what is known of the resource. `common` has the
+        requests of all connections whose results are masked as this one's are."""
+        self.catalog, self.common = catalog, common
+
+    def remember(self, bytes key not None, Known known not None):
+        """What is known of requests with this key. A query is one for every connection."""
+        keep(self.requests.known, key, known)
+        if known.name is None:
+            keep(self.common, key, known.for_another())
+
+    cdef Known shared(self):
+        """What another connection came to know of the request that was looked at."""
+        cdef Known known = <Known>self.common.get(self.requests.key)
+        if known is None or known.generation != self.catalog.generation:
+            return None
+        self.codec.settle()
+        known = known.for_another()
+        keep(self.requests.known, self.requests.key, known)
+        return known
 
     cpdef Known again(self, bytes data):
         """What is known of the request `data`, with its values, when it is one and nothing is under way."""
@@ -357,7 +390,9 @@ cdef class Lane(ShortWay):
             self.idle = True
         known = <Known>requests.look(data)
         if known is None or known.generation != self.catalog.generation:
-            return None
+            known = self.shared() if requests.kind == "Q" else None
+            if known is None:
+                return None
         values = requests.values
         if known.name is not None:
             prepared = self.prepared.get(known.name)

@@ -12,6 +12,7 @@ import pytest
 
 from pangate import config, policy, sql
 from pangate._again import Answered, Known
+from pangate._book import Decided
 from pangate.audit import open_recorder
 from pangate.audit.recorded import Reading, digest_of
 from pangate.audit.recording import open_recordings
@@ -140,6 +141,50 @@ async def test_a_request_that_came_before_is_recorded_as_the_first_was(gate, iss
     assert third["data"]["columns"] == {"pan": 1}
     assert (end["data"]["rows"], end["data"]["masked"]) == (3, {"visa": 2})
     assert gate.metrics.statements == {("bind", "allow"): 3}
+
+
+async def test_what_came_before_on_another_connection_is_recorded_as_there(gate, issuer):
+    text = "select pan from cards where id = 77"
+    statement = Statement("query", text, meaning=sql.understand(text))
+    known = Known("Q", (statement,), None, None, None, (), b"", b"", True, None, (), 0)
+    told = []
+    for first in (True, False):
+        session = gate.session("127.0.0.1:5555")
+        await session.admit(ask(issuer.mint("job", team="payments")))
+        other = known.for_another()
+        if first:
+            session.decide(replace(statement, text=text.replace("77", "4111111111111111")))
+        else:
+            assert session.again(other.given((), text.replace("77", "4111111111111111")))
+        session.finished(1, Outcome(rows=1, bytes=9))
+        if not first:  # by its form, from now on
+            assert session.again(other.given((), text))
+            assert type(other.decided) is Decided
+        session.written()
+        told.append([e for e in events(gate) if e["session"] == session.id])
+    same = ("code", "data", "origin", "principal", "resource", "role", "success")
+    for one, other in zip(told[0][1:], told[1][1:], strict=False):
+        assert all(
+            one[name] == other[name]
+            if name != "data"
+            else {**one[name], "seconds": 0} == {**other[name], "seconds": 0}
+            for name in same
+            if name in one or name in other
+        )
+    assert told[1][1]["data"]["text"].endswith("************1111")
+    assert [e["data"]["number"] for e in told[1][1:]] == [1, 1, 2]
+
+
+async def test_what_another_connection_may_is_not_what_this_one_may(gate, issuer):
+    text = "delete from cards where id = 1"
+    statement = Statement("query", text, meaning=sql.understand(text))
+    known = Known("Q", (statement,), None, None, None, (), b"", b"", True, None, (), 0)
+    session = gate.session("127.0.0.1:5555")
+    await session.admit(ask(issuer.mint("job", team="payments")))
+    assert not session.again(known.for_another())
+    assert not session.running
+    session.written()
+    assert events(gate)[-1]["code"] == "session.start"
 
 
 async def test_what_is_not_simply_allowed_is_decided_each_time(gate, issuer):

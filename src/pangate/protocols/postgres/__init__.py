@@ -453,7 +453,7 @@ class PostgresCodec(Lent):
         self._state = self._command
         if self._names is None:
             self._begun = True
-            self._lane.begin(knowledge)
+            self._lane.begin(knowledge, knowledge.requests.setdefault(mask, {}))
         self._report(parameters)
         self._read(actions)
         return actions

@@ -252,13 +252,20 @@ class Answers(Conversation):
             return body
         return messages.with_names(body, names)
 
-    def _plan_for(self, body: bytes, columns: list[Column], running: Running | None) -> Planned:
-        """The plan of a RowDescription, and of the text behind it where that counts."""
+    def settle(self) -> None:
+        """From now on plans, and what is done with types, go by what is known now."""
         catalog = self._catalog
-        if self._plans_of != catalog.generation or len(self._plans) >= _REMEMBERED:
+        if self._plans_of != catalog.generation:
             self._plans.clear()
             self._plans_of = catalog.generation
             self._walker.types = catalog.types
+
+    def _plan_for(self, body: bytes, columns: list[Column], running: Running | None) -> Planned:
+        """The plan of a RowDescription, and of the text behind it where that counts."""
+        catalog = self._catalog
+        self.settle()
+        if len(self._plans) >= _REMEMBERED:
+            self._plans.clear()
         found = self._plans.get(body)
         if found is None:
             found = plan_for(columns, catalog)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pangate import _frame
+from pangate._again import Known
 from pangate.errors import MaskingError, ProtocolError
 from pangate.masking.column import ACTIONS, GLUED, SENSITIVE, Action, Columns, words
 from pangate.masking.keys import wiped_names
@@ -232,6 +233,8 @@ class Catalog:
         self.greetings: dict[tuple[object, ...], bytes] = {}
         """What agents are told at the end of their logins, by what the server says of itself and how it is
         masked: nearly all are told the same."""
+        self.requests: dict[str, dict[bytes, Known]] = {}
+        """Queries that came before but for their values, by the mask that their results were seen with."""
 
     def expire(self) -> None:
         """Read everything again when it is needed."""

@@ -19,6 +19,7 @@ from pangate.protocols.postgres.binds import bind_values
 from pangate.protocols.postgres.catalog import KEPT_TEXT
 from pangate.protocols.postgres.conversation import Prepared
 from pangate.protocols.postgres.messages import Reader
+from pangate.protocols.postgres.plans import plan_for
 from pangate.protocols.postgres.shown import mentioned
 
 _ALLOW = Verdict("allow")
@@ -140,11 +141,12 @@ class Repeats(Answers, ABC):
             head,
             description,
             candidate.shown,
-            planned.plan if planned else None,
+            # of its own: what is masked by it is counted there until the whole answer is through
+            plan_for(messages.row_description(body), catalog).plan if planned else None,
             planned.names if planned else (),
             catalog.generation,
         )
-        self._lane.requests.remember(candidate.key, known)
+        self._lane.remember(candidate.key, known)
 
     def _names_masked(self, body: bytes) -> bool:
         """Whether a name in a RowDescription is masked. That was counted when it came."""

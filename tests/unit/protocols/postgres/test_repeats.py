@@ -187,6 +187,75 @@ def test_the_short_way_gives_what_the_long_one_gives(seed, troubles):
     assert PAN not in short.to_frontend
 
 
+@given(st.integers(0, 2**32), trouble, trouble)
+@settings(max_examples=200, deadline=None)
+def test_what_one_connection_came_to_know_holds_for_the_next(seed, troubles, others):
+    found = []
+    for kind in (Bench, Short):
+        first = run(kind(), seed, troubles)
+        found.append(said(run(kind(catalog=first.catalog), seed, others)))
+    assert found[0] == found[1]
+    assert PAN not in found[1][1]
+
+
+ASKS = query("select pan, n from cards where n = 1")
+TOLD = COLUMNS + SEEN + complete("SELECT 1") + ready()
+
+
+def knowing() -> Short:
+    """A connection that has come to know what ASKS asks."""
+    bench = run(Short(), 5, [])
+    for _ in range(2):  # at first its tables are read
+        bench.agent(ASKS).server(TOLD)
+    assert not bench.short
+    return bench
+
+
+def asked_again(catalog, mask="last4", asks=ASKS, told=TOLD):
+    """How often the short way was gone by a connection that asks once, and what it was given."""
+    bench = Short(tables=TABLES, catalog=catalog)
+    bench.log_in(mask=mask)
+    bench.agent(asks).server(told)
+    return bench.short, bench.to_frontend
+
+
+def test_the_first_query_of_a_connection_goes_the_short_way():
+    first = knowing()
+    short, shown = asked_again(first.catalog)
+    assert short == 1
+    assert shown == Bench(tables=TABLES).log_in().agent(ASKS).server(TOLD).to_frontend
+    assert asked_again(first.catalog, asks=query("select pan, n from cards where n = 2"))[0] == 1
+
+
+def test_what_was_seen_with_another_mask_or_before_a_change_is_not_known():
+    first = knowing()
+    short, shown = asked_again(first.catalog, mask="first6_last4")
+    assert short == 0
+    assert b"411111******1111" in shown
+    assert asked_again(first.catalog)[0] == 1
+    first.catalog.expire()
+    assert asked_again(first.catalog)[0] == 0
+
+
+def test_a_result_that_is_under_way_elsewhere_keeps_its_counts():
+    first = knowing()
+    more = query("select pan, n from cards where n = 3 and n = 3")
+    first.agent(more).server(COLUMNS + SEEN)  # by the long way, and not all of it yet
+    assert asked_again(first.catalog)[0] == 1
+    first.server(SEEN + complete("SELECT 2") + ready())
+    last = first.finished[-1].outcome
+    assert (last.masked, last.columns) == ({"visa": 2}, {"public.cards.pan": 2})
+
+
+def test_a_named_statement_is_known_to_its_own_connection_only():
+    first = run(Short(), 5, [])
+    for _ in range(3):
+        first.agent(bind("", "s", [b"1"], [0], [0]) + describe("P", "") + execute("") + SYNC)
+        first.server(BOUND + TOLD)
+    assert first.short == 1
+    assert not any(len(known) for known in first.catalog.requests.values())
+
+
 def test_it_is_gone():
     assert run(Short(), 5, [""] * 20).short > 30
 
