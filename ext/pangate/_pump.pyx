@@ -19,6 +19,26 @@ cdef extern from "<sys/socket.h>" nogil:
         MSG_DONTWAIT
         MSG_NOSIGNAL
 
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <netinet/in.h>
+    #include <netinet/tcp.h>
+    /* 1 when its peer has closed its side, 0 when not; 0 too when it is no TCP socket or the system does not say */
+    static int peer_has_closed(int fd) {
+    #if defined(__linux__) && defined(TCP_INFO)
+        unsigned char state = 0;
+        socklen_t size = 1;
+        if (!getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &size)) return size == 1 && state != 1;
+        return errno != EOPNOTSUPP && errno != ENOPROTOOPT;
+    #else
+        (void)fd;
+        return 0;
+    #endif
+    }
+    """
+    int peer_has_closed(int fd) nogil
+
 cdef extern from "<time.h>" nogil:
     enum:
         CLOCK_MONOTONIC
@@ -35,6 +55,12 @@ cdef inline const uint8_t *bytes_of(data, Py_ssize_t *size) except NULL:
         size[0] = PyByteArray_GET_SIZE(data)
         return <const uint8_t *>PyByteArray_AS_STRING(data)
     raise TypeError("neither bytes nor a bytearray")
+
+
+def peer_closed(int fd):
+    """Whether the peer of a TCP connection has closed its side, also when nothing is read from it now. False
+    where the system does not tell."""
+    return peer_has_closed(fd) != 0
 
 
 @cython.final

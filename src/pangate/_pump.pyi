@@ -5,6 +5,8 @@ from typing import Any
 from pangate._again import ShortWay
 from pangate._book import Book
 
+def peer_closed(fd: int) -> bool: ...
+
 class Out:
     """What goes to one peer. See _pump.pyx."""
 

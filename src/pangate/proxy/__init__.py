@@ -9,7 +9,6 @@ import logging
 import secrets
 import socket
 import ssl
-import struct
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from pangate import credentials
 from pangate._pump import Turn
 from pangate.audit.recording import FLUSH_SECONDS
 from pangate.auth import Authenticator
-from pangate.config import Config, ResourceSettings
+from pangate.config import Config, LimitSettings, ResourceSettings
 from pangate.errors import (
     LimitReached,
     PangateError,
@@ -35,6 +34,7 @@ from pangate.protocols import (
     Knowledge,
     StartTLS,
     ToFrontend,
+    Ways,
     open_knowledge,
 )
 from pangate.proxy import sockets
@@ -44,8 +44,54 @@ from pangate.proxy.session import Session
 
 log = logging.getLogger("pangate")
 
+ACCEPT_AGAIN_SECONDS = 0.1
+"""How long nothing is accepted when the system gives no descriptor for it."""
+
 OUTCOME_SECONDS = 0.02
 """How long the record of a statement's outcome may wait to be written together with others."""
+
+
+class _Accepting:
+    """Takes the connections of one listening socket."""
+
+    def __init__(self, gateway: Gateway, listener: socket.socket) -> None:
+        self._gateway, self._listener = gateway, listener
+        self._loop = asyncio.get_running_loop()
+        self._trouble = Episode()
+        self._limits: LimitSettings | None = None
+        self._pause: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """From now on."""
+        self._pause = None
+        self._loop.add_reader(self._listener, self._accept)
+
+    def end(self) -> None:
+        """No more."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._listener)
+
+    def _accept(self) -> None:
+        limits = self._gateway.config.limits
+        if limits is not self._limits:
+            # connections have it of the socket that they came to
+            sockets.watch(self._listener, limits)
+            self._limits = limits
+        try:
+            sock, address = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as wrong:
+            # out of descriptors: the ones that are open go on
+            if self._trouble.begins():
+                log.error("cannot accept a connection: %s", wrong.strerror)
+            self._loop.remove_reader(self._listener)
+            self._pause = self._loop.call_later(ACCEPT_AGAIN_SECONDS, self.begin)
+            return
+        if not sockets.INHERITED:
+            sockets.watch(sock, limits)
+        self._gateway.welcome(sock, f"{address[0]}:{address[1]}" if address else "unix")
 
 
 class Gateway:
@@ -54,14 +100,17 @@ class Gateway:
     def __init__(self, gate: Gate, contexts: sockets.Contexts) -> None:
         self.gate = gate
         self.contexts = contexts
+        self.ways = _ways(gate.config)
+        """How agents may authenticate."""
         self._sessions: set[Session] = set()
         self._closing: set[Session] = set()
         self._keys: dict[bytes, Session] = {}
         self.number = 0
         """Which of the gateway's processes this is, 0 where there is one alone; cancel keys begin with it."""
+        self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: asyncio.TimerHandle | None = None
-        self.turn = Turn(asyncio.get_running_loop().call_soon, gate, self._commit, self._forward)
+        self.turn = Turn(self._loop.call_soon, gate, self._commit, self._forward)
         """What waits for the next write of the record, and writes it."""
         self._uncommitted: dict[Session, None] = {}
         """Sessions with commands whose events are not in the kernel yet, first come first."""
@@ -99,6 +148,7 @@ class Gateway:
         knowledge = self._knowledge_for(config)
         self.gate.reconfigure(config, authenticator)
         self.contexts, self._knowledge = contexts, knowledge
+        self.ways = _ways(config)
         for name, (resource, pool) in list(self._pools.items()):
             if config.resources_by_name.get(name) != resource:
                 # sessions that are open end their connections with themselves
@@ -143,26 +193,22 @@ class Gateway:
     async def run(self, listener: socket.socket) -> None:
         """Accept agents until cancelled."""
         sockets.allow_descriptors(self.config)
-        loop = asyncio.get_running_loop()
-        trouble = Episode()
-        while True:
-            try:
-                sock, address = await loop.sock_accept(listener)
-            except OSError as wrong:
-                # out of descriptors: the ones that are open go on
-                if trouble.begins():
-                    log.error("cannot accept a connection: %s", wrong.strerror)
-                await asyncio.sleep(0.1)
-                continue
-            origin = f"{address[0]}:{address[1]}" if address else "unix"
-            task = loop.create_task(self._welcome(sock, origin))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        accepting = _Accepting(self, listener)
+        accepting.begin()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            accepting.end()
+
+    def welcome(self, sock: socket.socket, origin: str) -> None:
+        """Begin with a connection from `origin`."""
+        task = self._loop.create_task(self._welcome(sock, origin))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _welcome(self, sock: socket.socket, origin: str) -> None:
         """From the accepted socket to a session that logs in, within limits.login_seconds."""
         sock.setblocking(False)
-        sockets.watch(sock, self.config.limits)
         session = Session(self, origin)
         # of this task, and so of everything that its connection will call
         SESSION.set(session.gate.id)
@@ -170,13 +216,10 @@ class Gateway:
         if len(self._sessions) > self.config.limits.max_sessions:
             await self._turn_away(session, sock)
             return
-        loop = asyncio.get_running_loop()
-        session.late = loop.call_later(self.config.limits.login_seconds, session.too_late)
+        session.welcome = asyncio.current_task()
+        session.late = self._loop.call_later(self.config.limits.login_seconds, session.too_late)
         try:
-            async with asyncio.timeout_at(session.late.when()):
-                await self._preface(session, sock)
-        except TimeoutError:
-            session.too_late()
+            await self._preface(session, sock)
         except sockets.CertificateRefused as wrong:
             try:
                 session.gate.refused_certificate(sockets.why(wrong))
@@ -192,6 +235,7 @@ class Gateway:
             log.error("internal error", exc_info=wrong)
             session.close("internal error")
         finally:
+            session.welcome = None
             if session.closed and not hasattr(session.agent, "transport"):
                 sock.close()
 
@@ -205,7 +249,7 @@ class Gateway:
     async def _preface(self, session: Session, sock: socket.socket) -> None:
         """What comes before TLS, on the bare socket: the upgrade of a transport that has begun to read
         would race with the agent's ClientHello."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         context: ssl.SSLContext | None = None
         first = True
         while session.codec.in_preface:
@@ -293,11 +337,10 @@ class Gateway:
     def new_key(self, session: Session) -> bytes:
         """A cancel key of our own for `session`: process id and secret, as BackendKeyData has them."""
         while True:
-            process = secrets.randbits(24) or 1
-            # a process id, of which clients expect that it is not negative
-            process |= (self.number or secrets.randbits(7)) << 24
-            key = struct.pack("!I", process)
-            key += secrets.token_bytes(session.codec.key_bytes - len(key))
+            random = secrets.token_bytes(session.codec.key_bytes)
+            # a process id, of which clients expect that it is neither negative nor 0
+            first = self.number or random[0] & 0x7F
+            key = bytes((first, *random[1:3], random[3] | 1)) + random[4:]
             if key not in self._keys:
                 self._keys[key] = session
                 return key
@@ -571,6 +614,11 @@ class Gateway:
             if timer:
                 timer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _ways(config: Config) -> Ways:
+    listen = config.listen
+    return Ways(listen.authentication, config.oauth_discovery, listen.oauth_scope)
 
 
 async def _some(reader: asyncio.StreamReader) -> bytes:

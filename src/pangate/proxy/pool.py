@@ -206,6 +206,13 @@ class Pool:
                 self._asking = deque(entry for entry in self._asking if entry[1] is not turn)
             raise
 
+    def take_fresh(self, fits: Hashable) -> Connection | None:
+        """One that fits and was made as new a moment ago, when one waits and nobody has to wait his turn."""
+        line = self._waiting.get(fits)
+        if not line or self._asking or not line[-1].connection.fresh or not line[-1].usable:
+            return None
+        return self._give(fits, line)
+
     def place_ahead(self, asked: Mapping[str, str]) -> bool:
         """Take the place of a connection that nobody asks for yet: when fewer than `settings.ready` wait that
         fit, fewer than that wait at all that nobody has had, and there is room without ending another."""
@@ -376,18 +383,23 @@ class Pool:
                 self.drop(waiting)
                 line = self._waiting.get(fits)
                 continue
-            line.pop()
-            if not line:
-                del self._waiting[fits]
-            waiting.over = True
-            waiting.connection.transport.pause_reading()
-            waiting.connection.owners += 1
-            self.reused += waiting.connection.owners > 1
-            return waiting.connection
+            return self._give(fits, line)
         if self._open >= self._settings.max_connections and not self._make_room():
             return False
         self._open += 1
         return None
+
+    def _give(self, fits: Hashable, line: list[_Waiting]) -> Connection:
+        """The last of those that wait and fit."""
+        waiting = line.pop()
+        if not line:
+            del self._waiting[fits]
+        waiting.over = True
+        connection = waiting.connection
+        connection.transport.pause_reading()
+        connection.owners += 1
+        self.reused += connection.owners > 1
+        return connection
 
     def _make_room(self) -> bool:
         """End the connection that has waited longest for somebody it fits."""

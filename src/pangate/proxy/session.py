@@ -43,7 +43,6 @@ from pangate.protocols import (
     StartTLS,
     ToBackend,
     ToFrontend,
-    Ways,
     open_codec,
 )
 from pangate.proxy import sockets
@@ -96,7 +95,7 @@ class Session:
             tls=tls,
             max_message=limits.max_message_bytes,
             token_bytes=limits.token_bytes,
-            ways=Ways(listen.authentication, gateway.config.oauth_discovery, listen.oauth_scope),
+            ways=gateway.ways,
         )
         self.pump = Pump(self, gateway.turn)
         """The short way, from the end of the login on."""
@@ -139,6 +138,8 @@ class Session:
         self._idle: asyncio.TimerHandle | None = None
         self._active = 0.0
         self._loop = loop = asyncio.get_running_loop()
+        self.welcome: asyncio.Task[None] | None = None
+        """What makes a connection of the agent's socket, until there is one."""
         self.late: asyncio.TimerHandle | None = None
         """Ends the session when its login is not over by then."""
         self.over: asyncio.Future[None] = loop.create_future()
@@ -502,6 +503,8 @@ class Session:
     async def reach(self, admission: Admission) -> Login:
         """A connection to the resource that is this session's, within limits.connect_seconds. Raises
         LimitReached, ResourceUnavailable and ProtocolError."""
+        if login := self._at_hand(admission):
+            return login
         try:
             async with asyncio.timeout(self.gateway.config.limits.connect_seconds):
                 return await self._reach(admission)
@@ -522,6 +525,23 @@ class Session:
                 "the gateway cannot read its credential for this resource; "
                 "tell whoever runs the gateway"
             ) from None
+
+    def _at_hand(self, admission: Admission) -> Login | None:
+        """One to which nothing has to be said to be this session's, when one waits."""
+        resource = admission.resource
+        pool = self.gateway.pool(resource)
+        if self.lending or resource.principal_setting is not None or not pool.knows_credential:
+            return None
+        self._asked = asked = {**self.codec.settings, **self._application(admission)}
+        connection = pool.take_fresh(fits(asked, pool.credential))
+        if connection is None:
+            return None
+        self._place = pool
+        self.backend = side = BackendSide(self)
+        side.take_over(connection)
+        if self.agent.full:
+            side.hold(OTHER_SIDE)
+        return self.codec.adopt(connection.parameters, connection.key, {}, look=False)
 
     async def _reach(self, admission: Admission) -> Login:
         """One that had another owner, or a new one. Raises CredentialError, ResourceUnavailable and
@@ -844,7 +864,9 @@ class Session:
         self.rest()
         if self.lending is not None:
             self.lending.stop()
-        for task in (self._login, self._errand):
+        # with a transport it is over in a moment, and may have something to say by it
+        welcome = None if hasattr(self.agent, "transport") else self.welcome
+        for task in (self._login, self._errand, welcome):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
         if not self.over.done():

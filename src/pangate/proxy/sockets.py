@@ -9,12 +9,14 @@ import math
 import resource
 import socket
 import ssl
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from pangate import _pump
 from pangate.config import Config, LimitSettings, ResourceSettings
 from pangate.model import Certificate
 
@@ -27,9 +29,11 @@ TLS_RECORD = 0x16
 """First byte of a TLS ClientHello."""
 
 
-def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+def listen(
+    host: str, port: int, *, shared: bool = False, limits: LimitSettings | None = None
+) -> socket.socket:
     """A listening socket. With `shared`, others of the same user may listen on the same port, and the kernel
-    spreads the connections over them."""
+    spreads the connections over them. With `limits` it is watched from the first one on."""
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -38,6 +42,8 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if limits is not None:
+            watch(listener, limits)
         listener.bind(address)
         listener.listen(1024)
         listener.setblocking(False)
@@ -67,6 +73,10 @@ async def connect_tcp(host: str, port: int) -> socket.socket:
         else:
             return sock
     raise failed or OSError(f"{host} has no address")
+
+
+INHERITED = sys.platform == "linux"
+"""Whether what `watch` sets of a listening socket holds for the connections that come to it from then on."""
 
 
 def watch(sock: socket.socket, limits: LimitSettings) -> None:
@@ -106,20 +116,11 @@ def send(transport: asyncio.Transport, data: Sequence[bytes | bytearray | memory
             transport.write(view[at : at + TLS_PIECE])
 
 
-_ESTABLISHED = 1
-
-
 def peer_closed(transport: asyncio.Transport) -> bool:
     """Whether the peer has closed its side, also when nothing is read from it now. False where the system
     does not tell."""
     sock = transport.get_extra_info("socket")
-    option = getattr(socket, "TCP_INFO", None)
-    if option is None or sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return False
-    try:
-        return bool(sock.getsockopt(socket.IPPROTO_TCP, option, 1)[0] != _ESTABLISHED)
-    except OSError:
-        return True
+    return sock is not None and _pump.peer_closed(sock.fileno())
 
 
 def cleartext(target: ResourceSettings, context: ssl.SSLContext | None) -> bool:

@@ -24,7 +24,7 @@ from pangate.audit import open_recorder, pan_mask
 from pangate.audit.inbox import Inbox, inbox_of
 from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
-from pangate.config import Config
+from pangate.config import Config, LimitSettings
 from pangate.errors import ConfigError, RecordFailed
 from pangate.gate import Gate
 from pangate.model import Event
@@ -171,11 +171,20 @@ class Service:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _listen(self) -> socket.socket:
-        return self._bound("listen", self._config.listen.host, self._config.listen.port)
+        listen, limits = self._config.listen, self._config.limits
+        return self._bound("listen", listen.host, listen.port, limits=limits)
 
-    def _bound(self, table: str, host: str, port: int, *, shared: bool = False) -> socket.socket:
+    def _bound(
+        self,
+        table: str,
+        host: str,
+        port: int,
+        *,
+        shared: bool = False,
+        limits: LimitSettings | None = None,
+    ) -> socket.socket:
         try:
-            return sockets.listen(host, port, shared=shared)
+            return sockets.listen(host, port, shared=shared, limits=limits)
         except OSError as wrong:
             raise ConfigError(
                 [

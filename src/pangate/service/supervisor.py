@@ -102,7 +102,8 @@ class Supervisor(Service):
             host, port = self._config.listen.host, self._config.listen.port
             if first is not None:
                 port = first.getsockname()[1]
-            listener = self._bound("listen", host, port, shared=True)
+            limits = self._config.limits
+            listener = self._bound("listen", host, port, shared=True, limits=limits)
             first = first or listener
             self._children[number] = Child(number, listener)
         assert first is not None
