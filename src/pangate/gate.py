@@ -126,8 +126,44 @@ class Peers(Protocol):
         """A cancel request from `origin` whose key is of another process."""
 
 
+MOST_STANDINGS = 2048
+"""So many kinds of sessions are remembered."""
+
 UNCOUNTED = ("throttled", "unavailable")
 """Kinds of failed logins that do not count against their address."""
+
+
+class Standings:
+    """What sessions of the same token have in common under one configuration: their grant, and who decides
+    for them."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._grants: dict[tuple[tuple[str, ...], str], Grant] = {}
+        self._judges: dict[tuple[int, int, str], tuple[Principal, Grant, policy.Judge]] = {}
+
+    def grant(self, principal: Principal, resource: str) -> Grant:
+        """As `policy.authorise`. Raises NotAuthorised."""
+        key = principal.roles, resource
+        found = self._grants.get(key)
+        if found is None:
+            found = policy.authorise(principal, resource, self.config)
+            if len(self._grants) >= MOST_STANDINGS:
+                self._grants.clear()
+            self._grants[key] = found
+        return found
+
+    def judge(self, principal: Principal, grant: Grant, source: str) -> policy.Judge:
+        """As `policy.Rulebook.judge`."""
+        key = id(principal), id(grant), source
+        # the identities are not another's while they are kept here
+        if known := self._judges.get(key):
+            return known[2]
+        made = self.config.rulebook.judge(principal, grant, source)
+        if len(self._judges) >= MOST_STANDINGS:
+            self._judges.clear()
+        self._judges[key] = principal, grant, made
+        return made
 
 
 class Gate:
@@ -142,6 +178,7 @@ class Gate:
         recordings: Recordings,
     ) -> None:
         self.config = config
+        self.standings = Standings(config)
         self.in_force = InForce(_letters(config))
         self.authenticator = authenticator
         self.recorder = recorder
@@ -171,6 +208,7 @@ class Gate:
         """Put another configuration in force, and who authenticates by it. What is decided from now on
         is decided by it, in open sessions too."""
         self.config, self.authenticator = config, authenticator
+        self.standings = Standings(config)
         self.in_force.letters = _letters(config)
         if self.desk is not None:
             self.desk.reconfigure(config.desk)
@@ -283,6 +321,7 @@ class GateSession:
         self._admission: Admission | None = None
         self._config = gate.config
         """The configuration by which the admission stands."""
+        self._standings = gate.standings
         self._judge: policy.Judge | None = None
         """Who decides by the admission."""
         self._asked = ""
@@ -322,7 +361,7 @@ class GateSession:
             await self._gate.durable()
             raise
         try:
-            grant = policy.authorise(principal, ask.resource, self._config)
+            grant = self._standings.grant(principal, ask.resource)
             self._allow_settings(principal, grant, ask.settings)
             await self._admit_one_more(principal, grant)
         except (NotAuthorised, LimitReached) as refused:
@@ -386,7 +425,7 @@ class GateSession:
     async def _authenticate(self, credential: Credential, address: str) -> Principal:
         """The principal, by the configuration that is in force when this returns."""
         while True:
-            self._config = self._gate.config
+            self._config, self._standings = self._gate.config, self._gate.standings
             principal = await self._gate.authenticator.authenticate(credential, address)
             if self._config is self._gate.config:
                 return principal
@@ -400,8 +439,7 @@ class GateSession:
                 raise NotAuthorised(verdict.reason)
 
     def _judged(self, principal: Principal, grant: Grant) -> policy.Judge:
-        address = self._origin.rsplit(":", 1)[0]
-        return self._config.rulebook.judge(principal, grant, address)
+        return self._standings.judge(principal, grant, self._address)
 
     async def _admit_one_more(self, principal: Principal, grant: Grant) -> None:
         """Count the session, here and in the other processes."""
@@ -890,7 +928,7 @@ class GateSession:
         if self._admission is None:
             raise RuntimeError("a statement came before the session was admitted")
         if self._config is not self._gate.config:
-            self._config = self._gate.config
+            self._config, self._standings = self._gate.config, self._gate.standings
             believed = self._gate.authenticator.believes(self._admission.principal.issuer)
             self._admission = _again(self._admission, self._config, believed)
             self._settle()

@@ -187,6 +187,36 @@ async def test_what_another_connection_may_is_not_what_this_one_may(gate, issuer
     assert events(gate)[-1]["code"] == "session.start"
 
 
+async def test_logins_with_the_same_token_have_one_judge_until_the_configuration_changes(
+    gate, issuer
+):
+    token = issuer.mint("job", team="payments")
+
+    async def judge_of(origin: str, token: str = token):
+        session = gate.session(origin)
+        await session.admit(ask(token))
+        session.end("done", success=True)
+        return session._judge
+
+    first = await judge_of("127.0.0.1:5555")
+    assert await judge_of("127.0.0.1:6666") is first
+    assert await judge_of("127.0.0.2:5555") is not first  # rules may name addresses
+    other = issuer.mint("another", team="payments")
+    assert await judge_of("127.0.0.1:5555", other) is not first
+    gate.reconfigure(gate.config, gate.authenticator)
+    assert await judge_of("127.0.0.1:5555") is not first
+
+
+async def test_who_may_nothing_is_asked_for_each_time_and_not_remembered(gate, issuer):
+    token = issuer.mint("job", team="other")
+    for number in range(3):
+        session = gate.session("127.0.0.1:5555")
+        with pytest.raises(NotAuthorised):
+            await session.admit(ask(token, f"nowhere{number}"))
+    assert not gate.standings._grants
+    assert not gate.standings._judges
+
+
 async def test_what_is_not_simply_allowed_is_decided_each_time(gate, issuer):
     session = gate.session("127.0.0.1:5555")
     await session.admit(ask(issuer.mint("job", team="payments")))

@@ -117,8 +117,8 @@ class Recordings:
         `notice` is called, from another thread, when `full` or `failure` changes.
 
         Raises RecordFailed when its file cannot be made."""
-        now = datetime.now(UTC)
-        day = now.strftime("%Y-%m-%d")
+        now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+        day = now[:10]
         try:
             if day not in self._days:
                 # each by itself: the mode counts for the last one only
@@ -131,7 +131,7 @@ class Recordings:
             raise _failed(f"a recording in {self.folder / day} cannot be made", wrong) from None
         header = {
             "session": session,
-            "began": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "began": f"{now}Z",
             "protocol": protocol,
             "record_rows": rows,
             "record_bytes": size,
@@ -504,8 +504,11 @@ def open_recordings(config: Config) -> Recordings:
     return Recordings(config.audit.ledger, sync=config.audit.fsync != "interval")
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def _json(value: Mapping[str, object]) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return _encode(value).encode()
 
 
 def _name(path: Path) -> str:

@@ -15,8 +15,9 @@ made for one connection and shared with nothing. Three rules hold for every code
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal, Protocol
 
 from pangate._again import ShortWay
@@ -538,12 +539,17 @@ def open_codec(
 ) -> Codec:
     """A codec for one connection of `protocol`. `tls` is "required", "offered" (plaintext is taken as
     well) or "none"; the bounds are in bytes. KeyError when the protocol is not known."""
-    module, name = PROTOCOLS[protocol]
-    make = getattr(importlib.import_module(module), name)
-    codec: Codec = make(
+    codec: Codec = _codec_of(protocol)(
         scanner, tls=tls, max_message=max_message, token_bytes=token_bytes, ways=ways
     )
     return codec
+
+
+@cache
+def _codec_of(protocol: str) -> Callable[..., Codec]:
+    module, name = PROTOCOLS[protocol]
+    found: Callable[..., Codec] = getattr(importlib.import_module(module), name)
+    return found
 
 
 PROTOCOLS: Mapping[str, tuple[str, str]] = {

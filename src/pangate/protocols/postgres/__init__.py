@@ -63,8 +63,9 @@ from pangate.protocols.postgres.lent import Lent
 from pangate.protocols.postgres.login import BackendLogin
 from pangate.protocols.postgres.messages import Reader, message
 from pangate.protocols.postgres.oauth import OAuthBearer
+from pangate.protocols.postgres.opening import NOT_OPENED, read_opening
 from pangate.protocols.postgres.shown import as_shown
-from pangate.protocols.postgres.ways import chosen, without_choice
+from pangate.protocols.postgres.ways import chosen
 from pangate.sql import copy_out
 from pangate.sql.counted import NotCountable, count_of
 
@@ -129,7 +130,7 @@ class PostgresCodec(Lent):
         self._inbox = bytearray()
         self._state: Callable[[list[Action]], bool] = self._startup
         self._in_tls = False
-        self._startup_parameters: dict[str, str] = {}
+        self._opening = NOT_OPENED
         self.key_bytes = 8
         self.in_preface = True
         """Whether the agent may still ask for TLS."""
@@ -255,8 +256,8 @@ class PostgresCodec(Lent):
             )
         if self._tls == "required" and not self._in_tls:
             raise Refused("this gateway takes identity tokens inside TLS only; set sslmode=require")
-        parameters = messages.startup_parameters(body)
-        unknown = [name for name in parameters if name.startswith("_pq_.")]
+        self._opening = opened = read_opening(body)
+        parameters, unknown = opened.parameters, opened.unknown
         minor = code & 0xFFFF
         if minor > NEWEST_MINOR or unknown or (0 < minor < NEWEST_MINOR):
             minor = NEWEST_MINOR if minor >= NEWEST_MINOR else 0
@@ -268,9 +269,6 @@ class PostgresCodec(Lent):
         if not parameters.get("user"):
             raise Refused("the startup packet names no user; set a user name")
         way = chosen(parameters, self._ways.names, certificate=self.certificate is not None)
-        self._startup_parameters = without_choice(
-            {k: v for k, v in parameters.items() if not k.startswith("_pq_.")}
-        )
         match way:
             case "password":
                 self._state = self._password
@@ -344,13 +342,10 @@ class PostgresCodec(Lent):
 
     def _authenticate(self, credential: Credential, way: Way, actions: list[Action]) -> None:
         self._state = self._stop
-        parameters = self._startup_parameters
+        parameters = self._opening.kept
         resource = parameters.get("database") or parameters["user"]
-        meaning = sql.startup(parameters)
-        settings = None
-        if meaning.effects or meaning.refusal:
-            settings = Statement("startup", "startup parameters", meaning=meaning)
-        actions.append(Authenticate(credential, resource, parameters, way, settings))
+        ask = Authenticate(credential, resource, parameters, way, self._opening.statement)
+        actions.append(ask)
 
     def challenge(self, error: Refused) -> bytes:
         """With OAUTHBEARER a token that fails is answered in the mechanism's own way first."""
@@ -375,8 +370,7 @@ class PostgresCodec(Lent):
     @property
     def settings(self) -> Mapping[str, str]:
         """The startup parameters that are settings."""
-        own = ("user", "database", "replication")
-        return {k: v for k, v in self._startup_parameters.items() if k not in own}
+        return self._opening.settings
 
     @property
     def at_rest(self) -> bool:

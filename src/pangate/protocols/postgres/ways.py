@@ -56,7 +56,9 @@ def without_choice(parameters: Mapping[str, str]) -> dict[str, str]:
 def _settings(options: str) -> list[tuple[str, str, int, int]]:
     """Name, value, start and end of each setting in `options`, which the server splits at white space
     that has no backslash before it (pg_split_opts): `-c name=value`, `-cname=value`, `--name=value`."""
-    found = []
+    found: list[tuple[str, str, int, int]] = []
+    if not options:
+        return found
     words = list(_ARGUMENT.finditer(options))
     at = 0
     while at < len(words):
