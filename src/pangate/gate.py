@@ -319,6 +319,8 @@ class GateSession:
         # letters only: digits in a row could read as a card number, and be masked in the record
         self.id = secrets.token_bytes(16).translate(_NAMES).decode()
         self._admission: Admission | None = None
+        self._name = UNKNOWN
+        """The principal of its events."""
         self._config = gate.config
         """The configuration by which the admission stands."""
         self._standings = gate.standings
@@ -370,6 +372,7 @@ class GateSession:
             raise
         resource = self._config.resources_by_name[grant.resource]
         self._admission = Admission(principal, grant, resource)
+        self._name = principal.name
         self._settle()
         self._record(
             "session.start",
@@ -574,7 +577,8 @@ class GateSession:
             decided.append((statement, verdict))
         last, verdict = decided.pop()
         text = last.text if known.text is None else known.text
-        decided.append((replace(last, text=text, parameters=known.values), verdict))
+        last = Statement(last.kind, text, known.values, last.name, meaning=last.meaning)
+        decided.append((last, verdict))
         for statement, verdict in decided:
             self._book.statements += 1
             self._decided(statement, verdict)
@@ -898,8 +902,7 @@ class GateSession:
         if self._recording:
             data = self._recording.end()
             self._record("session.recording", "failure" not in data, data)
-        key = self._admission.principal.name, self._admission.grant.role
-        self._leave(key)
+        self._leave((self._name, self._admission.grant.role))
         if self._gate.peers is not None:
             self._gate.peers.leave(self.id)
         self._record(
@@ -964,20 +967,19 @@ class GateSession:
         principal: Principal | None = None,
     ) -> Event:
         admission = self._admission
-        who = principal or (admission.principal if admission else None)
         number = data.get("number", 0)
         return Event(
             code,
             time.time(),
             self.id,
-            who.name if who else UNKNOWN,
+            self._name if principal is None else principal.name,
             self._origin,
             admission.grant.resource if admission else self._asked,
             success,
             data,
             self._gate.in_force.letters,
             admission.grant.role if admission else "",
-            number if isinstance(number, int) else 0,
+            number if type(number) is int else 0,
         )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import queue
 import threading
@@ -18,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pangate._book import Frames
 from pangate.audit import recorded
@@ -504,11 +505,7 @@ def open_recordings(config: Config) -> Recordings:
     return Recordings(config.audit.ledger, sync=config.audit.fsync != "interval")
 
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-
-
-def _json(value: Mapping[str, object]) -> bytes:
-    return _encode(value).encode()
+_json = msgspec.json.Encoder(order="sorted").encode
 
 
 def _name(path: Path) -> str:

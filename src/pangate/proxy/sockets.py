@@ -243,6 +243,8 @@ def listen_context(config: Config, *, certificates: bool = True) -> ssl.SSLConte
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(config.listen.certificate, config.listen.key)
     context.set_alpn_protocols(["postgresql"])
+    # most agents never resume a session; one that does is given the next ticket when it does
+    context.num_tickets = 1
     if config.listen.client_ca is not None and certificates:
         # Asked for, not required: a certificate that is not good ends the handshake, and none at
         # all leaves the other ways.

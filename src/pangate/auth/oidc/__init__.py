@@ -237,6 +237,8 @@ class Throttle:
 
     def reached(self, origin: str) -> bool:
         """Whether the limit is reached for `origin`."""
+        if not self._counts:
+            return self._limit <= 0
         window, before, count = self._window(network_of(origin))
         fading = 1.0 - (self._clock() / FAILURE_SECONDS - window)
         return count + before * fading >= self._limit

@@ -142,9 +142,9 @@ class KeySet:
     def holds(self, fingerprint: bytes) -> bool:
         """Whether the key is in the set as it is now, and the set young enough to be used without
         being fetched again."""
-        return self._age() <= self._settings.refresh_seconds and any(
-            key.fingerprint == fingerprint for key in self._keys
-        )
+        if self._age() > self._settings.refresh_seconds:
+            return False
+        return any(key.fingerprint == fingerprint for key in self._keys)
 
     async def close(self) -> None:
         """End a fetch that is running."""
