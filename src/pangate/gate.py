@@ -370,6 +370,30 @@ class GateSession:
             self._refused(refused, refused.reason, principal)
             await self._gate.durable()
             raise
+        return self._admit(principal, grant, ask)
+
+    def admit_known(self, ask: Authenticate) -> Admission | None:
+        """The same for a credential that was found good before, when nobody else has to be asked. None, and
+        nothing has happened, when it takes `admit` to say how it stands."""
+        gate = self._gate
+        if gate.peers is not None or ask.settings is not None:
+            return None
+        self._config, self._standings = gate.config, gate.standings
+        principal = gate.authenticator.recall(ask.credential)
+        if principal is None:
+            return None
+        try:
+            grant = self._standings.grant(principal, ask.resource)
+        except NotAuthorised:
+            return None
+        key, most = (principal.name, grant.role), grant.limits.max_sessions
+        if most is not None and gate.open[key] >= most:
+            return None
+        self._asked = ask.resource
+        gate.open[key] += 1
+        return self._admit(principal, grant, ask)
+
+    def _admit(self, principal: Principal, grant: Grant, ask: Authenticate) -> Admission:
         resource = self._config.resources_by_name[grant.resource]
         self._admission = Admission(principal, grant, resource)
         self._name = principal.name

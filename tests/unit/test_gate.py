@@ -207,6 +207,59 @@ async def test_logins_with_the_same_token_have_one_judge_until_the_configuration
     assert await judge_of("127.0.0.1:5555") is not first
 
 
+async def test_a_token_that_is_known_is_let_in_at_once_and_recorded_the_same(gate, issuer):
+    asks = ask(issuer.mint("job", team="payments"))
+    told = []
+    for known in (False, True):
+        session = gate.session("127.0.0.1:5555")
+        admission = session.admit_known(asks)
+        assert (admission is not None) == known
+        if not known:
+            assert session._ended is False
+            assert not gate.open
+            await session.admit(asks)
+        assert gate.open.total() == 1
+        session.written()
+        told.append(events(gate)[-1] | dict.fromkeys(("sequence", "session", "time", "whole")))
+        session.end("done", success=True)
+    assert told[0] == told[1]
+    assert told[0]["code"] == "session.start"
+    assert not gate.open
+
+
+async def test_whoever_has_to_be_asked_is_not_let_in_at_once(gate, issuer):
+    asks = ask(issuer.mint("job", team="payments"))
+    most = 2  # sessions of the role
+    sessions = [gate.session("127.0.0.1:5555") for _ in range(most + 1)]
+    await sessions[0].admit(asks)
+    effects = Statement("startup", "startup parameters", meaning=sql.startup({"options": "-f"}))
+    before = len(events(gate))
+    assert sessions[1].admit_known(replace(asks, settings=effects)) is None
+    assert sessions[1].admit_known(replace(asks, resource="nowhere")) is None
+    assert sessions[1].admit_known(ask(issuer.mint("job", team="payments"))) is None
+    gate.peers = object()
+    assert sessions[1].admit_known(asks) is None
+    gate.peers = None
+    assert sessions[1].admit_known(asks) is not None
+    assert sessions[2].admit_known(asks) is None
+    with pytest.raises(LimitReached):
+        await sessions[2].admit(asks)
+    assert gate.open.total() == most
+    codes = [e["code"] for e in events(gate)[before:]]
+    assert codes == ["session.start", "session.start", "limit.reached"]
+    gate.reconfigure(gate.config, open_authenticator(gate.config))
+    sessions[1].end("done", success=True)
+    assert gate.session("127.0.0.1:5555").admit_known(asks) is None
+
+
+async def test_a_token_that_has_expired_since_is_not_known(gate, issuer, monkeypatch):
+    asks = ask(issuer.mint("job", team="payments"))
+    session = gate.session("127.0.0.1:5555")
+    expires = (await session.admit(asks)).principal.expires_at
+    monkeypatch.setattr("pangate.auth.oidc.time.time", lambda: expires)
+    assert gate.session("127.0.0.1:5555").admit_known(asks) is None
+
+
 async def test_who_may_nothing_is_asked_for_each_time_and_not_remembered(gate, issuer):
     token = issuer.mint("job", team="other")
     for number in range(3):

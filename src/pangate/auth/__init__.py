@@ -64,6 +64,10 @@ class Authenticator(Protocol):
         of the credential, `UNAVAILABLE` or `THROTTLED`; its `detail` says more, for the record, and
         never holds the credential."""
 
+    def recall(self, credential: Credential) -> Principal | None:
+        """What `authenticate` gives for it, when that is known without asking or checking anything more: it
+        was found good before, and nothing has changed since. None otherwise, and nothing is counted."""
+
     def throttled(self, origin: str) -> bool:
         """Whether credentials of this address are not looked at for now."""
 
@@ -119,6 +123,10 @@ class ByKind:
         except AuthenticationFailed:
             self.failed(origin)
             raise
+
+    def recall(self, credential: Credential) -> Principal | None:
+        """Of a token."""
+        return self.tokens.recall(credential)
 
     def throttled(self, origin: str) -> bool:
         """As tokens are."""

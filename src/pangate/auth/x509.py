@@ -56,6 +56,10 @@ class CertificateAuthenticator:
             reason = str(fault)
         raise AuthenticationFailed(FAILED_CERTIFICATE, reason)
 
+    def recall(self, credential: Credential) -> Principal | None:
+        """None: a certificate is looked at each time."""
+        return None
+
     def throttled(self, origin: str) -> bool:
         """Whoever asks counts."""
         return False

@@ -237,6 +237,7 @@ class Session:
     def _run(self, actions: Sequence[Action]) -> None:
         self.cut_off = self.codec.within_message
         closing = ""
+        ask: Authenticate | None = None
         while actions:
             following: Sequence[Action] = ()
             for action in actions:
@@ -258,7 +259,7 @@ class Session:
                         else:
                             following = self.codec.resume(verdict)
                     case Authenticate():
-                        self._login = asyncio.get_running_loop().create_task(self._log_in(action))
+                        ask = action
                     case Cancel():
                         self._login = asyncio.get_running_loop().create_task(
                             self.gateway.cancel(self, action.key)
@@ -288,6 +289,8 @@ class Session:
         else:
             self.agent.release(CODEC)
             self._go_on()
+        if ask is not None:
+            self._begin_login(ask)
 
     def _send(self) -> None:
         if self._to_backend:
@@ -421,59 +424,82 @@ class Session:
 
     # --- login --------------------------------------------------------------------------------
 
-    async def _log_in(self, ask: Authenticate) -> None:
+    def _begin_login(self, ask: Authenticate) -> None:
+        """Log in: at once when everything for it is here, otherwise in a task of its own."""
+        admission = None
         try:
-            try:
-                admission = await self.gate.admit(ask)
-            except AuthenticationFailed as wrong:
-                self._reject(wrong)
-                return
-            self.gateway.write_soon()  # at the latest; what follows needs it sooner or not
-            self.resource = admission.resource
-            if admission.resource.pool.mode == "transaction":
-                self.codec.lend()
-                self.lending = Lending(self, admission, self.gateway.pool(admission.resource))
-            login = await self.reach(admission)
-            assert self.backend is not None
-            assert self.backend.connection is not None
-            self.backend_key = login.key
-            self.gate.event(
-                "session.connected",
-                True,
-                {
-                    "backend": self.backend.connection.process,
-                    "owner": self.backend.connection.owners,
-                },
-            )
-            self.gate.written()
-            if self.lending is not None:
-                self.lending.begin(self.backend.connection, login)
-            self.key = self.gateway.new_key(self)
-            grant = admission.grant
-            knowledge = self.gateway.knowledge(admission.resource)
-            first, *actions = self.codec.ready(login.parameters, self.key, grant.mask, knowledge)
-            greeting = cast(ToFrontend, first)
-            loop = asyncio.get_running_loop()
-            self.gate.begin_recording(login.parameters, lambda: call_soon(loop, self._noticed))
-            self.agent.transport.write(greeting.data)  # with the cancel key: not for the record
-            self._run(actions)
-            if login.rest:
-                self.from_backend(login.rest)
-            if not self.closed:
-                self._set_timers(ask.way, admission.principal.expires_at, grant.limits.max_seconds)
-                if self.late is not None:
-                    self.late.cancel()
-                if self.lending is None:
-                    self._start_pump(self.backend)
-                self.backend.begin()
-                if self._place is not None and self._place.ahead is not None:
-                    self._place.ahead.like(self._asked)
-                if self.lending is not None:
-                    self.lending.look()
+            admission = self.gate.admit_known(ask)
+            if admission is not None:
+                self._let_in(admission)
+                if login := self._at_hand(admission):
+                    self._logged_in(ask, admission, login)
+                    return
+        except PangateError as wrong:
+            self.fail(wrong)
+            return
+        except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
+            self.crashed(wrong)
+            return
+        self._login = self._loop.create_task(self._log_in(ask, admission))
+
+    async def _log_in(self, ask: Authenticate, admission: Admission | None) -> None:
+        try:
+            if admission is None:
+                try:
+                    admission = await self.gate.admit(ask)
+                except AuthenticationFailed as wrong:
+                    self._reject(wrong)
+                    return
+                self._let_in(admission)
+            self._logged_in(ask, admission, await self.reach(admission))
         except PangateError as wrong:
             self.fail(wrong)
         except Exception as wrong:  # noqa: BLE001 - the session ends, the gateway does not
             self.crashed(wrong)
+
+    def _let_in(self, admission: Admission) -> None:
+        self.gateway.write_soon()  # at the latest; what follows needs it sooner or not
+        self.resource = admission.resource
+        if admission.resource.pool.mode == "transaction":
+            self.codec.lend()
+            self.lending = Lending(self, admission, self.gateway.pool(admission.resource))
+
+    def _logged_in(self, ask: Authenticate, admission: Admission, login: Login) -> None:
+        """There is a connection to the resource."""
+        assert self.backend is not None
+        assert self.backend.connection is not None
+        self.backend_key = login.key
+        self.gate.event(
+            "session.connected",
+            True,
+            {"backend": self.backend.connection.process, "owner": self.backend.connection.owners},
+        )
+        self.gate.written()
+        if self.lending is not None:
+            self.lending.begin(self.backend.connection, login)
+        self.key = self.gateway.new_key(self)
+        grant = admission.grant
+        knowledge = self.gateway.knowledge(admission.resource)
+        first, *actions = self.codec.ready(login.parameters, self.key, grant.mask, knowledge)
+        greeting = cast(ToFrontend, first)
+        loop = self._loop
+        self.gate.begin_recording(login.parameters, lambda: call_soon(loop, self._noticed))
+        self.agent.transport.write(greeting.data)  # with the cancel key: not for the record
+        self._run(actions)
+        if login.rest:
+            self.from_backend(login.rest)
+        if self.closed:
+            return
+        self._set_timers(ask.way, admission.principal.expires_at, grant.limits.max_seconds)
+        if self.late is not None:
+            self.late.cancel()
+        if self.lending is None:
+            self._start_pump(self.backend)
+        self.backend.begin()
+        if self._place is not None and self._place.ahead is not None:
+            self._place.ahead.like(self._asked)
+        if self.lending is not None:
+            self.lending.look()
 
     def _start_pump(self, backend: BackendSide) -> None:
         self.pump.start(

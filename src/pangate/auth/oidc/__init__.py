@@ -101,7 +101,7 @@ class OidcAuthenticator:
             raise self._failed(
                 origin, f"longer than {limits.token_bytes} bytes (limits.token_bytes)"
             )
-        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
+        digest = _digest(credential)
         known = self._recall(digest)
         if known is not None:
             return known
@@ -120,6 +120,12 @@ class OidcAuthenticator:
             self._remember(digest, verified)
             return verified.principal
         raise self._failed(origin, reason, kind)
+
+    def recall(self, credential: Credential) -> Principal | None:
+        """Of a token that was verified."""
+        if not isinstance(credential, str) or len(credential) > self._config.limits.token_bytes:
+            return None
+        return self._recall(_digest(credential))
 
     def throttled(self, origin: str) -> bool:
         """Whether `limits.auth_failures_per_minute` is reached for this address."""
@@ -278,6 +284,10 @@ def network_of(origin: str) -> str:
             return str(address.ipv4_mapped)
         return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
     return str(address)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _object(part: str, what: str) -> dict[str, Any]:
