@@ -22,13 +22,14 @@ from pangate.audit.marks import mark_of
 from pangate.audit.recording import open_recordings
 from pangate.auth import open_authenticator
 from pangate.config import SecretSettings
-from pangate.errors import RecordFailed
-from pangate.gate import Gate
-from pangate.protocols import Login
+from pangate.errors import RecordFailed, Refused
+from pangate.gate import Admission, Gate
+from pangate.protocols import Authenticate, Login
 from pangate.proxy import Gateway, sockets
 from pangate.proxy.pool import FRESH_SECONDS, Connection
+from pangate.proxy.session import Session
 from pangate.proxy.sides import BackendSide
-from pangate.trial import Trial
+from pangate.trial import Trial, until
 
 pytestmark = pytest.mark.integration
 
@@ -95,10 +96,10 @@ async def gateway(place: Trial, disk: Disk) -> AsyncIterator[Gateway]:
 
 
 @contextlib.asynccontextmanager
-async def agent(place: Trial) -> AsyncIterator[asyncpg.Connection]:
+async def agent(place: Trial, token: str = "") -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(
         host="127.0.0.1", port=place.port, user="agent", database="payments",
-        password=place.token(), ssl=ssl.create_default_context(cafile=place.ca),
+        password=token or place.token(), ssl=ssl.create_default_context(cafile=place.ca),
     )  # fmt: skip
     try:
         yield connection
@@ -182,6 +183,43 @@ async def test_a_last_word_behind_what_waits(gateway, place, disk):
                 await asyncio.sleep(0.02)
         await recorded(gateway, '"session.end"')
     assert counted(place) == 1
+
+
+async def test_a_known_token_is_let_in_at_once_and_recorded_before_it_is_told_anything(
+    gateway, place, monkeypatch
+):
+    token, tasks, failed = place.token(), [], []
+    log_in = Session._log_in
+
+    def counted(self: Session, ask: Authenticate, admission: Admission | None):
+        tasks.append(admission)
+        return log_in(self, ask, admission)
+
+    monkeypatch.setattr(Session, "_log_in", counted)
+    for _ in range(3):
+        async with agent(place, token) as one:
+            assert await one.fetchval("select 1") == 1
+            last = [e for e in events(place.audit) if e["code"].startswith("session.")][-2:]
+            assert [e["code"] for e in last] == ["session.start", "session.connected"]
+        await asyncio.to_thread(until, lambda: gateway.pools["payments"].waiting == 1, "the rest")
+    assert tasks == [None]
+    assert last[1]["data"]["owner"] == 3
+
+    def refused(self: Session, admission: Admission) -> None:
+        raise Refused("it is not to be told this")
+
+    def failing() -> None:
+        failed.append(gateway.gate.recorder.pending)
+        raise RecordFailed("the disk is full")
+
+    monkeypatch.setattr(Session, "_at_hand", refused)
+    monkeypatch.setattr(gateway.gate.recorder, "flush", failing)
+    with pytest.raises(asyncpg.PostgresError) as caught:
+        async with agent(place, token):
+            pass
+    assert caught.value.sqlstate == "58030"
+    assert failed[0] == 1
+    monkeypatch.undo()
 
 
 async def test_statements_that_come_together_are_one_write(gateway, place, disk, monkeypatch):

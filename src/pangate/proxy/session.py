@@ -825,7 +825,7 @@ class Session:
         """End the session with the protocol's own error. What was not forwarded never will be."""
         if self.closed:
             return
-        if self._login is not None and not self._login.done():
+        if not self.key:  # its login is not over
             wrong = self._after_record(wrong)
         self._to_backend.clear()
         self._waiting.clear()
