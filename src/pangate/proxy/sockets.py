@@ -239,17 +239,19 @@ def listen_context(config: Config, *, certificates: bool = True) -> ssl.SSLConte
     """TLS of the listener; without `certificates` no agent is asked for one."""
     if config.listen.certificate is None or config.listen.key is None:
         return None
-    context = _TellingContext(ssl.PROTOCOL_TLS_SERVER)
+    ca = config.listen.client_ca if certificates else None
+    # only what is asked for can be refused
+    context = (ssl.SSLContext if ca is None else _TellingContext)(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(config.listen.certificate, config.listen.key)
     context.set_alpn_protocols(["postgresql"])
     # most agents never resume a session; one that does is given the next ticket when it does
     context.num_tickets = 1
-    if config.listen.client_ca is not None and certificates:
+    if ca is not None:
         # Asked for, not required: a certificate that is not good ends the handshake, and none at
         # all leaves the other ways.
         context.verify_mode = ssl.CERT_OPTIONAL
-        context.load_verify_locations(config.listen.client_ca)
+        context.load_verify_locations(ca)
         if config.listen.client_crl is not None:
             context.load_verify_locations(config.listen.client_crl)
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
