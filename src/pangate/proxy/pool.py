@@ -207,7 +207,8 @@ class Pool:
             raise
 
     def take_fresh(self, fits: Hashable) -> Connection | None:
-        """One that fits and was made as new a moment ago, when one waits and nobody has to wait his turn."""
+        """One that fits and was made as new a moment ago, when one waits and nobody has to wait his turn. It
+        is read from as before: its owner takes over before the event loop goes on."""
         line = self._waiting.get(fits)
         if not line or self._asking or not line[-1].connection.fresh or not line[-1].usable:
             return None
@@ -383,7 +384,9 @@ class Pool:
                 self.drop(waiting)
                 line = self._waiting.get(fits)
                 continue
-            return self._give(fits, line)
+            found = self._give(fits, line)
+            found.transport.pause_reading()
+            return found
         if self._open >= self._settings.max_connections and not self._make_room():
             return False
         self._open += 1
@@ -396,7 +399,6 @@ class Pool:
             del self._waiting[fits]
         waiting.over = True
         connection = waiting.connection
-        connection.transport.pause_reading()
         connection.owners += 1
         self.reused += connection.owners > 1
         return connection

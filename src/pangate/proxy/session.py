@@ -553,7 +553,8 @@ class Session:
             ) from None
 
     def _at_hand(self, admission: Admission) -> Login | None:
-        """One to which nothing has to be said to be this session's, when one waits."""
+        """One to which nothing has to be said to be this session's, when one waits. It is read from: what
+        follows, to `begin`, is one step of the event loop."""
         resource = admission.resource
         pool = self.gateway.pool(resource)
         if self.lending or resource.principal_setting is not None or not pool.knows_credential:
@@ -564,7 +565,7 @@ class Session:
             return None
         self._place = pool
         self.backend = side = BackendSide(self)
-        side.take_over(connection)
+        side.take_over(connection, paused=False)
         if self.agent.full:
             side.hold(OTHER_SIDE)
         return self.codec.adopt(connection.parameters, connection.key, {}, look=False)

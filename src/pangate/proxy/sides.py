@@ -106,11 +106,11 @@ class BackendSide(Peer):
         self.forsaken = False
         """Whether its place in the pool is given up already."""
 
-    def take_over(self, connection: Connection) -> None:
-        """The connection had another owner before."""
+    def take_over(self, connection: Connection, *, paused: bool = True) -> None:
+        """The connection had another owner before. `paused` is whether nothing is read from it now."""
         self.connection, self.transport, self.reused = connection, connection.transport, True
         self.transport.set_write_buffer_limits(*WRITE_LIMITS)
-        self._held = LOGIN  # the pool has paused it
+        self._held = LOGIN if paused else 0
         self.transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
