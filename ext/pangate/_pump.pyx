@@ -24,7 +24,7 @@ cdef extern from *:
     #include <errno.h>
     #include <netinet/in.h>
     #include <netinet/tcp.h>
-    /* 1 when its peer has closed its side, 0 when not; 0 too when it is no TCP socket or the system does not say */
+    /* 1 when its peer has closed its side; 0 when not, when it is no TCP socket, or when nobody can tell */
     static int peer_has_closed(int fd) {
     #if defined(__linux__) && defined(TCP_INFO)
         unsigned char state = 0;
