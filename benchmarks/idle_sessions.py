@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -142,19 +143,24 @@ async def relay(
         if number == AT_ONCE:
             before = memory(os.getpid())
         sock, _ = await loop.sock_accept(listener)
-        kept.append(await loop.connect_accepted_socket(Nothing, sock, ssl=agents))
+        sock.setblocking(False)
+        kept.append(await _opened(sock, agents))
         sock = await sockets.connect_tcp(host, port)
         if backends:
             await loop.sock_sendall(sock, ssl_request())
             if await loop.sock_recv(sock, 1) != b"S":
                 raise RuntimeError("the server does not speak TLS")
-        kept.append(
-            await loop.create_connection(
-                Nothing, sock=sock, ssl=backends, server_hostname=host if tls else None
-            )
-        )
+        kept.append(await _opened(sock, backends, host))
     await asyncio.sleep(1)
     print((memory(os.getpid()) - before) / count / 1024, flush=True)
+
+
+async def _opened(
+    sock: socket.socket, context: ssl.SSLContext | None, hostname: str | None = None
+) -> object:
+    if context is not None:
+        return await sockets.secure(Nothing(), sock, context, 5.0, hostname)
+    return await asyncio.get_running_loop().connect_accepted_socket(Nothing, sock)
 
 
 async def bare(postgres: EmbeddedPostgres, directory: Path, count: int, tls: bool) -> float:

@@ -41,6 +41,7 @@ CALLS = {
 
 PARTS = {
     "_pump": "our own: from socket to socket",
+    "_tls": "our own: from socket to socket",
     "_again": "our own: known requests",
     "_frame": "our own: rows and masking",
     "_scan": "our own: rows and masking",

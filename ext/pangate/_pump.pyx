@@ -6,18 +6,11 @@ Nothing is done here that the long way (proxy/session.py) does not do, and in it
 was before goes there."""
 
 cimport cython
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Check, PyByteArray_GET_SIZE
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 
 from pangate._again cimport Answered, Known, ShortWay
 from pangate._book cimport Book, Frames, Histogram, Pending, Written, seconds_of
-
-cdef extern from "<sys/socket.h>" nogil:
-    Py_ssize_t c_send "send"(int fd, const void *data, size_t size, int flags)
-    enum:
-        MSG_DONTWAIT
-        MSG_NOSIGNAL
+from pangate._tls cimport Out, bytes_of
 
 cdef extern from *:
     """
@@ -43,63 +36,11 @@ cdef extern from "<time.h>" nogil:
     enum:
         CLOCK_MONOTONIC
 
-cdef enum:
-    PIECE = 32768  # bytes of one write into TLS; see proxy/sockets.py
-
-
-cdef inline const uint8_t *bytes_of(data, Py_ssize_t *size) except NULL:
-    if PyBytes_Check(data):
-        size[0] = PyBytes_GET_SIZE(data)
-        return <const uint8_t *>PyBytes_AS_STRING(data)
-    if PyByteArray_Check(data):
-        size[0] = PyByteArray_GET_SIZE(data)
-        return <const uint8_t *>PyByteArray_AS_STRING(data)
-    raise TypeError("neither bytes nor a bytearray")
-
 
 def peer_closed(int fd):
     """Whether the peer of a TCP connection has closed its side, also when nothing is read from it now. False
     where the system does not tell."""
     return peer_has_closed(fd) != 0
-
-
-@cython.final
-cdef class Out:
-    """What goes to one peer. Its socket is given at once what it takes, unless something waits before it; the
-    rest is the transport's. `fd` is -1 where the transport does more than send, as with TLS, and then `write`
-    takes what is long."""
-
-    cdef object waiting, closing, put, write
-    cdef int fd
-
-    def __init__(self, transport, int fd, write):
-        self.waiting, self.closing = transport.get_write_buffer_size, transport.is_closing
-        self.put, self.write, self.fd = transport.write, write, fd
-
-    def send(self, data not None):
-        """Send bytes or a bytearray that nobody changes from now on."""
-        self.to_peer(data)
-
-    cdef int to_peer(self, data) except -1:
-        cdef Py_ssize_t size = 0, sent
-        cdef const uint8_t *p = bytes_of(data, &size)
-        if self.fd < 0:
-            if size > PIECE:
-                self.write(data)
-            else:
-                self.put(data)
-            return 0
-        # a transport that is closing has given its descriptor away, or will
-        if size == 0 or self.closing():
-            return 0
-        if <Py_ssize_t>self.waiting() > 0:
-            self.put(data)
-            return 0
-        sent = c_send(self.fd, p, size, MSG_DONTWAIT | MSG_NOSIGNAL)
-        if sent < size:
-            # an error is found once more by the transport, which knows what to do with it
-            self.put(data if sent <= 0 else memoryview(data)[sent:])
-        return 0
 
 
 @cython.final

@@ -1,19 +1,11 @@
-import asyncio
 from collections.abc import Callable, Sized
 from typing import Any
 
 from pangate._again import ShortWay
 from pangate._book import Book
+from pangate._tls import Out
 
 def peer_closed(fd: int) -> bool: ...
-
-class Out:
-    """What goes to one peer. See _pump.pyx."""
-
-    def __init__(
-        self, transport: asyncio.Transport, fd: int, write: Callable[[bytes | bytearray], None]
-    ) -> None: ...
-    def send(self, data: bytes | bytearray) -> None: ...
 
 class Turn:
     """The requests that took the short way in one turn of the event loop. See _pump.pyx."""

@@ -1,14 +1,11 @@
 """The short way from socket to socket: what it leaves to the long one, and that it sends what it should, once
 and in order."""
 
-import asyncio
 import resource
 import signal
-import socket
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from pangate._again import Answered, Known, ShortWay
 from pangate._book import (
@@ -24,121 +21,13 @@ from pangate._book import (
     Written,
 )
 from pangate._leaf import Encoder
-from pangate._pump import Out, Pump, Turn
+from pangate._pump import Pump, Turn
+from pangate._tls import Out
 from pangate.errors import RecordFailed
 from pangate.masking import default_scanner
 from pangate.masking.keys import wiped_names
 from pangate.metrics import Metrics
 from pangate.model import Event
-
-# --- what sends -------------------------------------------------------------------------------------
-
-
-class Ends:
-    """A transport on one end of a pair of sockets, and the other end."""
-
-    def __init__(self, transport, peer):
-        self.transport, self.peer = transport, peer
-        self.out = Out(transport, transport.get_extra_info("socket").fileno(), None)
-
-    async def read(self, size):
-        loop, data = asyncio.get_running_loop(), b""
-        while len(data) < size:
-            more = await loop.sock_recv(self.peer, 1 << 20)
-            assert more, f"{len(data)} of {size} bytes came"
-            data += more
-        return data
-
-
-async def ends():
-    here, peer = socket.socketpair()
-    peer.setblocking(False)
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_connection(asyncio.Protocol, sock=here)
-    return Ends(transport, peer)
-
-
-@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_everything_comes_in_order_however_little_the_socket_takes(loop):
-    async def run():
-        made = await ends()
-        parts = [bytes((number,)) * (number * 997) for number in range(256)]
-        for number, part in enumerate(parts):
-            made.out.send(bytearray(part) if number % 2 else part)
-            if number == 50:
-                made.transport.write(b"between")
-        assert made.transport.get_write_buffer_size() > 0, "the socket took all of it"
-        whole = b"".join(parts[:51]) + b"between" + b"".join(parts[51:])
-        assert await made.read(len(whole)) == whole
-        made.transport.close()
-        made.peer.close()
-
-    with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(run())
-
-
-@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_transport_that_closes_gets_nothing_more(loop):
-    async def run():
-        made = await ends()
-        made.out.send(b"before")
-        made.transport.close()
-        made.out.send(b"behind")
-        assert await made.read(6) == b"before"
-        await asyncio.sleep(0.05)
-        assert made.peer.recv(100) == b""
-        made.peer.close()
-
-    with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(run())
-
-
-@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_peer_that_is_gone_is_the_transports_to_find(loop):
-    async def run():
-        lost = asyncio.get_running_loop().create_future()
-
-        class Side(asyncio.Protocol):
-            def connection_lost(self, exc):
-                lost.set_result(exc)
-
-        made = await ends()
-        made.transport.set_protocol(Side())
-        made.peer.close()
-        made.out.send(b"x" * 1000)
-        wrong = await asyncio.wait_for(lost, 5)
-        assert wrong is None or isinstance(wrong, OSError)
-        assert made.transport.is_closing()
-
-    with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(run())
-
-
-async def test_other_things_than_bytes_are_refused():
-    made = await ends()
-    with pytest.raises(TypeError):
-        made.out.send(memoryview(b"abc"))
-    made.transport.close()
-    made.peer.close()
-
-
-def test_what_is_long_is_not_written_at_once_where_the_transport_does_more():
-    done = []
-
-    class Transport:
-        def get_write_buffer_size(self):
-            raise AssertionError
-
-        is_closing = get_write_buffer_size
-
-        def write(self, data):
-            done.append(("short", len(data)))
-
-    out = Out(Transport(), -1, lambda data: done.append(("long", len(data))))
-    out.send(b"x" * 32_768)
-    out.send(bytearray(32_769))
-    assert done == [("short", 32_768), ("long", 32_769)]
-
 
 # --- one session ------------------------------------------------------------------------------------
 
@@ -200,6 +89,12 @@ class Peer:
     def is_closing(self):
         return False
 
+    def get_extra_info(self, name):
+        return self
+
+    def fileno(self):
+        return -1
+
     def write(self, data):
         self.sent.append((self.name, bytes(data)))
 
@@ -253,7 +148,7 @@ class One:
         self.pump.start(
             self.way, self.book, session, 1000, session.behind,
             lambda data: self.said.append(("from_backend", data)),
-            Out(Peer("agent", self.sent), 0, None), Out(Peer("backend", self.sent), 0, None),
+            Out(Peer("agent", self.sent)), Out(Peer("backend", self.sent)),
         )  # fmt: skip
         return self
 

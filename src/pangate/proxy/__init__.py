@@ -220,7 +220,7 @@ class Gateway:
         session.late = self._loop.call_later(self.config.limits.login_seconds, session.too_late)
         try:
             await self._preface(session, sock)
-        except sockets.CertificateRefused as wrong:
+        except ssl.SSLCertVerificationError as wrong:
             try:
                 session.gate.refused_certificate(sockets.why(wrong))
             except RecordFailed as failed:
@@ -274,23 +274,7 @@ class Gateway:
         if context is None:
             await loop.connect_accepted_socket(lambda: session.agent, sock)
             return
-        # The transport closes its socket when the handshake fails, and the agent is not told why.
-        other = sock.dup() if context.verify_mode != ssl.CERT_NONE else None
-        try:
-            await loop.connect_accepted_socket(
-                lambda: session.agent,
-                sock,
-                ssl=context,
-                ssl_handshake_timeout=self.config.limits.login_seconds,
-                ssl_shutdown_timeout=self.config.limits.close_seconds,
-            )
-        except sockets.CertificateRefused as wrong:
-            if other is not None:
-                await sockets.say_last(other, wrong.alert)
-            raise
-        finally:
-            if other is not None:
-                other.close()
+        await sockets.secure(session.agent, sock, context, self.config.limits.close_seconds)
 
     async def connect(
         self, resource: ResourceSettings, codec: Codec
@@ -390,8 +374,8 @@ class Gateway:
         session.spoilt = True  # it may come late, and would hit the next owner
         key = session.backend_key  # of the connection that it has now
         sock, context = await self.connect(resource, session.codec)
-        reader, writer = await asyncio.open_connection(
-            sock=sock, ssl=context, server_hostname=resource.host if context else None
+        reader, writer = await sockets.streams(
+            sock, context, self.config.limits.close_seconds, resource.host
         )
         try:
             writer.write(session.codec.cancel_request(key))
@@ -480,8 +464,8 @@ class Gateway:
     ) -> None:
         secret = await credentials.read(resource, self.config.limits.credential_seconds)
         sock, context = await self.connect(resource, codec)
-        reader, writer = await asyncio.open_connection(
-            sock=sock, ssl=context, server_hostname=resource.host if context else None
+        reader, writer = await sockets.streams(
+            sock, context, self.config.limits.close_seconds, resource.host
         )
         try:
             login = errand.login(

@@ -118,13 +118,13 @@ class Ahead:
             max_message=limits.max_message_bytes, token_bytes=limits.token_bytes,
         )  # fmt: skip
         sock, context = await self._gateway.connect(resource, codec)
-        transport, side = await loop.create_connection(
-            _LoggingIn,
-            sock=sock,
-            ssl=context,
-            server_hostname=resource.host if context else None,
-            ssl_shutdown_timeout=limits.close_seconds if context else None,
-        )
+        side = _LoggingIn()
+        if context is None:
+            transport, _ = await loop.create_connection(lambda: side, sock=sock)
+        else:
+            transport = await sockets.secure(
+                side, sock, context, limits.close_seconds, resource.host
+            )
         try:
             login = codec.login(
                 resource.user,

@@ -12,7 +12,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 from pangate import credentials
-from pangate._pump import Out, Pump
+from pangate._pump import Pump
+from pangate._tls import Out, Tls
 from pangate.audit.recording import BLOCK
 from pangate.config import ResourceSettings
 from pangate.errors import (
@@ -72,9 +73,7 @@ statements, and each is decided and recorded."""
 
 def _out(transport: asyncio.Transport) -> Out:
     """What sends to the peer of `transport`."""
-    plain = transport.get_extra_info("ssl_object") is None
-    number = transport.get_extra_info("socket").fileno() if plain else -1
-    return Out(transport, number, lambda data: sockets.send(transport, [data]))
+    return transport if isinstance(transport, Tls) else Out(transport)
 
 
 class Session:
@@ -303,7 +302,7 @@ class Session:
         else:
             self.gateway.write_soon()  # how a statement ended holds nothing up
         if self._to_agent:
-            sockets.send(self.agent.transport, self._to_agent)
+            self.agent.transport.writelines(self._to_agent)
             self._record(self._to_agent)
             self._to_agent = []
             if self._came:
@@ -333,7 +332,7 @@ class Session:
                 return False
             self._waiting.popleft()
             assert self.backend is not None  # there was one, and it goes with the session
-            sockets.send(self.backend.transport, data)
+            self.backend.transport.writelines(data)
             if came:
                 metrics = self.gateway.gate.metrics
                 metrics.to_backend_seconds.observe(perf_counter() - came)
@@ -733,13 +732,8 @@ class Session:
             if context is None:
                 await loop.create_connection(lambda: side, sock=sock)
             else:
-                await loop.create_connection(
-                    lambda: side,
-                    sock=sock,
-                    ssl=context,
-                    server_hostname=resource.host,
-                    ssl_shutdown_timeout=self.gateway.config.limits.close_seconds,
-                )
+                seconds = self.gateway.config.limits.close_seconds
+                await sockets.secure(side, sock, context, seconds, resource.host)
                 login.bind(sockets.end_point(side.transport))
         except (OSError, ssl.SSLError) as wrong:
             sock.close()

@@ -10,13 +10,12 @@ import resource
 import socket
 import ssl
 import sys
-from collections.abc import Sequence
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pangate import _pump
+from pangate._tls import Tls
 from pangate.config import Config, LimitSettings, ResourceSettings
 from pangate.model import Certificate
 
@@ -97,23 +96,6 @@ def watch(sock: socket.socket, limits: LimitSettings) -> None:
     ):
         if option := getattr(socket, name, None):
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-TLS_PIECE = 32_768
-"""Bytes that go into TLS at a time."""
-
-
-def send(transport: asyncio.Transport, data: Sequence[bytes | bytearray | memoryview]) -> None:
-    """Write all of `data`. With TLS a connection keeps room for as much as was ever written to it at a time,
-    so a large result would cost its memory for as long as the session lasts."""
-    size = len(data[0]) if len(data) == 1 else sum(map(len, data))
-    if size <= TLS_PIECE or transport.get_extra_info("ssl_object") is None:
-        transport.writelines(data)
-        return
-    for one in data:
-        view = memoryview(one)
-        for at in range(0, len(view), TLS_PIECE):
-            transport.write(view[at : at + TLS_PIECE])
 
 
 def peer_closed(transport: asyncio.Transport) -> bool:
@@ -202,56 +184,55 @@ async def _readable(sock: socket.socket) -> None:
         loop.remove_reader(sock)
 
 
-class _Telling(ssl.SSLObject):
-    """A TLS connection whose failed handshake keeps what the peer was to be told about it."""
+async def secure(
+    protocol: asyncio.Protocol,
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    closing_seconds: float,
+    hostname: str | None = None,
+) -> Tls:
+    """TLS over a connected socket, from the end of its handshake on; `hostname` is the server's that is
+    spoken to, None where this is the server's side. Raises OSError, which ssl.SSLError is one of. The socket
+    is closed then."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    tls = Tls(protocol, context, ready, closing_seconds, server=hostname is None, hostname=hostname)
+    # it says "accepted", and means one that is connected
+    await loop.connect_accepted_socket(lambda: tls, sock)
+    try:
+        await ready
+    except BaseException:
+        tls.abort()
+        raise
+    return tls
 
-    outgoing: ssl.MemoryBIO
 
-    def do_handshake(self) -> None:
-        try:
-            super().do_handshake()
-        except ssl.SSLCertVerificationError as wrong:
-            raise CertificateRefused(self.outgoing.read(), wrong) from None
-
-
-class _TellingContext(ssl.SSLContext):
-    sslobject_class = _Telling
-
-    def wrap_bio(
-        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **more: Any
-    ) -> ssl.SSLObject:
-        made = super().wrap_bio(incoming, outgoing, *args, **more)
-        assert isinstance(made, _Telling)
-        made.outgoing = outgoing
-        return made
-
-
-class CertificateRefused(ssl.SSLError):
-    """The certificate that an agent showed is not good. `alert` is what TLS has to say to it: the event loop
-    would drop it with the connection."""
-
-    def __init__(self, alert: bytes, wrong: ssl.SSLCertVerificationError) -> None:
-        super().__init__(wrong.args[0], why(wrong))
-        self.alert = alert
+async def streams(
+    sock: socket.socket, context: ssl.SSLContext | None, closing_seconds: float, hostname: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connected socket as streams, with TLS where there is a context."""
+    if context is None:
+        return await asyncio.open_connection(sock=sock)
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    tls = await secure(protocol, sock, context, closing_seconds, hostname)
+    return reader, asyncio.StreamWriter(tls, protocol, reader, asyncio.get_running_loop())
 
 
 def listen_context(config: Config, *, certificates: bool = True) -> ssl.SSLContext | None:
     """TLS of the listener; without `certificates` no agent is asked for one."""
     if config.listen.certificate is None or config.listen.key is None:
         return None
-    ca = config.listen.client_ca if certificates else None
-    # only what is asked for can be refused
-    context = (ssl.SSLContext if ca is None else _TellingContext)(ssl.PROTOCOL_TLS_SERVER)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(config.listen.certificate, config.listen.key)
     context.set_alpn_protocols(["postgresql"])
-    # most agents never resume a session; one that does is given the next ticket when it does
     context.num_tickets = 1
-    if ca is not None:
+    if config.listen.client_ca is not None and certificates:
         # Asked for, not required: a certificate that is not good ends the handshake, and none at
         # all leaves the other ways.
         context.verify_mode = ssl.CERT_OPTIONAL
-        context.load_verify_locations(ca)
+        context.load_verify_locations(config.listen.client_ca)
         if config.listen.client_crl is not None:
             context.load_verify_locations(config.listen.client_crl)
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
