@@ -121,8 +121,11 @@ cdef class Requests:
 
     cpdef look(self, bytes data):
         """What is known of the request `data`; None when nothing is."""
-        cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(data)
-        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+        cdef const uint8_t *p
+        cdef Py_ssize_t n
+        if data is None:
+            raise TypeError("a request is bytes")
+        p, n = <const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
         self.kind = ""
         if not 6 <= n <= LONGEST:
             return None

@@ -175,6 +175,8 @@ cdef class Tls(Out):
         has time to read it, because a socket that is closed with unread bytes resets the connection, and
         what was said is lost."""
         self.wrong, self.state = wrong, ENDING
+        if not self.ready.done():
+            self.ready.set_exception(wrong)  # not a second later: who waits may have given up by then
         self.flush()
         if self.server and isinstance(wrong, SSLCertVerificationError) and not self.closing():
             self.transport.write_eof()
@@ -400,7 +402,7 @@ cdef class Tls(Out):
 
     def get_write_buffer_limits(self):
         """The same numbers, the low one first."""
-        return self.transport.get_write_buffer_limits()
+        return (0, 0) if self.state == OVER else self.transport.get_write_buffer_limits()
 
     def set_protocol(self, protocol):
         """From now on what comes is `protocol`'s."""

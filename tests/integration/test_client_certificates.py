@@ -168,6 +168,36 @@ def test_certificates_that_end_the_handshake(own, pki, revoked, tmp_path):
         assert says in events(own)[-1]["data"]["detail"], (name, events(own)[-1])
 
 
+def test_one_that_is_refused_right_before_the_login_is_too_late_is_recorded_and_counts(
+    postgres, pki, revoked
+):
+    """An agent chooses when it finishes its handshake, and how long it leaves its socket open."""
+    with gateway(
+        postgres,
+        pki,
+        f'client_crl = "{pki.revoke(revoked[0])}"',
+        limits="login_seconds = 4\nauth_failures_per_minute = 1",
+    ) as own:
+        context = ssl.create_default_context(cafile=own.directory / "ca.pem")
+        context.check_hostname = False
+        context.load_cert_chain(*revoked)
+        with socket.create_connection(("127.0.0.1", own.port)) as sock:
+            sock.sendall(ssl_request())
+            assert sock.recv(1) == b"S"
+            time.sleep(3.4)
+            with context.wrap_socket(sock) as secured:
+                until(lambda: events(own)[-1]["code"] == "auth.failed", "the record", seconds=5)
+                time.sleep(1.2)  # past the end of the login, and of what it may take to read why
+                with pytest.raises(OSError, match=r"(?i)revoked|alert"):
+                    secured.recv(1)
+        failed = [e["data"] for e in events(own) if e["code"] == "auth.failed"]
+        assert [e["kind"] for e in failed] == ["certificate"]
+        assert "revoked" in failed[0]["detail"]
+        chosen = {"PGOPTIONS": "-c pangate.authentication=certificate"}
+        said = psql(own, pki.issue("good", "agent", uri(ID)), **chosen).stderr
+        assert "limits.auth_failures_per_minute" in said
+
+
 def test_refused_certificates_are_throttled_as_bad_tokens_are(postgres, pki, revoked):
     good = pki.issue("good", "agent", uri(ID))
     with gateway(

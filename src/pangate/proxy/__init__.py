@@ -57,6 +57,8 @@ class _Accepting:
     def __init__(self, gateway: Gateway, listener: socket.socket) -> None:
         self._gateway, self._listener = gateway, listener
         self._loop = asyncio.get_running_loop()
+        self.failed: asyncio.Future[None] = self._loop.create_future()
+        """Done when nothing more can be accepted, with why."""
         self._trouble = Episode()
         self._limits: LimitSettings | None = None
         self._pause: asyncio.TimerHandle | None = None
@@ -74,11 +76,12 @@ class _Accepting:
 
     def _accept(self) -> None:
         limits = self._gateway.config.limits
-        if limits is not self._limits:
-            # connections have it of the socket that they came to
-            sockets.watch(self._listener, limits)
-            self._limits = limits
+        changed = limits is not self._limits
         try:
+            if changed:
+                # connections have it of the socket that they came to
+                sockets.watch(self._listener, limits)
+                self._limits = limits
             sock, address = self._listener.accept()
         except BlockingIOError:
             return
@@ -89,7 +92,13 @@ class _Accepting:
             self._loop.remove_reader(self._listener)
             self._pause = self._loop.call_later(ACCEPT_AGAIN_SECONDS, self.begin)
             return
-        if not sockets.INHERITED:
+        except Exception as wrong:  # noqa: BLE001 - told to who runs it
+            # it would be called again at once, and for ever
+            self._loop.remove_reader(self._listener)
+            if not self.failed.done():
+                self.failed.set_exception(wrong)
+            return
+        if changed or not sockets.INHERITED:
             sockets.watch(sock, limits)
         self._gateway.welcome(sock, f"{address[0]}:{address[1]}" if address else "unix")
 
@@ -196,7 +205,7 @@ class Gateway:
         accepting = _Accepting(self, listener)
         accepting.begin()
         try:
-            await asyncio.get_running_loop().create_future()
+            await accepting.failed
         finally:
             accepting.end()
 

@@ -201,6 +201,8 @@ async def secure(
     await loop.connect_accepted_socket(lambda: tls, sock)
     try:
         await ready
+    except ssl.SSLError:
+        raise  # it ends by itself, when the peer has read why
     except BaseException:
         tls.abort()
         raise
