@@ -114,8 +114,9 @@ def test_every_sensitive_name_is_seen_however_it_is_written(
 @given(st.text(max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_no_text_breaks_the_rules_by_name(text: str) -> None:
-    Masker().mask("cvv" + text)
-    Masker().mask('{"cvv":' + text)
+    masker = Masker()
+    assert isinstance(masker.mask("cvv" + text), str)
+    assert masker.mask('{"cvv":' + text).startswith('{"cvv":')
 
 
 def test_names_of_the_user_stand_before_ours() -> None:
