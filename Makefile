@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 SOURCES := setup.py $(wildcard ext/pangate/*)
 
-.PHONY: help build demo test test-parts bench bench-gateway soak crowd lint format fuzz sanitize docs clean
+.PHONY: help build demo test test-parts explore bench bench-gateway soak crowd lint format fuzz sanitize docs clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ test-parts: .venv/built build/oidc/installed build/node/installed
 
 test: test-parts  ## all tests (PYTEST_ARGS= for less)
 	@$(PY) -m pytest $(PYTEST_ARGS)
+
+explore: test-parts  ## the tests that draw what they try, with more of it and drawn anew (PYTEST_ARGS= for less)
+	@$(PY) -m pytest -q -m hypothesis --hypothesis-profile=explore $(PYTEST_ARGS)
 
 # What the tests take from npm. No script of a package runs; one package needs its links made.
 build/node/installed: tests/node/package.json tests/node/package-lock.json

@@ -17,8 +17,11 @@ from pangate.embedded import EmbeddedPostgres, unwinding_signals
 from pangate.model import EFFECTS
 from pangate.trial import Trial
 
-# Tests watch no time: a machine with other work, or a sanitized build, takes longer now and then.
-settings.register_profile("pangate", deadline=None)
+# Tests watch no time: a machine with other work, or a sanitized build, takes longer now and then. What is
+# drawn is drawn the same in every run, so that a failure is of the change that shows it; `make explore` draws
+# anew, and more.
+settings.register_profile("pangate", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile("pangate")
 
 pytest.register_assert_rewrite("servers")
