@@ -86,10 +86,10 @@ bench-gateway: .venv/built  ## the gateway beside its peers (BENCH_ARGS="--quick
 	@$(PY) benchmarks/bench_gateway.py $(BENCH_ARGS)
 	@$(PY) benchmarks/report.py
 
-soak: .venv/built  ## an hour of mixed load with memory sampled (BENCH_ARGS="--minutes 10" for less; as root)
+soak: test-parts  ## an hour of mixed load with memory sampled (BENCH_ARGS="--minutes 10" for less; as root)
 	@$(PY) benchmarks/soak.py $(BENCH_ARGS)
 
-crowd: .venv/built  ## 5,000 idle, 500 active sessions and slow readers (BENCH_ARGS="--idle 500" for less; as root)
+crowd: test-parts  ## 5,000 idle, 500 active sessions and slow readers (BENCH_ARGS="--idle 500" for less; as root)
 	@$(PY) benchmarks/crowd.py $(BENCH_ARGS)
 
 lint: .venv/built  ## ruff, mypy, cython-lint

@@ -28,7 +28,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from gateway.load import family, is_sealer, pss_kib
+from gateway.load import duty, family, is_sealer, pss_kib
 from gateway.tables import PREFIX, fill
 from gateway.ways import USER, pangate
 from idle_sessions import SMALL, Agent, client_context, each
@@ -170,10 +170,14 @@ class Soak:
     def now(self, began: float) -> dict[str, object]:
         pids = family(self.trial.pid)
         own = [pid for pid in pids if not is_sealer(pid)]
+        kept = Counter[str]()
+        for pid in pids:
+            kept[duty(pid)] += pss_kib(pid)
         return {
             "seconds": round(time.monotonic() - began),
-            "pss_kib": sum(map(pss_kib, own)),
-            "sealer_pss_kib": sum(pss_kib(pid) for pid in pids if pid not in own),
+            "pss_kib": kept["gateway"],
+            "sealer_pss_kib": kept["sealer"],
+            "indexer_pss_kib": kept["indexer"],
             "descriptors": sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in own),
             "record_bytes": sum(one.stat().st_size for one in records(self.trial.audit)),
             "done": self.done.total(),
@@ -231,6 +235,8 @@ def main() -> int:
         "group": "soak", "name": "mixed load", "minutes": options.minutes, "agents": options.agents,
         "idle": options.idle, "workers": options.workers, "done": dict(soak.done), "wrong": soak.wrong[:20],
         "wrong_count": len(soak.wrong), "pss_kib_an_hour": growth(during, "pss_kib"),
+        "sealer_pss_kib_an_hour": growth(during, "sealer_pss_kib"),
+        "indexer_pss_kib_an_hour": growth(during, "indexer_pss_kib"),
         "descriptors_an_hour": growth(during, "descriptors"), "steps": during, "after": after,
     }  # fmt: skip
     print(json.dumps({name: value for name, value in row.items() if name != "steps"}, indent=1))

@@ -61,11 +61,18 @@ def family(pid: int) -> list[int]:
 
 def is_sealer(pid: int) -> bool:
     """Whether it seals or indexes the record, behind the gateway."""
+    return duty(pid) != "gateway"
+
+
+def duty(pid: int) -> str:
+    """What a process of the gateway is for."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return False
-    return b"pangate.service.sealing" in words or b"pangate.service.indexing" in words
+        return "gateway"
+    if b"pangate.service.sealing" in words:
+        return "sealer"
+    return "indexer" if b"pangate.service.indexing" in words else "gateway"
 
 
 @dataclass(frozen=True)
