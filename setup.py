@@ -74,6 +74,7 @@ setup(
             extension("_leaf", *CELLS, "crc"),
             extension("_again"),
             extension("_book"),
+            extension("_wire"),
             extension("_tls"),
             extension("_pump"),
             extension("_gather"),

@@ -161,7 +161,7 @@ def pangate(
         tls="verify-full" if tls else "disable",
         effects='effects = ["read", "write"]',
         limits=f"max_sessions = 2000{limits}",
-        audit="" if "sealing" in parts else "seal_seconds = 1",
+        audit="seal_seconds = 0" if "sealing" in parts else "seal_seconds = 1",
         resource=f"pool = {{ idle_seconds = {PEER_IDLE_SECONDS}, max_connections = 1000 }}\n",
         tables=RULES + (f"[process]\nworkers = {workers}\n" if workers > 1 else ""),
     )

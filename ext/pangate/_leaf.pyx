@@ -49,6 +49,7 @@ cdef uint8_t PLAIN[256]  # bytes that stand in a JSON string as they are
 cdef const char *HEX = "0123456789abcdef"
 cdef dict ESCAPES = {8: b"b", 9: b"t", 10: b"n", 12: b"f", 13: b"r", 34: b'"', 92: b"\\"}
 cdef char SHORT[256]
+cdef uint8_t PAIRS[200]  # the numbers below a hundred
 
 
 def crc_of(const uint8_t[::1] data not None, bint portable=False):
@@ -96,6 +97,9 @@ def sequence_of(bytes line not None):
         return 0
     return found
 
+
+for _byte in range(100):
+    PAIRS[2 * _byte], PAIRS[2 * _byte + 1] = b"%02d" % _byte
 
 for _byte in range(256):
     PLAIN[_byte] = _byte >= 32 and _byte not in (34, 92)
@@ -338,13 +342,19 @@ cdef class Encoder:
         cdef uint8_t digits[24]
         cdef int i = 24
         cdef unsigned long long rest = -<unsigned long long>value if value < 0 else <unsigned long long>value
+        cdef unsigned int pair
         self.reserve(24)
-        while True:
+        while rest > 99:
+            i -= 2
+            pair = <unsigned int>(rest % 100)
+            memcpy(digits + i, &PAIRS[2 * pair], 2)
+            rest //= 100
+        if rest > 9:
+            i -= 2
+            memcpy(digits + i, &PAIRS[2 * rest], 2)
+        else:
             i -= 1
-            digits[i] = <uint8_t>(48 + rest % 10)
-            rest //= 10
-            if rest == 0:
-                break
+            digits[i] = <uint8_t>(48 + rest)
         if value < 0:
             i -= 1
             digits[i] = 45

@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t
 
 from pangate._again cimport Answered, Known, ShortWay
 from pangate._book cimport Book, Frames, Histogram, Pending, Written, seconds_of
-from pangate._tls cimport Out, bytes_of
+from pangate._wire cimport Batch, Receiver, Wire, bytes_of
 
 cdef extern from *:
     """
@@ -36,6 +36,9 @@ cdef extern from "<time.h>" nogil:
     enum:
         CLOCK_MONOTONIC
 
+cdef enum:
+    SEVERAL = 2  # requests of the short way after which a session is worth reading together with others
+
 
 def peer_closed(int fd):
     """Whether the peer of a TCP connection has closed its side, also when nothing is read from it now. False
@@ -44,7 +47,7 @@ def peer_closed(int fd):
 
 
 @cython.final
-cdef class Turn:
+cdef class Turn(Batch):
     """The requests of one turn of the event loop, of all sessions: they wait for one write of the record.
 
     `call_soon` is the loop's. What is as nearly always is done here; `commit_others` writes and forwards
@@ -86,7 +89,14 @@ cdef class Turn:
         """Something waits to be committed."""
         if not self.due:
             self.due = True
-            self.call_soon(self.commit_)
+            if not self.gathering:
+                self.call_soon(self.commit_)
+
+    cdef int over(self) except -1:
+        """All that came at this time has been looked at."""
+        if self.due:
+            self.commit()
+        return 0
 
     def commit(self):
         """Have what is recorded in the kernel, then forward what waits for that."""
@@ -136,7 +146,7 @@ cdef class Turn:
 
 
 @cython.final
-cdef class Pump:
+cdef class Pump(Receiver):
     """The short way of one session. `session` has the long one: `from_agent`, `put_off` for what has to be on
     the disk first, `stop` for what goes wrong."""
 
@@ -145,12 +155,13 @@ cdef class Pump:
     cdef Book book
     cdef Frames frames
     cdef Turn turn
-    cdef Out agent, backend
+    cdef Wire agent, backend
     cdef Known known
     cdef bytes out
     cdef double came
     cdef long long on_disk
     cdef Py_ssize_t block
+    cdef int seen
     cdef public bint open
     """Whether requests may go the short way now: the session is not over, and nothing of it waits."""
     cdef readonly double active
@@ -160,7 +171,7 @@ cdef class Pump:
         self.session, self.turn = session, turn
 
     def start(self, ShortWay way not None, Book book not None, gate, Py_ssize_t block, behind,
-              long_way, Out agent not None, Out backend not None):
+              long_way, Wire agent not None, Wire backend not None):
         """The login is over. `gate` is the gate's session; what is recorded of what is sent has a block at
         `block` bytes; `behind` is true while requests of the long way wait; `long_way` takes the
         resource's bytes."""
@@ -175,14 +186,27 @@ cdef class Pump:
         """The session is over."""
         self.open = False
         self.known = self.out = None
+        if self.agent is not None:
+            self.agent.let_go()
+            self.backend.let_go()
 
     @property
     def waits(self):
         """Whether a request waits to be forwarded."""
         return self.out is not None
 
+    cdef int receive(self, Wire wire, bytes data) except -1:
+        return self.of_agent(data) if wire is self.agent else self.of_backend(data)
+
     def from_agent(self, bytes data not None):
         """Bytes came from the agent."""
+        self.of_agent(data)
+
+    def from_backend(self, bytes data not None):
+        """Bytes came from the resource."""
+        self.of_backend(data)
+
+    cdef int of_agent(self, bytes data) except -1:
         cdef Known known
         if self.open and not self.behind:
             self.came = seconds_of(CLOCK_MONOTONIC)
@@ -195,11 +219,16 @@ cdef class Pump:
                     self.out = self.way.proceed(known, data)
                     self.turn.add(self)
                     self.active = self.came
-                    return
+                    if self.seen < SEVERAL:
+                        self.seen += 1
+                        if self.seen == SEVERAL:
+                            self.session.read_together()
+                    return 0
             except Exception as wrong:
                 self.session.stop(wrong)
-                return
+                return 0
         self.session.from_agent(data)
+        return 0
 
     cdef bint forward(self) except -1:
         """False when it has to be on the disk first."""
@@ -220,8 +249,7 @@ cdef class Pump:
             self.session.stop(wrong)
         return True
 
-    def from_backend(self, bytes data not None):
-        """Bytes came from the resource."""
+    cdef int of_backend(self, bytes data) except -1:
         cdef Known known = self.known
         cdef Answered answered
         cdef double came
@@ -234,11 +262,12 @@ cdef class Pump:
                     self.active = came
                     self.take(known, answered)
                     self.turn.to_agent.observe(seconds_of(CLOCK_MONOTONIC) - came)
-                    return
+                    return 0
             except Exception as wrong:
                 self.session.stop(wrong)
-                return
+                return 0
         self.long_way(data)
+        return 0
 
     cdef int take(self, Known known, Answered answered) except -1:
         cdef Py_ssize_t size = 0

@@ -1,21 +1,13 @@
 # cython: freethreading_compatible = True
-"""What goes to a peer, with TLS or without: a socket is given at once what it takes, and the event loop's
-transport keeps the rest.
-
-TLS is the ssl module's, on two buffers in memory. An event loop has such a layer too, which spends more on a
+"""TLS of the ssl module, on two buffers in memory. An event loop has such a layer too, which spends more on a
 message than OpenSSL does."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t
+
+from pangate._wire cimport Wire
 
 from ssl import MemoryBIO, SSLCertVerificationError, SSLWantReadError, SSLZeroReturnError
-
-cdef extern from "<sys/socket.h>" nogil:
-    Py_ssize_t c_send "send"(int fd, const void *data, size_t size, int flags)
-    enum:
-        MSG_DONTWAIT
-        MSG_NOSIGNAL
 
 cdef enum:
     PIECE = 32768  # bytes that go into TLS or out of it at a time: its buffers keep room for the most ever
@@ -25,40 +17,8 @@ LAST_SECONDS = 1.0
 """How long somebody whose certificate is refused may take to read why."""
 
 
-cdef class Out:
-    """What goes to the peer of `transport`, under which is a socket. That is given at once what it takes,
-    unless something waits before it; the rest is the transport's."""
-
-    def __init__(self, transport):
-        self.begin(transport)
-
-    cdef int begin(self, transport) except -1:
-        self.waiting, self.closing = transport.get_write_buffer_size, transport.is_closing
-        self.put, self.fd = transport.write, transport.get_extra_info("socket").fileno()
-        return 0
-
-    def send(self, data not None):
-        """Send bytes or a bytearray that nobody changes from now on."""
-        self.to_peer(data)
-
-    cdef int to_peer(self, data) except -1:
-        cdef Py_ssize_t size = 0, sent
-        cdef const uint8_t *p = bytes_of(data, &size)
-        # a transport that is closing has given its descriptor away, or will
-        if size == 0 or self.closing():
-            return 0
-        if <Py_ssize_t>self.waiting() > 0:
-            self.put(data)
-            return 0
-        sent = c_send(self.fd, p, size, MSG_DONTWAIT | MSG_NOSIGNAL)
-        if sent < size:
-            # an error is found once more by the transport, which knows what to do with it
-            self.put(data if sent <= 0 else memoryview(data)[sent:])
-        return 0
-
-
 @cython.final
-cdef class Tls(Out):
+cdef class Tls(Wire):
     """TLS over a transport of the event loop, whose protocol it is; and the transport of `protocol`, which is
     connected when the handshake is done.
 
@@ -80,7 +40,6 @@ cdef class Tls(Out):
         if self.state != SHAKING:
             transport.abort()  # who waited has given up
             return
-        self.transport = transport
         self.begin(transport)
         self.incoming, self.outgoing = MemoryBIO(), MemoryBIO()
         self.incoming_write, self.outgoing_read = self.incoming.write, self.outgoing.read
@@ -99,6 +58,9 @@ cdef class Tls(Out):
 
     def data_received(self, bytes data not None):
         """Records came, or parts of them."""
+        self.came(data)
+
+    cdef int came(self, bytes data) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data), at
         cdef list parts
         if self.state == SHAKING:
@@ -114,7 +76,8 @@ cdef class Tls(Out):
                 for at in range(0, size, PIECE):
                     self.incoming_write(view[at : at + PIECE])
                     self.decrypt(PIECE, parts)
-            self.deliver(parts)
+            self.hand_on(parts)
+        return 0
 
     def eof_received(self):
         """The peer has closed its socket, whatever it has said before: the transport closes too."""
@@ -122,10 +85,11 @@ cdef class Tls(Out):
 
     def connection_lost(self, wrong):
         """The socket is closed."""
+        self.let_go()
         self.state = OVER
         if self.timer is not None:
             self.timer.cancel()
-        wrong = self.wrong or wrong
+        wrong = self.wrong or wrong or self.failure
         protocol, self.protocol, self.received = self.protocol, None, None
         self.timer = self.unwritten = self.incoming = self.outgoing = None
         self.incoming_write = self.outgoing_read = self.tls_read = self.tls_write = None
@@ -192,11 +156,11 @@ cdef class Tls(Out):
         cdef list parts = []
         if self.state == OPEN and not self.paused and <Py_ssize_t>self.incoming.pending > 0:
             self.decrypt(ABOVE_RECORD, parts)
-            self.deliver(parts)
+            self.hand_on(parts)
 
     cdef int decrypt(self, Py_ssize_t size, list parts) except -1:
         """Read what there is, of which `size` encrypted bytes have just come. What ends the connection is
-        kept for `deliver`."""
+        kept for `hand_on`."""
         cdef Py_ssize_t most = min(size, <Py_ssize_t>ABOVE_RECORD), got
         cdef bytes part
         if self.said_end or self.wrong is not None:
@@ -221,7 +185,7 @@ cdef class Tls(Out):
             self.wrong = wrong
         return 0
 
-    cdef int deliver(self, list parts) except -1:
+    cdef int hand_on(self, list parts) except -1:
         """Give the protocol what was read, then see to what TLS has to say and to the end."""
         if parts and self.state == OPEN:
             self.received(parts[0] if len(parts) == 1 else b"".join(parts))
@@ -295,7 +259,7 @@ cdef class Tls(Out):
         if self.state == OVER:
             return 0
         data = self.outgoing_read()
-        return Out.to_peer(self, data)
+        return Wire.to_peer(self, data)
 
     # --- the end --------------------------------------------------------------------------------------
 
@@ -346,6 +310,7 @@ cdef class Tls(Out):
 
     def close(self):
         """Say that this side has ended, wait for the peer to say it, then close."""
+        self.let_go()
         if self.state == OPEN:
             self.state = CLOSING
             if self.unwritten is None:
@@ -361,6 +326,7 @@ cdef class Tls(Out):
 
     def abort(self):
         """Close without a word."""
+        self.let_go()
         if self.transport is not None:
             self.state = ENDING
             self.transport.abort()
@@ -375,7 +341,7 @@ cdef class Tls(Out):
         """Hand nothing more on for now."""
         if self.state == OPEN:
             self.paused = True
-            self.transport.pause_reading()
+            Wire.pause_reading(self)
 
     def resume_reading(self):
         """Hand on again what comes."""
@@ -383,11 +349,13 @@ cdef class Tls(Out):
             self.paused = False
             if <Py_ssize_t>self.incoming.pending > 0:
                 self.loop.call_soon(self.go_on)
-            self.transport.resume_reading()
+            Wire.resume_reading(self)
 
     def is_reading(self):
         """Whether what comes is handed on."""
-        return self.state == OPEN and self.transport.is_reading()
+        return self.state == OPEN and (
+            self.transport.is_reading() if self.poll is None else bool(self.listening)
+        )
 
     def get_write_buffer_size(self):
         """Bytes that wait for the peer."""

@@ -3,11 +3,11 @@ from typing import Any
 
 from pangate._again import ShortWay
 from pangate._book import Book
-from pangate._tls import Out
+from pangate._wire import Batch, Receiver, Wire
 
 def peer_closed(fd: int) -> bool: ...
 
-class Turn:
+class Turn(Batch):
     """The requests that took the short way in one turn of the event loop. See _pump.pyx."""
 
     others: bool
@@ -25,7 +25,7 @@ class Turn:
     def take(self) -> list[Any]: ...
     def forward(self) -> list[Any]: ...
 
-class Pump:
+class Pump(Receiver):
     """The short way of one session. See _pump.pyx."""
 
     open: bool
@@ -42,8 +42,8 @@ class Pump:
         block: int,
         behind: Sized,
         long_way: Callable[[bytes], None],
-        agent: Out,
-        backend: Out,
+        agent: Wire,
+        backend: Wire,
     ) -> None: ...
     def end(self) -> None: ...
     def from_agent(self, data: bytes) -> None: ...

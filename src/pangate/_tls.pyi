@@ -1,13 +1,9 @@
 import asyncio
 import ssl
 
-class Out:
-    """What goes to one peer. See _tls.pyx."""
+from pangate._wire import Wire
 
-    def __init__(self, transport: asyncio.Transport) -> None: ...
-    def send(self, data: bytes | bytearray) -> None: ...
-
-class Tls(asyncio.Transport, asyncio.Protocol, Out):
+class Tls(asyncio.Transport, asyncio.Protocol, Wire):
     """TLS over a transport; its classes are asyncio's in all but their bases. See _tls.pyx."""
 
     def __init__(

@@ -21,6 +21,9 @@ from pangate.errors import (
     StateFailed,
 )
 
+# Nothing here multiplies matrices: numpy need not start threads that wait for it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 FAILED, MISUSED = 1, 2
 """Exit codes: the command could not do its work; the command line is wrong or an extra is missing."""
 

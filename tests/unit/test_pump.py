@@ -1,8 +1,11 @@
 """The short way from socket to socket: what it leaves to the long one, and that it sends what it should, once
 and in order."""
 
+import asyncio
 import resource
 import signal
+import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,7 @@ from pangate._book import (
 )
 from pangate._leaf import Encoder
 from pangate._pump import Pump, Turn
-from pangate._tls import Out
+from pangate._wire import Poll, Wire
 from pangate.errors import RecordFailed
 from pangate.masking import default_scanner
 from pangate.masking.keys import wiped_names
@@ -143,12 +146,12 @@ class One:
         self.pump = self.session.pump
         self.said = self.session.said
 
-    def start(self):
+    def start(self, *wires):
         session = self.session
+        wires = wires or (Wire(Peer("agent", self.sent)), Wire(Peer("backend", self.sent)))
         self.pump.start(
             self.way, self.book, session, 1000, session.behind,
-            lambda data: self.said.append(("from_backend", data)),
-            Out(Peer("agent", self.sent)), Out(Peer("backend", self.sent)),
+            lambda data: self.said.append(("from_backend", data)), *wires,
         )  # fmt: skip
         return self
 
@@ -169,14 +172,57 @@ def test_what_came_before_is_recorded_then_forwarded_and_answered():
     one.pump.from_agent(b"again 2")
     one.turn.forward()
     one.pump.from_backend(b"whole 2")
-    assert one.said == [("decide",), ("write_soon",)], "it is decided once"
+    assert one.said == [("decide",), ("write_soon",), ("read_together",)], "it is decided once"
+    one.pump.from_agent(b"again 3")
+    one.turn.forward()
+    assert one.said[2:] == [("read_together",)], "and that once, too"
+    one.pump.from_backend(b"whole 3")
     metrics = one.gate.metrics
     counted = [
         histogram.buckets()[0][-1][1]
         for histogram in (metrics.to_backend_seconds, metrics.to_agent_seconds)
     ]
-    assert counted == [2, 2]
+    assert counted == [3, 3]
     assert one.pump.active > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of many at once")
+async def test_what_a_poll_reads_of_both_sides():
+    loop, one = asyncio.get_running_loop(), One()
+    poll, ends, wires = Poll(loop, one.turn), [], []
+    for _ in range(2):
+        here, there = socket.socketpair()
+        there.setblocking(False)
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=here)
+        ends.append((transport, there))
+        wires.append(Wire(transport))
+    (_, agent), (_, backend) = ends
+    one.start(*wires)
+    for wire in wires:
+        assert poll.watch(wire, one.pump, False)
+    async with asyncio.timeout(10):
+        agent.sendall(b"again 1")
+        while not one.late:
+            await asyncio.sleep(0.001)
+        assert (one.late, one.begun) == (["others"], []), (
+            "behind the last that came, not a turn later"
+        )
+        one.turn.forward()
+        assert await loop.sock_recv(backend, 100) == b"again 1"
+        backend.sendall(b"whole 1")
+        assert await loop.sock_recv(agent, 100) == b"whole 1"
+        one.said.clear()
+        backend.sendall(b"half")
+        agent.sendall(b"new")
+        while len(one.said) < 2:
+            await asyncio.sleep(0.001)
+    assert sorted(one.said) == [("from_agent", b"new"), ("from_backend", b"half")]
+    one.pump.end()
+    assert poll.watch(wires[0], one.pump, False), "it was given back"
+    poll.close()
+    for transport, there in ends:
+        transport.abort()
+        there.close()
 
 
 def test_what_is_not_known_goes_the_long_way():

@@ -13,7 +13,8 @@ import threading
 import pytest
 import uvloop
 
-from pangate._tls import Out, Tls
+from pangate._tls import Tls
+from pangate._wire import Wire
 from pki import CLIENT, SERVER, Pki, dns
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -42,7 +43,7 @@ class Ends:
 
     def __init__(self, transport, peer):
         self.transport, self.peer = transport, peer
-        self.out = Out(transport)
+        self.out = Wire(transport)
 
     async def read(self, size):
         loop, data = asyncio.get_running_loop(), b""

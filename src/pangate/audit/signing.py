@@ -28,7 +28,10 @@ ORIGIN = "{origin}"
 MAX_BYTES = 4096
 """Of a file, or of what a command prints: two keys are shorter."""
 
-INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
+INHERITED = (
+    *("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR"),
+    *("PYTHONDONTWRITEBYTECODE", "OPENBLAS_NUM_THREADS"),
+)
 """Of the environment, which may hold secrets, the sealer and a command have these and what the
 configuration names (`audit.key_environment`)."""
 

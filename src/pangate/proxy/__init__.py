@@ -14,6 +14,7 @@ from typing import Any
 
 from pangate import credentials
 from pangate._pump import Turn
+from pangate._wire import Poll
 from pangate.audit.recording import FLUSH_SECONDS
 from pangate.auth import Authenticator
 from pangate.config import Config, LimitSettings, ResourceSettings
@@ -121,6 +122,8 @@ class Gateway:
         self._writing: asyncio.TimerHandle | None = None
         self.turn = Turn(self._loop.call_soon, gate, self._commit, self._forward)
         """What waits for the next write of the record, and writes it."""
+        self.poll = self._poll()
+        """Reads the sockets of busy sessions together; None where the system cannot."""
         self._uncommitted: dict[Session, None] = {}
         """Sessions with commands whose events are not in the kernel yet, first come first."""
         self._unsynced: dict[Session, None] = {}
@@ -133,6 +136,13 @@ class Gateway:
         self._knowledge: dict[str, tuple[ResourceSettings, Knowledge]] = {}
         self._knowledge = self._knowledge_for(gate.config)
         self._pools: dict[str, tuple[ResourceSettings, Pool]] = {}
+
+    def _poll(self) -> Poll | None:
+        try:
+            return Poll(self._loop, self.turn)
+        except (OSError, NotImplementedError) as wrong:
+            log.info("sockets are read one by one: %s", wrong)
+            return None
 
     @property
     def config(self) -> Config:
@@ -607,6 +617,8 @@ class Gateway:
             if timer:
                 timer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.poll is not None:
+            self.poll.close()
 
 
 def _ways(config: Config) -> Ways:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 from pangate import credentials
 from pangate._pump import Pump
-from pangate._tls import Out, Tls
+from pangate._tls import Tls
+from pangate._wire import Wire
 from pangate.audit.recording import BLOCK
 from pangate.config import ResourceSettings
 from pangate.errors import (
@@ -71,9 +72,9 @@ TURN_BYTES = 16 << 10
 statements, and each is decided and recorded."""
 
 
-def _out(transport: asyncio.Transport) -> Out:
-    """What sends to the peer of `transport`."""
-    return transport if isinstance(transport, Tls) else Out(transport)
+def _wire(transport: asyncio.Transport) -> Wire:
+    """The socket under `transport`, with TLS where there is any."""
+    return transport if isinstance(transport, Tls) else Wire(transport)
 
 
 class Session:
@@ -210,6 +211,12 @@ class Session:
     def record_soon(self) -> None:
         """The agent was sent something."""
         self.gateway.record_soon()
+
+    def read_together(self) -> None:
+        """The session is a busy one: read its sockets with those of others."""
+        assert self.backend is not None
+        self.agent.read_by(self.gateway.poll)
+        self.backend.read_by(self.gateway.poll)
 
     def hold_for_record(self) -> None:
         """Much of what the agent was sent waits to be recorded."""
@@ -501,6 +508,7 @@ class Session:
             self.lending.look()
 
     def _start_pump(self, backend: BackendSide) -> None:
+        self.agent.wire, backend.wire = _wire(self.agent.transport), _wire(backend.transport)
         self.pump.start(
             self.codec.short_way,
             self.gate.book,
@@ -508,8 +516,8 @@ class Session:
             BLOCK,
             self._waiting,
             backend.data_received,
-            _out(self.agent.transport),
-            _out(backend.transport),
+            self.agent.wire,
+            backend.wire,
         )
         self._begun = True
         self.pump.open = not self._later

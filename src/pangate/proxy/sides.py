@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+from pangate._wire import Poll, Wire
 from pangate.errors import ResourceUnavailable
 from pangate.logs import SESSION
 from pangate.protocols import Login
@@ -34,6 +35,8 @@ class Peer(asyncio.Protocol):
         self.full = False
         """Whether the peer takes nothing more for now."""
         self.gone = False
+        self.wire: Wire | None = None
+        """The socket under the transport, from the beginning of the short way on."""
         self._held = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -44,7 +47,7 @@ class Peer(asyncio.Protocol):
     def hold(self, reason: int) -> None:
         """Read nothing more from the peer until `reason` is gone."""
         if not self._held:
-            self.transport.pause_reading()
+            (self.wire or self.transport).pause_reading()
         self._held |= reason
 
     def release(self, reason: int) -> None:
@@ -52,10 +55,22 @@ class Peer(asyncio.Protocol):
         if self._held:
             self._held &= ~reason
             if not self._held:
-                self.transport.resume_reading()
+                (self.wire or self.transport).resume_reading()
+
+    def read_by(self, poll: Poll | None) -> None:
+        """From now on `poll` reads what comes, for the session's short way."""
+        if poll is not None and self.wire is not None:
+            poll.watch(self.wire, self.session.pump, bool(self._held))
+
+    @property
+    def failure(self) -> OSError | None:
+        """What a read failed with that the transport did not see."""
+        return self.wire.failure if self.wire is not None else None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
+        if self.wire is not None:
+            self.wire.unwatch()
 
     def pause_writing(self) -> None:
         self.full = True
@@ -78,7 +93,7 @@ class AgentSide(Peer):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.session.agent_lost(exc)
+        self.session.agent_lost(exc or self.failure)
         self.session.rest()
 
     def pause_writing(self) -> None:
@@ -162,7 +177,7 @@ class BackendSide(Peer):
         if self.in_login:
             self._wake()
         else:
-            self.session.backend_lost(exc)
+            self.session.backend_lost(exc or self.failure)
         self.session.rest()
 
     def _wake(self) -> None:

@@ -141,10 +141,12 @@ class Indexing:
 def index(record: Path) -> None:
     """Index until standard input ends, which it does when the sealer is gone."""
     indexing = Indexing(record)
+    collector = system.SeldomCollector()
     wait = 0.0
     while not select.select([sys.stdin], [], [], wait)[0]:
         began = time.monotonic()
         behind = indexing.step()
+        collector.look()
         wait = 0.0 if behind else max(0.0, began + INDEX_SECONDS - time.monotonic())
 
 

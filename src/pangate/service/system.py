@@ -39,6 +39,23 @@ def spare_collector() -> None:
     gc.freeze()
 
 
+class SeldomCollector:
+    """Cycles are looked for once in `seconds`, and not whenever some hundred objects more are there: for a
+    process that makes very many and leaves next to no cycles."""
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self._seconds, self._due = seconds, time.monotonic() + seconds
+        spare_collector()
+        gc.disable()
+
+    def look(self) -> None:
+        """Collect when it is time."""
+        now = time.monotonic()
+        if now >= self._due:
+            gc.collect()
+            self._due = now + self._seconds
+
+
 def lock_memory() -> str:
     """Keep all memory of the process out of swap. Returns why that cannot be, empty when it is so.
 

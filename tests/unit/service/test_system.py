@@ -95,3 +95,33 @@ def test_notify(tmp_path, monkeypatch, abstract):
 def test_nobody_to_notify(monkeypatch, address):
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     system.notify("READY=1")
+
+
+SELDOM = """
+import gc, weakref
+from pangate.service import system
+
+
+class Thing:
+    pass
+
+
+def cycle():
+    made = Thing()
+    made.own = made
+    return weakref.ref(made)
+
+
+kept = [cycle() for _ in range(10_000)]
+assert not all(one() for one in kept), "the collector runs by itself"
+seldom, at_once = system.SeldomCollector(seconds=3600.0), system.SeldomCollector(seconds=0.0)
+made = [cycle() for _ in range(10_000)]
+seldom.look()
+assert all(one() for one in made)
+at_once.look()
+assert not any(one() for one in made)
+"""
+
+
+def test_cycles_are_looked_for_once_in_a_while():
+    subprocess.run([sys.executable, "-c", SELDOM], check=True)

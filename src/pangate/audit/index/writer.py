@@ -37,7 +37,7 @@ from pangate.errors import LedgerError
 BATCH = 1 << 16
 """Events in one transaction at the most."""
 
-MOST_IDS = 1 << 18
+MOST_IDS = 1 << 16
 """Terms whose numbers are kept in memory."""
 
 SAMPLED = 16
