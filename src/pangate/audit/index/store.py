@@ -144,8 +144,11 @@ class Index:
 
     def _take(self, db: sqlite3.Connection, lines: Iterator[Line], size: int) -> int:
         writer = Writer(db, self.record, self._ids)
-        taken = writer.take(lines, size)
-        writer.store()
+        try:
+            taken = writer.take(lines, size)
+            writer.store()
+        finally:
+            writer.end()
         return taken
 
     # Asking it

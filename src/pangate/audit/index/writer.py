@@ -248,6 +248,10 @@ class Writer:
         )
         return position
 
+    def end(self) -> None:
+        """Let go of what was taken: what gathers knows its writer, and no collector need look for the two."""
+        del self._gather
+
     def _spread(self) -> None:
         """From groups of events to terms, in the order of their first events, which terms are numbered by."""
         if self._gather.entries.size:
