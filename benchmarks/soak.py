@@ -63,6 +63,8 @@ class Soak:
         self.samples: list[dict[str, object]] = []
 
     async def run(self, idle: int, every: float) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
         staying = [Agent() for _ in range(idle)]
         where = client_context(self.trial.ca)
 
@@ -79,6 +81,11 @@ class Soak:
             group.create_task(self.sample(every))
         for agent in staying:
             agent.writer.transport.abort()
+
+    def stop(self) -> None:
+        """Somebody wants it to end."""
+        self.until = 0.0
+        self.wrong.append("it was ended before its time")
 
     async def again(self, load: Callable[[], Awaitable[None]]) -> None:
         while time.monotonic() < self.until:
@@ -240,7 +247,7 @@ def main() -> int:
         "descriptors_an_hour": growth(during, "descriptors"), "steps": during, "after": after,
     }  # fmt: skip
     print(json.dumps({name: value for name, value in row.items() if name != "steps"}, indent=1))
-    if options.keep:
+    if options.keep and soak.until:
         keep("soak", {"benchmarks": [row]})
     return 1 if soak.wrong else 0
 
