@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.load import LoadError, TooShort, pgbench, settle, spent
+from gateway.load import LoadError, TooShort, family, is_sealer, pgbench, settle, spent
 from gateway.tables import PREFIX, WIDE_ROWS
 from gateway.ways import WITHOUT, Way
 from gateway.wire import Client
@@ -145,7 +145,7 @@ def all_cases() -> list[Case]:
     for mode in ("prepared", "simple"):
         later = mode == "simple"
         cases.append(Case(
-            f"parts: pgbench -S, {mode}, 32 clients", "parts", OFF, _select(mode, 32),
+            f"parts: pgbench -S, {mode}, 32 clients", "parts", ("pgbouncer", *OFF), _select(mode, 32),
             priority=2 if later else 0, cost=1.6,
         ))  # fmt: skip
         cases.append(Case(
@@ -247,7 +247,8 @@ def check_parts(ways: Mapping[str, Way]) -> None:
         grew = sum(map(_size, records(way.audit))) > before
         folders = [record.parent / "sessions" for record in records(way.audit)]
         recorded = any(one for folder in folders for one in folder.rglob("*.*"))
-        for what, found in (("record", grew), ("recording", recorded)):
+        sealed = any(is_sealer(pid) for pid in family(way.pid))
+        for what, found in (("record", grew), ("recording", recorded), ("sealing", sealed)):
             off = what in way.name.partition(" without ")[2].split(",")
             if found is off:
                 raise LoadError(f"{way.name}: {what} is {'on' if found else 'off'}")

@@ -2,6 +2,7 @@
 paused, ended or lost comes to nobody else; and whatever is unusual is the transport's."""
 
 import asyncio
+import contextlib
 import contextvars
 import random
 import socket
@@ -10,6 +11,8 @@ import sys
 
 import pytest
 import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pangate._book import Histogram
 from pangate._pump import Turn
@@ -253,6 +256,60 @@ def test_a_poll_that_is_closed_gives_all_back(loop):
         end.peer.close()
 
     run(work, loop)
+
+
+CONNECTIONS = st.integers(0, 2)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), CONNECTIONS, st.integers(1, 400_000)),
+        st.tuples(st.sampled_from(["watch", "unwatch", "pause", "resume"]), CONNECTIONS),
+        st.tuples(st.just("turn"), st.integers(0, 2)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=60)
+@given(STEPS, st.lists(st.booleans(), min_size=3, max_size=3))
+def test_whatever_is_done_with_them_each_byte_comes_once_and_in_order(steps, closed):
+    async def work(poll):
+        ends = [await connected() for _ in range(3)]
+        sent, paused = [b""] * 3, [False] * 3
+        for end in ends:
+            end.peer.setblocking(False)
+            end.side.came = end.got  # by whichever way
+        for what, which, *size in steps:
+            end = ends[which]
+            if what == "turn":
+                await asyncio.sleep(which / 1000)
+            elif what == "send":
+                part = random.Random(len(sent[which])).randbytes(size[0])
+                with contextlib.suppress(BlockingIOError):
+                    sent[which] += part[: end.peer.send(part)]
+            elif what == "watch":
+                poll.watch(end.wire, Receiver(end.got.append), paused[which])
+            elif what == "unwatch":
+                end.wire.unwatch()
+            elif paused[which] != (what == "pause"):
+                paused[which] = what == "pause"
+                getattr(end.wire, f"{what}_reading")()
+        for end, held in zip(ends, paused, strict=True):
+            if held:
+                end.wire.resume_reading()
+        await until(
+            lambda: all(sum(map(len, e.got)) == len(s) for e, s in zip(ends, sent, strict=True))
+        )
+        assert [b"".join(end.got) for end in ends] == sent
+        for end, here in zip(ends, closed, strict=True):
+            if here:
+                end.transport.close()
+            else:
+                end.peer.close()
+        for end in ends:
+            await asyncio.wait_for(end.side.lost, 5)
+            end.peer.close()
+
+    run(work)
 
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("NAME", default="nobody")
