@@ -48,7 +48,8 @@ def whole_ledger(postgres, statements):
     newest = set()
     for level, full, partial in tile_widths(size):
         newest.add(tile_path(level, full, partial))
-        newest.add(entries_path(full, partial))
+        if level == 0:
+            newest.add(entries_path(full, partial))
     # those that were sealed before and have grown since may go: nothing is lost with them
     found = {path: data for path, data in found.items() if ".p/" not in path or path in newest}
     keys = [Verifier.parse(line) for line in found["log.pub"].decode().splitlines()]
