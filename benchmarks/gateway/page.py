@@ -211,6 +211,7 @@ def soak(record: dict[str, Any], table: Table, about: str) -> str:
         + f"Done: {done}. In the second half the gateway's memory changed by {found['pss_kib_an_hour']:,.0f} KiB an "
         f"hour, the sealer's by {found['sealer_pss_kib_an_hour']:,.0f}, the indexer's by "
         f"{found['indexer_pss_kib_an_hour']:,.0f}.\n\n"
+        + (f"{found['note']}\n\n" if "note" in found else "")
     )
 
 
