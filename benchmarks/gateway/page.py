@@ -152,7 +152,23 @@ def _parts(cases: Sequence[dict[str, Any]], table: Table) -> str:
         "What each part costs: the same with it taken out of the program, which no setting can do but for sealing. In "
         "brackets the ratio to the whole; then transactions a second and the slowest of a hundred, where there are any.\n\n"
     )
-    return said + table(head, rows)
+    return said + table(head, rows) + "".join(_unsealed(case["ways"]) for case in cases)
+
+
+def _unsealed(ways: Mapping[str, dict[str, float]]) -> str:
+    """What it comes to where sealing and indexing do not share the two cores with all else."""
+    peer, found = ways.get("pgbouncer"), ways.get("pangate without sealing")
+    bare = ways.get("pangate without policy,record,recording,sealing")
+    if peer is None or found is None or bare is None or "cpu_us" not in found:
+        return ""
+    return (
+        "\nMasking, policy and record on, but sealed and indexed later or elsewhere: "
+        f"{found['cpu_us'] / peer['cpu_us']:.2f} times the CPU of pgbouncer, {found['tps'] / peer['tps']:.2f} times its "
+        f"transactions, {found['p99_us'] / peer['p99_us']:.2f} times its p99, and "
+        f"{found['cpu_us'] / bare['cpu_us']:.2f} times the CPU of a gateway that decides and records nothing. The "
+        f"processes that seal and index take {ways['pangate']['sealer_us']:.1f} µs a query more, which on two cores they "
+        "take from all else.\n\n"
+    )
 
 
 def _results(cases: Sequence[dict[str, Any]], table: Table) -> str:
